@@ -1,0 +1,156 @@
+"""The errors of this package: one root, evidence as attributes, never a secret in a message."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class StorageError(Exception):
+    """The root of every error this package raises. Never raised itself."""
+
+
+class ConfigError(StorageError):
+    """A setting is missing, contradictory or unreadable.
+
+    Attributes:
+        setting: the name of the setting at fault, for example ``GPROXY_CONFIG``.
+    """
+
+    def __init__(self, message: str, *, setting: str | None = None) -> None:
+        super().__init__(message)
+        self.setting = setting
+
+
+class DSNError(ConfigError):
+    """A DSN cannot be used.
+
+    Attributes:
+        part: the part at fault, for example ``port`` or ``parameter 'sslmode'``.
+        dsn: the DSN with its password masked, or None where it could not be split safely.
+    """
+
+    def __init__(
+        self, message: str, *, part: str, dsn: str | None = None, setting: str | None = None
+    ) -> None:
+        super().__init__(message, setting=setting)
+        self.part = part
+        self.dsn = dsn
+
+
+class SecretError(ConfigError):
+    """``DATABASE_SECRET_KEY`` or its file cannot be used as it is."""
+
+
+class ConnectError(StorageError):
+    """The database cannot be reached, or a connection to it was lost.
+
+    Attributes:
+        dsn: the DSN with its password masked.
+    """
+
+    def __init__(self, message: str, *, dsn: str | None = None) -> None:
+        super().__init__(message)
+        self.dsn = dsn
+
+
+class PoolTimeout(StorageError):  # noqa: N818 - the design's name; every pool calls it that
+    """No pooled connection came free in time.
+
+    Attributes:
+        timeout_s: how long the caller waited, in seconds.
+        max_connections: the pool's size.
+    """
+
+    def __init__(self, message: str, *, timeout_s: float, max_connections: int) -> None:
+        super().__init__(message)
+        self.timeout_s = timeout_s
+        self.max_connections = max_connections
+
+
+class SchemaError(StorageError):
+    """The database's schema is not one this package can work on."""
+
+
+class IncompatibleSchema(SchemaError):  # noqa: N818 - the design's name
+    """The live schema differs from the models in a way that sync must not touch.
+
+    Attributes:
+        drift: one line for each difference.
+    """
+
+    def __init__(self, message: str, *, drift: Sequence[str]) -> None:
+        super().__init__(message)
+        self.drift = tuple(drift)
+
+
+class SyncFailed(SchemaError):  # noqa: N818 - the design's name
+    """A step of the schema sync failed.
+
+    Attributes:
+        step: the SQL of the step that failed, or None when it failed before any.
+        applied: the SQL of the steps that remain in the database.
+    """
+
+    def __init__(self, message: str, *, step: str | None = None, applied: Sequence[str] = ()):
+        super().__init__(message)
+        self.step = step
+        self.applied = tuple(applied)
+
+
+class NotFoundError(StorageError):
+    """No row fits.
+
+    Attributes:
+        table: the table that was searched.
+        key: what was searched for.
+    """
+
+    def __init__(self, message: str, *, table: str, key: object) -> None:
+        super().__init__(message)
+        self.table = table
+        self.key = key
+
+
+class ConflictError(StorageError):
+    """A row with the same unique value exists.
+
+    Attributes:
+        table: the table, where the backend tells.
+        fields: the columns that must be unique together, where the backend tells.
+    """
+
+    def __init__(
+        self, message: str, *, table: str | None = None, fields: Sequence[str] = ()
+    ) -> None:
+        super().__init__(message)
+        self.table = table
+        self.fields = tuple(fields)
+
+
+class InvalidValue(StorageError):  # noqa: N818 - the design's name
+    """A value cannot be stored as it is. Nothing was written.
+
+    Attributes:
+        argument: the argument or column at fault.
+    """
+
+    def __init__(self, message: str, *, argument: str | None = None) -> None:
+        super().__init__(message)
+        self.argument = argument
+
+
+class ReadError(StorageError):
+    """The database refused a read for a reason that no other class covers."""
+
+
+class WriteError(StorageError):
+    """The database refused a write for a reason that no other class covers.
+
+    Attributes:
+        committed: False when nothing was written; None when the connection was lost while
+            committing, so that the outcome is unknown.
+    """
+
+    def __init__(self, message: str, *, committed: bool | None = False) -> None:
+        super().__init__(message)
+        self.committed = committed
