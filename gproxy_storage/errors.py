@@ -139,6 +139,10 @@ class InvalidValue(StorageError):  # noqa: N818 - the design's name
         self.argument = argument
 
 
+class MissingReference(InvalidValue):
+    """A row refers to another that does not exist. Nothing was written."""
+
+
 class ReadError(StorageError):
     """The database refused a read for a reason that no other class covers."""
 

@@ -1,0 +1,5 @@
+"""``python -m gproxy_storage``: the same as ``gproxy-storage``."""
+
+from .cli import main
+
+main(prog_name="python -m gproxy_storage")

@@ -1,0 +1,274 @@
+"""What a backend must say about its database: the one place where dialects differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import datetime
+from typing import Any, ClassVar
+
+import peewee
+
+from ..dsn import Dsn
+from ..errors import ConnectError, ReadError, StorageError, WriteError
+from .failures import Failure, as_storage_error, driver_errors
+from .pool import ConnectionPool
+
+
+class Backend(peewee.Database):
+    """A Peewee database over our own pool; `sqlite`, `postgres` and `mysql` fill in the rest.
+
+    Queries run inside a session (`database.session`): without one they raise instead of keeping
+    a connection for as long as the thread lives.
+    """
+
+    name: str
+    """``sqlite``, ``postgres``, ``mysql`` or ``mariadb``; the last two from the server's word."""
+
+    driver_error: ClassVar[type[Exception]]
+    """The root of the driver's exceptions."""
+
+    # Peewee's own and not public: tests/unit/test_peewee.py notices when they change.
+    _state: Any
+    _connect: Callable[[], Any]
+    _set_server_version: Callable[[Any], None]
+
+    inline_keys: ClassVar[bool] = False
+    """Whether CREATE TABLE carries the table's indexes (where DDL commits as it goes)."""
+
+    def __init__(self, dsn: Dsn, database: str, **connect_params: Any) -> None:
+        self.dsn = dsn
+        # Our pool opens connections without holding Peewee's lock; its thread-local state stays.
+        super().__init__(database, autoconnect=False, **connect_params)
+        self.pool = ConnectionPool(
+            self,
+            max_connections=dsn.pool.max_connections,
+            pool_timeout_s=dsn.pool.pool_timeout_s,
+            stale_timeout_s=dsn.pool.stale_timeout_s,
+        )
+        self.keys: dict[str, tuple[str, tuple[str, ...]]] = {}
+        """Name of each unique index -> its table and columns, for messages about conflicts."""
+
+    # -- sessions: Peewee's connect and close, over the pool ----------------------------------
+
+    def connect(self, reuse_if_open: bool = False) -> bool:
+        """Borrow a connection for this thread. See `Database.connect`."""
+        if not self.is_closed():
+            if reuse_if_open:
+                return False
+            raise peewee.OperationalError("Connection already opened.")
+        self._state.set_connection(self.pool.acquire())
+        return True
+
+    def close(self) -> bool:
+        """Give this thread's connection back. See `Database.close`."""
+        if self.in_transaction():
+            raise peewee.OperationalError("Attempting to close database while in a transaction.")
+        if self.is_closed():
+            return False
+        conn = self._state.conn
+        self._state.reset()
+        self.pool.release(conn)
+        return True
+
+    def close_all(self) -> None:
+        """Close idle connections now, borrowed ones as they come back, and lend no more."""
+        self.pool.close()
+
+    def replace_connection(self) -> None:
+        """Close this thread's connection, which is broken, and borrow another."""
+        if not self.is_closed():
+            conn = self._state.conn
+            self._state.reset()
+            self.pool.discard(conn)
+        self.connect()
+
+    def cursor(self, named_cursor: str | None = None) -> Any:  # noqa: ARG002 - Peewee's signature
+        """Return a cursor of this thread's session. See `Database.cursor`."""
+        if self.is_closed():
+            raise ReadError(
+                "no session is open in this thread: call storage's repositories, or wrap "
+                "queries of your own in `with storage.session():`"
+            )
+        return super().cursor()
+
+    # -- fork: see database.py for the hooks --------------------------------------------------
+
+    survives_fork: bool = True
+    """Whether a child can open its own connections to the same data."""
+
+    def after_fork_in_child(self) -> None:
+        """Forget the parent's connections without touching them."""
+        self.pool.after_fork_in_child(usable=self.survives_fork)
+        self._state.reset()
+
+    def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Run one statement in this thread's session and return its rows."""
+        rows: list[tuple[Any, ...]] = self.execute_sql(sql, parameters).fetchall()
+        return rows
+
+    # -- the pool's driver --------------------------------------------------------------------
+
+    def open_connection(self) -> Any:
+        """Open a connection and apply the backend's tuning.
+
+        Raises:
+            ConnectError: when the server is away, refuses the login, or lacks the database.
+        """
+        try:
+            conn = self._connect()
+        except self.driver_error as exc:
+            raise self.connect_error(exc) from exc
+        try:
+            if self.server_version is None:
+                self._set_server_version(conn)
+            self.tune(conn)
+        except BaseException as exc:
+            self.close_connection(conn)
+            if isinstance(exc, self.driver_error):
+                raise self.connect_error(exc) from exc
+            raise
+        return conn
+
+    def close_connection(self, conn: Any) -> None:
+        """Close a driver connection, broken or not."""
+        with suppress(self.driver_error):  # a broken one: there is nothing left to close
+            conn.close()
+
+    def is_alive(self, conn: Any) -> bool:
+        """Ask the server with the cheapest query."""
+        try:
+            with self.raw_cursor(conn) as cursor:
+                cursor.execute("SELECT 1")
+                cursor.fetchone()
+        except self.driver_error:
+            return False
+        return True
+
+    @contextmanager
+    def raw_cursor(self, conn: Any) -> Iterator[Any]:
+        """A cursor of a driver connection, closed at the end."""
+        cursor = conn.cursor()
+        try:
+            yield cursor
+        finally:
+            cursor.close()
+
+    def reset_connection(self, conn: Any) -> bool:
+        """Roll back what a caller left open; False when the connection is broken."""
+        raise NotImplementedError
+
+    def tune(self, conn: Any) -> None:
+        """Apply the session's settings to a new connection."""
+        raise NotImplementedError
+
+    # -- words of the server ------------------------------------------------------------------
+
+    def version_text(self) -> str:
+        """Return the server's version as people write it, for example ``15.3``."""
+        raise NotImplementedError
+
+    def connect_error(self, exc: Exception) -> ConnectError:
+        """Say in one line why connecting failed and what to do, without the password."""
+        raise NotImplementedError
+
+    # -- errors -------------------------------------------------------------------------------
+
+    def failure(self, error: Exception) -> tuple[Failure, str | None]:
+        """Classify an error of the driver; with it the column, index or value's name at fault.
+
+        A name is what the server says: ``table.column``, ``table.column, table.column``, an
+        index's name, or None. Never a value.
+        """
+        raise NotImplementedError
+
+    def classify(self, exc: BaseException, boundary: BaseException | None = None) -> Failure:
+        """Return what an exception means for its transaction; OTHER where no driver spoke.
+
+        A lost connection or a rollback by the server anywhere in the chain decides: MySQL, for
+        one, reports a deadlock inside a savepoint as "SAVEPOINT does not exist".
+
+        Args:
+            boundary: the exception that was being handled before: its chain does not count.
+        """
+        errors = driver_errors(exc, self.driver_error, boundary)
+        failures = [self.failure(error)[0] for error in errors]
+        for decisive in (Failure.LOST, Failure.TRANSIENT):
+            if decisive in failures:
+                return decisive
+        return failures[0] if failures else Failure.OTHER
+
+    def translate(
+        self, exc: Exception, *, writing: bool, boundary: BaseException | None = None
+    ) -> StorageError | None:
+        """Return the package's error for an exception of Peewee or the driver, else None."""
+        if not isinstance(exc, peewee.PeeweeException | self.driver_error):
+            return None
+        error = next(driver_errors(exc, self.driver_error, boundary), None)
+        if error is None:
+            return None
+        name = self.failure(error)[1]
+        return as_storage_error(
+            self.classify(exc, boundary),
+            name=name,
+            unique_key=self.keys.get(name or ""),
+            dsn=str(self.dsn),
+            fallback=WriteError if writing else ReadError,
+            reason=f"{self.name}: {self.reason(error)}",
+        )
+
+    def commit_unknown(self) -> WriteError:
+        """Return the error for a connection lost while its COMMIT was under way."""
+        return WriteError(
+            f"the connection to {self.dsn} was lost during COMMIT: the change may be stored or "
+            "not; look before repeating it",
+            committed=None,
+        )
+
+    def reason(self, error: Exception) -> str:
+        """The driver's own words in one line, without values."""
+        return type(error).__name__
+
+    # -- writing ------------------------------------------------------------------------------
+
+    def on_conflict(
+        self,
+        insert: peewee.ModelInsert,
+        key: Sequence[peewee.Field[Any]],
+        update: Mapping[str, Any],
+    ) -> peewee.ModelInsert:
+        """Return the insert, made to update the row that has the same natural key.
+
+        Never send an id in such an insert: MySQL would update the row with that id.
+        """
+        return insert.on_conflict(conflict_target=list(key), update=dict(update))
+
+    # -- values -------------------------------------------------------------------------------
+
+    def time_to_db(self, at: datetime) -> Any:
+        """Return an aware UTC time as the driver's parameter; order is kept."""
+        return at
+
+    def time_from_db(self, value: Any) -> datetime:
+        """Return a stored time as an aware UTC datetime."""
+        raise NotImplementedError
+
+    # -- schema -------------------------------------------------------------------------------
+
+    def table_options(self) -> str:
+        """What follows the closing bracket of CREATE TABLE."""
+        return ""
+
+    def sync_lock(self, timeout_s: float) -> AbstractContextManager[None]:
+        """Hold the lock under which one process at a time changes the schema.
+
+        Where DDL is transactional it spans one transaction: all or nothing.
+
+        Raises:
+            SyncFailed: when another process holds it for longer than `timeout_s`.
+        """
+        raise NotImplementedError
+
+    def tables(self) -> Mapping[str, str]:
+        """Return each table's and view's name -> ``table`` or ``view``."""
+        raise NotImplementedError

@@ -1,0 +1,5 @@
+"""The command ``gproxy-storage``."""
+
+from .main import main
+
+__all__ = ["main"]

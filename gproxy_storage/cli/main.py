@@ -1,0 +1,74 @@
+"""The command's group: its options, and the one place that turns errors into exit codes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .. import __version__
+from ..errors import StorageError
+from .schema import status, sync
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the group's options say; None where the environment decides."""
+
+    dsn: str | None
+    data_dir: Path | None
+    config: Path | None
+
+
+class _Group(click.Group):
+    """Show a StorageError as one line and exit with 1, or raise it under --debug."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except StorageError as exc:
+            if ctx.params.get("debug"):
+                raise
+            raise click.ClickException(" ".join(str(exc).split())) from None
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--dsn",
+    metavar="DSN",
+    help="The database. Others can read a command line: a DSN with a password belongs into "
+    "GPROXY_DSN.",
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where the default SQLite file lies; overrides GPROXY_DATA_DIR.",
+)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The TOML file with [global] dsn and data_dir; overrides GPROXY_CONFIG.",
+)
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(__version__, prog_name="gproxy-storage")
+@click.pass_context
+def main(
+    ctx: click.Context, dsn: str | None, data_dir: Path | None, config: Path | None, debug: bool
+) -> None:
+    """Look after the storage of an LLM proxy.
+
+    The database is the one that GPROXY_DSN names, else `dsn` in gproxy.toml, else a SQLite file
+    under GPROXY_DATA_DIR (./data).
+
+    Exit codes: 0 done, 1 it failed and says why, 2 the command line is wrong.
+    """
+    del debug  # read by _Group
+    ctx.obj = Options(dsn, data_dir, config)
+
+
+main.add_command(status)
+main.add_command(sync)

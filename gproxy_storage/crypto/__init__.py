@@ -1,0 +1,1 @@
+"""Cryptography: passwords and digests. Knows no database."""

@@ -1,0 +1,234 @@
+"""The fields of our models: strict about what they take, equal on every backend.
+
+Each refuses, before anything is written, what one of the four databases would refuse, change or
+cut: naive times, NaN, integers beyond the column, NUL characters, text beyond the column's length.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+import peewee
+
+from .backends.base import Backend
+from .errors import InvalidValue, ReadError
+
+_INT32 = range(-(2**31), 2**31)
+_INT64 = range(-(2**63), 2**63)
+
+
+def _refuse(field: peewee.Field[Any], why: str) -> InvalidValue:
+    name = getattr(field, "name", None) or "value"
+    return InvalidValue(f"{name} {why}", argument=name)
+
+
+def check_text(field: peewee.Field[Any], value: Any, max_length: int | None = None) -> str:
+    """Return the text when every backend can store it as it is."""
+    if not isinstance(value, str):
+        raise _refuse(field, f"must be a str, not {type(value).__name__}")
+    if "\0" in value:
+        raise _refuse(field, "must not hold a NUL character: PostgreSQL cannot store one")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            # `from None`: the driver-independent error would quote the value.
+            raise _refuse(field, "is not valid Unicode: it holds a lone surrogate") from None
+    if max_length is not None and len(value) > max_length:
+        raise _refuse(field, f"has {len(value)} characters; its column takes {max_length}")
+    return value
+
+
+class DialectWord(peewee.Node):
+    """A word of DDL that each backend spells its own way, or leaves out.
+
+    Looked up in the backend's `field_types`, where its other words of DDL are.
+    """
+
+    def __init__(self, word: str) -> None:
+        self.word = word
+
+    def __sql__(self, ctx: peewee.Context) -> peewee.Context:
+        return ctx.literal(ctx.state.field_types.get(self.word, ""))
+
+
+class BigAutoField(peewee.BigAutoField):
+    """A 64-bit key that is never given out twice, not even by SQLite after a deletion."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(constraints=[DialectWord("AUTOINCREMENT")], **kwargs)
+
+    def db_value(self, value: Any) -> int | None:
+        return None if value is None else _check_int(self, value, _INT64)
+
+
+class IntegerField(peewee.IntegerField):
+    """A 32-bit integer."""
+
+    def db_value(self, value: Any) -> int | None:
+        return None if value is None else _check_int(self, value, _INT32)
+
+
+class BigIntegerField(peewee.BigIntegerField):
+    """A 64-bit integer."""
+
+    def db_value(self, value: Any) -> int | None:
+        return None if value is None else _check_int(self, value, _INT64)
+
+
+def _check_int(field: peewee.Field[Any], value: Any, allowed: range) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise _refuse(field, f"must be an int, not {type(value).__name__}")
+    if value not in allowed:
+        raise _refuse(field, f"must be between {allowed.start} and {allowed.stop - 1}")
+    return value
+
+
+class DoubleField(peewee.DoubleField):
+    """A finite double."""
+
+    def db_value(self, value: Any) -> float | None:
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise _refuse(self, f"must be a number, not {type(value).__name__}")
+        try:
+            number = float(value)
+        except OverflowError:
+            raise _refuse(self, "is beyond a double") from None
+        if not math.isfinite(number):
+            raise _refuse(self, "must be finite: SQLite and MySQL store no NaN or infinity")
+        return number
+
+
+class BooleanField(peewee.BooleanField):
+    """True or False; the strings "false" and "0" are neither."""
+
+    def db_value(self, value: Any) -> bool | None:
+        if value is None or isinstance(value, bool):
+            return value
+        raise _refuse(self, f"must be a bool, not {type(value).__name__}")
+
+
+class CharField(peewee.CharField):
+    """Text of bounded length, in characters; what is indexed is bounded on every backend."""
+
+    def db_value(self, value: Any) -> str | None:
+        return None if value is None else check_text(self, value, self.max_length)
+
+
+class TextField(peewee.TextField):
+    """Text of any length."""
+
+    def db_value(self, value: Any) -> str | None:
+        return None if value is None else check_text(self, value)
+
+
+class BytesField(peewee.BlobField):
+    """Bytes; read back as bytes from every driver."""
+
+    def db_value(self, value: Any) -> Any:
+        if value is not None and not isinstance(value, bytes | bytearray | memoryview):
+            raise _refuse(self, f"must be bytes, not {type(value).__name__}")
+        return super().db_value(value)
+
+    def python_value(self, value: Any) -> bytes | None:
+        return None if value is None else bytes(value)
+
+
+class UtcDateTimeField(peewee.FieldDatabaseHook, peewee.Field):
+    """An aware UTC time with microseconds."""
+
+    field_type = "DATETIME"
+    _database: Backend | None = None
+
+    def _db_hook(self, database: peewee.Database | None) -> None:
+        self._database = database if isinstance(database, Backend) else None
+
+    def db_value(self, value: Any) -> Any:
+        if value is None:
+            return None
+        if not isinstance(value, datetime):
+            raise _refuse(self, f"must be a datetime, not {type(value).__name__}")
+        if value.tzinfo is None:
+            raise _refuse(
+                self, "has no time zone: pass an aware datetime, for example datetime.now(UTC)"
+            )
+        at = value.astimezone(UTC)
+        return at if self._database is None else self._database.time_to_db(at)
+
+    def python_value(self, value: Any) -> Any:
+        if value is None or self._database is None:
+            return value
+        return self._database.time_from_db(value)
+
+
+class JSONField(peewee.Field):
+    """JSON, kept as the text that was written where the database does so.
+
+    Refuses what cannot make the round trip on all four: NaN and infinity, integers beyond 64
+    bits (MySQL turns them into doubles), keys that are not strings, NUL characters.
+    """
+
+    field_type = "JSON"
+
+    def db_value(self, value: Any) -> str | None:
+        return None if value is None else to_json(self, value)
+
+    def python_value(self, value: Any) -> Any:
+        if value is None:
+            return None
+        try:
+            return json.loads(value)
+        except ValueError:
+            # `from None`: the decoder's error carries the whole text.
+            raise ReadError(
+                f"{self.model._meta.table_name}.{self.column_name} holds text that is not JSON"
+            ) from None
+
+
+def to_json(field: peewee.Field[Any], value: Any) -> str:
+    """Return the compact text of a JSON value that every backend gives back unchanged."""
+    try:
+        _check_json(field, value)
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError) as exc:
+        raise _refuse(field, f"is not JSON: {exc}") from None
+    except RecursionError:
+        raise _refuse(field, "is nested too deeply, or contains itself") from None
+    return text
+
+
+def _check_json(field: peewee.Field[Any], value: Any) -> None:
+    if value is None or isinstance(value, bool | float):
+        return  # dumps refuses what is not finite
+    if isinstance(value, str):
+        check_text(field, value)
+    elif isinstance(value, int):
+        if value not in _INT64:
+            raise _refuse(field, "holds an integer beyond 64 bits: store it as a string")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            check_text(field, key)
+            _check_json(field, item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _check_json(field, item)
+    else:
+        raise _refuse(field, f"is not JSON: it holds a {type(value).__name__}")
+
+
+class GeneratedField(peewee.BigIntegerField):
+    """A 64-bit column that the database computes from the same row; never written.
+
+    Args:
+        expression: SQL over the row's columns, the same on every backend.
+    """
+
+    def __init__(self, expression: str, **kwargs: Any) -> None:
+        self.expression = expression
+        generated = peewee.SQL(f"GENERATED ALWAYS AS ({expression})")
+        super().__init__(null=True, constraints=[generated, DialectWord("GENERATED")], **kwargs)

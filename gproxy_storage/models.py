@@ -1,0 +1,494 @@
+"""The tables, declared once for all backends; no behaviour.
+
+Names and formats are GPROXY v1's, so that both programs can work on one database. Foreign keys
+carry no index of their own; every index is written out below its table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import peewee
+from peewee import SQL
+
+from .fields import (
+    BigAutoField,
+    BigIntegerField,
+    BooleanField,
+    BytesField,
+    CharField,
+    DoubleField,
+    GeneratedField,
+    IntegerField,
+    JSONField,
+    TextField,
+    UtcDateTimeField,
+)
+
+
+class Table(peewee.Model):
+    """What all tables share. Bound to a database by `Storage`."""
+
+    class Meta:
+        legacy_table_names = False
+        only_save_dirty = True  # an UPDATE writes what changed, and never a generated column
+
+
+def _foreign_key(
+    target: type[Table], table: str, column: str, on_delete: str, **kwargs: Any
+) -> Any:
+    """A foreign key by our naming, without the index that Peewee would add."""
+    return peewee.ForeignKeyField(
+        target,
+        column_name=column,
+        object_id_name=column,
+        backref="+",
+        index=False,
+        on_delete=on_delete,
+        constraint_name=f"fk_{table}_{column}",
+        **kwargs,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """An index of a table.
+
+    Attributes:
+        name: unique in the database; at most 63 bytes, PostgreSQL's limit.
+        columns: column names in order, each with True where it descends.
+    """
+
+    name: str
+    columns: tuple[tuple[str, bool], ...]
+    unique: bool
+
+
+INDEXES: dict[type[Table], list[Index]] = {}
+"""The indexes of each table beside its primary key."""
+
+
+def _add_index(model: type[Table], *columns: Any, unique: bool = False) -> None:
+    """Declare an index over fields, or over ``field.desc()``."""
+    described = tuple(
+        (column.node.column_name, True)
+        if isinstance(column, peewee.Ordering)
+        else (column.column_name, False)
+        for column in columns
+    )
+    name = "_".join(
+        ("uq" if unique else "ix", model._meta.table_name, *(column for column, _ in described))
+    )
+    INDEXES.setdefault(model, []).append(Index(name, described, unique))
+
+
+class GlobalSettings(Table):
+    """The one row of settings, with id 1."""
+
+    id = BigAutoField()
+    host = TextField()
+    port = IntegerField()
+    proxy = TextField(null=True)
+    spoof_emulation = TextField(null=True)
+    dsn = TextField()
+    data_dir = TextField()
+    enable_usage = BooleanField()
+    enable_upstream_log = BooleanField()
+    enable_upstream_log_body = BooleanField()
+    enable_downstream_log = BooleanField()
+    enable_downstream_log_body = BooleanField()
+    update_channel = TextField(null=True)
+    updated_at = UtcDateTimeField()
+
+    class Meta:
+        table_name = "global_settings"
+
+
+class Provider(Table):
+    """An upstream provider of LLMs."""
+
+    id = BigAutoField()
+    name = CharField()
+    channel = CharField()
+    label = TextField(null=True)
+    settings_json = JSONField()
+    routing_json = JSONField()
+    created_at = UtcDateTimeField()
+    updated_at = UtcDateTimeField()
+
+    class Meta:
+        table_name = "providers"
+
+
+_add_index(Provider, Provider.name, unique=True)
+_add_index(Provider, Provider.channel)
+
+
+class Credential(Table):
+    """A credential of a provider; `secret_json` is a secret."""
+
+    id = BigAutoField()
+    provider_id: int
+    provider = _foreign_key(Provider, "credentials", "provider_id", "CASCADE")
+    name = TextField(null=True)
+    kind = TextField()
+    secret_json = JSONField()
+    enabled = BooleanField()
+    created_at = UtcDateTimeField()
+    updated_at = UtcDateTimeField()
+
+    class Meta:
+        table_name = "credentials"
+
+
+_add_index(Credential, Credential.provider)
+
+
+class CredentialStatus(Table):
+    """The health of a credential on a channel."""
+
+    id = BigAutoField()
+    credential_id: int
+    credential = _foreign_key(Credential, "credential_statuses", "credential_id", "CASCADE")
+    channel = CharField()
+    health_kind = TextField()
+    health_json = JSONField(null=True)
+    checked_at = UtcDateTimeField(null=True)
+    last_error = TextField(null=True)
+    updated_at = UtcDateTimeField()
+
+    class Meta:
+        table_name = "credential_statuses"
+
+
+_add_index(CredentialStatus, CredentialStatus.credential, CredentialStatus.channel, unique=True)
+
+
+class User(Table):
+    """A user of the proxy; `password` is an Argon2id hash, itself a secret."""
+
+    id = BigAutoField()
+    name = CharField()
+    password = TextField(null=True)
+    enabled = BooleanField()
+    is_admin = BooleanField()
+    created_at = UtcDateTimeField()
+    updated_at = UtcDateTimeField()
+
+    class Meta:
+        table_name = "users"
+
+
+_add_index(User, User.name, unique=True)
+
+
+class UserKey(Table):
+    """An API key of a user; looked up by its digest."""
+
+    id = BigAutoField()
+    user_id: int
+    user = _foreign_key(User, "user_keys", "user_id", "CASCADE")
+    api_key_ciphertext = TextField()
+    api_key_digest = CharField()
+    label = TextField(null=True)
+    enabled = BooleanField()
+    created_at = UtcDateTimeField()
+    updated_at = UtcDateTimeField()
+
+    class Meta:
+        table_name = "user_keys"
+
+
+_add_index(UserKey, UserKey.api_key_digest, unique=True)
+_add_index(UserKey, UserKey.user)
+
+
+class LLMModel(Table):
+    """A model that a provider offers."""
+
+    id = BigAutoField()
+    provider_id: int
+    provider = _foreign_key(Provider, "models", "provider_id", "CASCADE")
+    model_id = CharField()
+    display_name = TextField(null=True)
+    enabled = BooleanField()
+    pricing_json = TextField(null=True)
+    created_at = UtcDateTimeField()
+    updated_at = UtcDateTimeField()
+
+    class Meta:
+        table_name = "models"
+
+
+_add_index(LLMModel, LLMModel.provider, LLMModel.model_id, unique=True)
+_add_index(LLMModel, LLMModel.provider)
+
+
+class UserModelPermission(Table):
+    """A user may use the models that the pattern fits; provider NULL = every provider."""
+
+    id = BigAutoField()
+    user_id: int
+    user = _foreign_key(User, "user_model_permissions", "user_id", "CASCADE")
+    provider_id: int | None
+    provider = _foreign_key(Provider, "user_model_permissions", "provider_id", "CASCADE", null=True)
+    model_pattern = CharField()
+    created_at = UtcDateTimeField()
+    # NULLs are distinct in a unique index: this column makes "every provider" one value.
+    provider_key = GeneratedField("COALESCE(provider_id, 0)")
+
+    class Meta:
+        table_name = "user_model_permissions"
+
+
+_add_index(
+    UserModelPermission,
+    UserModelPermission.user,
+    UserModelPermission.provider_key,
+    UserModelPermission.model_pattern,
+    unique=True,
+)
+_add_index(UserModelPermission, UserModelPermission.user)
+
+
+class UserFilePermission(Table):
+    """A user may use the files of a provider."""
+
+    id = BigAutoField()
+    user_id: int
+    user = _foreign_key(User, "user_file_permissions", "user_id", "CASCADE")
+    provider_id: int
+    provider = _foreign_key(Provider, "user_file_permissions", "provider_id", "CASCADE")
+    created_at = UtcDateTimeField()
+
+    class Meta:
+        table_name = "user_file_permissions"
+
+
+_add_index(UserFilePermission, UserFilePermission.user, UserFilePermission.provider, unique=True)
+_add_index(UserFilePermission, UserFilePermission.user)
+
+
+class UserRateLimit(Table):
+    """Limits of a user on the models that the pattern fits; NULL = no limit."""
+
+    id = BigAutoField()
+    user_id: int
+    user = _foreign_key(User, "user_rate_limits", "user_id", "CASCADE")
+    model_pattern = CharField()
+    rpm = IntegerField(null=True)
+    rpd = IntegerField(null=True)
+    total_tokens = BigIntegerField(null=True)
+    created_at = UtcDateTimeField()
+    updated_at = UtcDateTimeField()
+
+    class Meta:
+        table_name = "user_rate_limits"
+
+
+_add_index(UserRateLimit, UserRateLimit.user, UserRateLimit.model_pattern, unique=True)
+_add_index(UserRateLimit, UserRateLimit.user)
+
+
+class UserQuota(Table):
+    """What a user may cost, and has cost; a quota <= 0 is unlimited."""
+
+    id = BigAutoField()
+    user_id: int
+    user = _foreign_key(User, "user_quotas", "user_id", "CASCADE")
+    quota = DoubleField()
+    cost_used = DoubleField()
+    updated_at = UtcDateTimeField()
+
+    class Meta:
+        table_name = "user_quotas"
+
+
+_add_index(UserQuota, UserQuota.user, unique=True)
+
+
+class Usage(Table):
+    """What one call used and cost."""
+
+    trace_id = BigAutoField()
+    downstream_trace_id = BigIntegerField(null=True)
+    at = UtcDateTimeField()
+    provider_id: int | None
+    provider = _foreign_key(Provider, "usages", "provider_id", "SET NULL", null=True)
+    credential_id: int | None
+    credential = _foreign_key(Credential, "usages", "credential_id", "SET NULL", null=True)
+    user_id: int | None
+    user = _foreign_key(User, "usages", "user_id", "SET NULL", null=True)
+    user_key_id: int | None
+    user_key = _foreign_key(UserKey, "usages", "user_key_id", "SET NULL", null=True)
+    operation = TextField()
+    protocol = TextField()
+    model = TextField(null=True)
+    input_tokens = BigIntegerField(null=True)
+    output_tokens = BigIntegerField(null=True)
+    cache_read_input_tokens = BigIntegerField(null=True)
+    cache_creation_input_tokens = BigIntegerField(null=True)
+    cache_creation_input_tokens_5min = BigIntegerField(null=True)
+    cache_creation_input_tokens_1h = BigIntegerField(null=True)
+    cost = DoubleField(default=0.0, constraints=[SQL("DEFAULT 0")])
+    created_at = UtcDateTimeField()
+
+    class Meta:
+        table_name = "usages"
+
+
+_add_index(Usage, Usage.at.desc(), Usage.trace_id.desc())
+
+
+class UpstreamRequest(Table):
+    """A request that the proxy sent to a provider."""
+
+    trace_id = BigAutoField()
+    downstream_trace_id = BigIntegerField(null=True)
+    at = UtcDateTimeField()
+    internal = BooleanField()
+    provider_id: int | None
+    provider = _foreign_key(Provider, "upstream_requests", "provider_id", "SET NULL", null=True)
+    credential_id: int | None
+    credential = _foreign_key(
+        Credential, "upstream_requests", "credential_id", "SET NULL", null=True
+    )
+    request_method = TextField()
+    request_headers_json = JSONField()
+    request_url = TextField(null=True)
+    request_body = BytesField(null=True)
+    response_status = IntegerField(null=True)
+    response_headers_json = JSONField()
+    response_body = BytesField(null=True)
+    initial_latency_ms = BigIntegerField(null=True)
+    total_latency_ms = BigIntegerField(null=True)
+    created_at = UtcDateTimeField()
+
+    class Meta:
+        table_name = "upstream_requests"
+
+
+_add_index(UpstreamRequest, UpstreamRequest.at.desc(), UpstreamRequest.trace_id.desc())
+
+
+class DownstreamRequest(Table):
+    """A request that a user sent to the proxy; the caller gives the trace id."""
+
+    trace_id = BigAutoField()
+    at = UtcDateTimeField()
+    internal = BooleanField()
+    user_id: int | None
+    user = _foreign_key(User, "downstream_requests", "user_id", "SET NULL", null=True)
+    user_key_id: int | None
+    user_key = _foreign_key(UserKey, "downstream_requests", "user_key_id", "SET NULL", null=True)
+    request_method = TextField()
+    request_headers_json = JSONField()
+    request_path = TextField()
+    request_query = TextField(null=True)
+    request_body = BytesField(null=True)
+    response_status = IntegerField(null=True)
+    response_headers_json = JSONField()
+    response_body = BytesField(null=True)
+    created_at = UtcDateTimeField()
+
+    class Meta:
+        table_name = "downstream_requests"
+
+
+_add_index(DownstreamRequest, DownstreamRequest.at.desc(), DownstreamRequest.trace_id.desc())
+
+
+class UserCredentialFile(Table):
+    """A file that a user uploaded through a credential."""
+
+    id = BigAutoField()
+    user_id: int
+    user = _foreign_key(User, "user_credential_files", "user_id", "CASCADE")
+    user_key_id: int
+    user_key = _foreign_key(UserKey, "user_credential_files", "user_key_id", "CASCADE")
+    provider_id: int
+    provider = _foreign_key(Provider, "user_credential_files", "provider_id", "CASCADE")
+    credential_id: int
+    credential = _foreign_key(Credential, "user_credential_files", "credential_id", "CASCADE")
+    file_id = CharField()
+    active = BooleanField()
+    created_at = UtcDateTimeField()
+    updated_at = UtcDateTimeField()
+    deleted_at = UtcDateTimeField(null=True)
+
+    class Meta:
+        table_name = "user_credential_files"
+
+
+_add_index(
+    UserCredentialFile,
+    UserCredentialFile.user,
+    UserCredentialFile.provider,
+    UserCredentialFile.file_id,
+    unique=True,
+)
+_add_index(
+    UserCredentialFile,
+    UserCredentialFile.user,
+    UserCredentialFile.provider,
+    UserCredentialFile.active,
+)
+_add_index(UserCredentialFile, UserCredentialFile.credential)
+
+
+class ClaudeFile(Table):
+    """What Anthropic says of a file."""
+
+    id = BigAutoField()
+    provider_id: int
+    provider = _foreign_key(Provider, "claude_files", "provider_id", "CASCADE")
+    file_id = CharField()
+    file_created_at = TextField()
+    filename = TextField()
+    mime_type = TextField()
+    size_bytes = BigIntegerField()
+    downloadable = BooleanField(null=True)
+    raw_json = JSONField()
+    created_at = UtcDateTimeField()
+    updated_at = UtcDateTimeField()
+
+    class Meta:
+        table_name = "claude_files"
+
+
+_add_index(ClaudeFile, ClaudeFile.provider, ClaudeFile.file_id, unique=True)
+_add_index(ClaudeFile, ClaudeFile.provider)
+
+
+class StorageState(Table):
+    """What this package notes about the database itself; GPROXY leaves it alone."""
+
+    name = CharField(max_length=64, primary_key=True)
+    value = TextField()
+    updated_at = UtcDateTimeField()
+
+    class Meta:
+        table_name = "storage_state"
+
+
+TABLES: tuple[type[Table], ...] = (
+    GlobalSettings,
+    Provider,
+    Credential,
+    CredentialStatus,
+    User,
+    UserKey,
+    LLMModel,
+    UserModelPermission,
+    UserFilePermission,
+    UserRateLimit,
+    UserQuota,
+    Usage,
+    UpstreamRequest,
+    DownstreamRequest,
+    UserCredentialFile,
+    ClaudeFile,
+    StorageState,
+)
+"""Every table, parents before children."""

@@ -1,0 +1,1 @@
+"""Repositories: one an aggregate, what a proxy does with its tables."""

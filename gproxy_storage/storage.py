@@ -1,0 +1,201 @@
+"""Storage: the front door. Settings, database, schema and repositories, opened as one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from .backends.base import Backend
+from .config import Settings
+from .database import db_from_dsn, run_query, run_transaction, session, transaction
+from .dsn import Dsn
+from .errors import ConfigError, SecretError
+from .models import INDEXES, TABLES
+from .repositories.providers import Credentials, Providers
+from .repositories.usages import Usages
+from .repositories.users import Keys, Users
+from .schema.sync import LOCK_TIMEOUT_S, SyncReport, sync
+from .secret import Secret
+
+T = TypeVar("T")
+
+
+class Storage:
+    """An open database with its repositories.
+
+    One Storage is open at a time in a process, for the models are bound to it. Threads share it:
+    each call borrows a pooled connection, and calls inside `session()` share one. A child made
+    by fork may go on using it, with connections of its own.
+
+    Attributes:
+        database: the Peewee database, for queries of your own inside `session()`.
+        users, keys, providers, credentials, usages: the repositories.
+    """
+
+    _open: Storage | None = None
+    _open_lock = threading.Lock()
+
+    def __init__(self, database: Backend) -> None:
+        self.database = database
+        self.users = Users(database)
+        self.keys = Keys(database)
+        self.providers = Providers(database)
+        self.credentials = Credentials(database)
+        self.usages = Usages(database)
+
+    # -- opening and closing ------------------------------------------------------------------
+
+    @classmethod
+    def open(
+        cls,
+        *,
+        dsn: str | Dsn | None = None,
+        data_dir: str | Path | None = None,
+        config: str | Path | None = None,
+        secret_key: str | Secret | None = None,
+        sync: bool = True,
+    ) -> Self:
+        """Open the storage that the settings name, and bring its schema up to date.
+
+        Each setting comes from its argument, else the environment, else ``.env``, else the TOML
+        file, else its default: a SQLite file under the data directory, which is created.
+
+        Args:
+            sync: False leaves the schema as it is.
+        Raises:
+            ConfigError: when a setting cannot be used.
+            ConnectError: when the database cannot be opened.
+            SchemaError: when the schema cannot be brought up to date.
+        """
+        settings = Settings.load(dsn=dsn, data_dir=data_dir, config=config, secret_key=secret_key)
+        if settings.dsn_is_default and settings.dsn.mode == "rwc":
+            _create_data_dir(settings.data_dir)
+        return cls.connect(settings.dsn, settings.secret_key, sync=sync)
+
+    @classmethod
+    def connect(
+        cls, dsn: str | Dsn, secret_key: str | Secret | None = None, *, sync: bool = True
+    ) -> Self:
+        """Open the storage at a DSN, whatever the environment says.
+
+        Raises:
+            ConfigError: when the DSN or the secret cannot be used, or a Storage is open already.
+            ConnectError: when the database cannot be opened.
+            SchemaError: when the schema cannot be brought up to date.
+        """
+        if secret_key is not None:
+            # Fail closed: nothing is stored in the clear for someone who asked for encryption.
+            raise SecretError(
+                "DATABASE_SECRET_KEY is set, and this version cannot encrypt yet: unset it to "
+                "store secrets in the clear",
+                setting="DATABASE_SECRET_KEY",
+            )
+        database = db_from_dsn(dsn)
+        storage = cls(database)
+        with cls._open_lock:
+            if Storage._open is not None:
+                raise ConfigError(
+                    f"a Storage is open already ({Storage._open.database.dsn}): close it first, "
+                    "or use it"
+                )
+            Storage._open = storage
+        try:
+            with session(database):  # the server says which one it is
+                storage._bind()
+                if sync:
+                    storage.sync()
+        except BaseException:
+            storage.close()
+            raise
+        return storage
+
+    def close(self) -> None:
+        """Close the connections and free the models for another Storage; again is a no-op."""
+        with self._open_lock:
+            if Storage._open is self:
+                Storage._open = None
+        self.database.close()
+        self.database.close_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Storage {self.database.dsn}>"
+
+    # -- the schema ---------------------------------------------------------------------------
+
+    def sync(self, *, lock_timeout_s: float = LOCK_TIMEOUT_S) -> SyncReport:
+        """Bring the schema up to date; a no-op, without a lock, when it is.
+
+        Raises:
+            SchemaError: when it cannot be brought up to date.
+        """
+        return sync(self.database, lock_timeout_s=lock_timeout_s)
+
+    def row_counts(self) -> dict[str, int | None]:
+        """Return the number of rows of each table; None for a table that does not exist."""
+
+        def count() -> dict[str, int | None]:
+            present = self.database.tables()
+            return {
+                model._meta.table_name: (
+                    model.select().count() if model._meta.table_name in present else None
+                )
+                for model in TABLES
+            }
+
+        return run_query(self.database, count)
+
+    # -- sessions and transactions ------------------------------------------------------------
+
+    def session(self) -> AbstractContextManager[None]:
+        """Borrow one connection for all calls in the block: a web request, a script."""
+        return session(self.database)
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Run the block in one transaction, inside another in a savepoint.
+
+        A block cannot be run again; where rivals may deadlock, `run_transaction` retries.
+        """
+        return transaction(self.database)
+
+    def run_transaction(self, callback: Callable[[], T]) -> T:
+        """Call `callback` in a transaction, again on a lock, a deadlock or a lost connection.
+
+        Raises:
+            WriteError: with `committed` None when the connection was lost during COMMIT.
+        """
+        return run_transaction(self.database, callback)
+
+    def _bind(self) -> None:
+        self.database.bind(TABLES, bind_refs=False, bind_backrefs=False)
+        self.database.keys = {
+            index.name: (model._meta.table_name, tuple(column for column, _ in index.columns))
+            for model, indexes in INDEXES.items()
+            for index in indexes
+        }
+
+
+def _create_data_dir(path: Path) -> None:
+    """Create the data directory for its owner only; one that exists is left as it is."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise ConfigError(
+            f"GPROXY_DATA_DIR: the directory {path} cannot be created: {exc.strerror}; choose "
+            "another, or create it for this user",
+            setting="GPROXY_DATA_DIR",
+        ) from exc
