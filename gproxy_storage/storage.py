@@ -18,7 +18,10 @@ from .models import INDEXES, TABLES
 from .repositories.providers import Credentials, Providers
 from .repositories.usages import Usages
 from .repositories.users import Keys, Users
-from .schema.sync import LOCK_TIMEOUT_S, SyncReport, sync
+from .schema.catalog import read_snapshot
+from .schema.definitions import definitions
+from .schema.plan import Plan
+from .schema.sync import LOCK_TIMEOUT_S, SyncReport, plan, sync
 from .secret import Secret
 
 T = TypeVar("T")
@@ -145,11 +148,15 @@ class Storage:
         """
         return sync(self.database, lock_timeout_s=lock_timeout_s)
 
+    def plan(self) -> Plan:
+        """Compare the live schema with the models; takes no lock, writes nothing."""
+        return plan(self.database)
+
     def row_counts(self) -> dict[str, int | None]:
         """Return the number of rows of each table; None for a table that does not exist."""
 
         def count() -> dict[str, int | None]:
-            present = self.database.tables()
+            present = read_snapshot(self.database, definitions(self.database)).tables
             return {
                 model._meta.table_name: (
                     model.select().count() if model._meta.table_name in present else None

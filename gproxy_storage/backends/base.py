@@ -11,6 +11,7 @@ import peewee
 
 from ..dsn import Dsn
 from ..errors import ConnectError, ReadError, StorageError, WriteError
+from .catalog import CatalogRows
 from .failures import Failure, as_storage_error, driver_errors
 from .pool import ConnectionPool
 
@@ -32,9 +33,6 @@ class Backend(peewee.Database):
     _state: Any
     _connect: Callable[[], Any]
     _set_server_version: Callable[[Any], None]
-
-    inline_keys: ClassVar[bool] = False
-    """Whether CREATE TABLE carries the table's indexes (where DDL commits as it goes)."""
 
     def __init__(self, dsn: Dsn, database: str, **connect_params: Any) -> None:
         self.dsn = dsn
@@ -225,6 +223,13 @@ class Backend(peewee.Database):
             committed=None,
         )
 
+    def describe(self, exc: Exception) -> str:
+        """Return the server's words for a failed DDL statement, where they show no row."""
+        error = next(driver_errors(exc, self.driver_error), exc)
+        if self.classify(exc) in (Failure.CONFLICT, Failure.VALUE):
+            return self.reason(error)
+        return " ".join(str(error).split())
+
     def reason(self, error: Exception) -> str:
         """The driver's own words in one line, without values."""
         return type(error).__name__
@@ -262,13 +267,41 @@ class Backend(peewee.Database):
     def sync_lock(self, timeout_s: float) -> AbstractContextManager[None]:
         """Hold the lock under which one process at a time changes the schema.
 
-        Where DDL is transactional it spans one transaction: all or nothing.
+        Where DDL is transactional it spans one transaction: all or nothing. Inside it no
+        statement waits longer than a second for a lock of a table.
 
         Raises:
             SyncFailed: when another process holds it for longer than `timeout_s`.
         """
         raise NotImplementedError
 
-    def tables(self) -> Mapping[str, str]:
-        """Return each table's and view's name -> ``table`` or ``view``."""
+    transactional_ddl: ClassVar[bool] = True
+    """Whether DDL rolls back. Where not, one statement carries as much as it can, and every
+    state in between is one that the next sync completes."""
+
+    can_add_foreign_keys: ClassVar[bool] = True
+    """Whether a foreign key can be added to a column that exists."""
+
+    table_collation: str | None = None
+    """The collation that our tables declare, where a table declares one."""
+
+    also_holds: ClassVar[Mapping[str, frozenset[str]]] = {}
+    """Family of types -> other families whose columns hold its values too."""
+
+    def read_catalog(self, tables: Sequence[str], index_names: Sequence[str]) -> CatalogRows:
+        """Read what the database has of these tables, in three queries however many there are.
+
+        Args:
+            index_names: names that we would give to indexes; whatever has one is reported too,
+                in whichever table it is.
+        """
         raise NotImplementedError
+
+    def type_family(self, column_type: str) -> str:
+        """Return the family of a column's type, as the catalog or as DDL spells it."""
+        raise NotImplementedError
+
+    def lock_holders(self, table: str) -> str:
+        """Say who holds locks on a table, in words; empty where the server does not tell."""
+        del table
+        return ""

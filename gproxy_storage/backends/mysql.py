@@ -16,6 +16,7 @@ from pymysql.constants import CLIENT, CR, ER, SERVER_STATUS
 from ..dsn import Dsn
 from ..errors import ConnectError, SyncFailed
 from .base import Backend
+from .catalog import CatalogRows, ColumnRow, ForeignKeyRow, IndexRow
 from .failures import Failure
 
 READ_TIMEOUT_S = 120
@@ -68,11 +69,64 @@ _HINTS = {
 }
 
 
+_FAMILIES = {
+    **dict.fromkeys(
+        ("bool", "tinyint", "smallint", "mediumint", "int", "integer", "bigint"), "integer"
+    ),
+    **dict.fromkeys(("float", "double", "double precision"), "real"),
+    **dict.fromkeys(("char", "varchar", "tinytext", "text", "mediumtext", "longtext"), "text"),
+    **dict.fromkeys(("varbinary", "tinyblob", "blob", "mediumblob", "longblob"), "bytes"),
+    **dict.fromkeys(("datetime", "timestamp"), "time"),
+}
+
+# A join of the two takes ten times as long on MariaDB. MariaDB says 'NULL' for "no default".
+_COLUMNS = """
+    SELECT table_name AS t, CASE WHEN table_type LIKE '%%VIEW' THEN 'view' ELSE 'table' END,
+        NULL, COALESCE(table_collation, ''), 1, 0, 0, 0, 0 AS n
+    FROM information_schema.tables
+    WHERE table_schema = DATABASE() AND table_name IN %s
+    UNION ALL
+    SELECT table_name, '', column_name, data_type, is_nullable = 'YES',
+        column_default IS NOT NULL AND column_default <> 'NULL',
+        extra LIKE '%%GENERATED' AND extra NOT LIKE '%%DEFAULT_GENERATED%%',
+        extra LIKE '%%auto_increment%%', ordinal_position
+    FROM information_schema.columns
+    WHERE table_schema = DATABASE() AND table_name IN %s
+    ORDER BY t, n"""
+
+_INDEXES = """
+    SELECT table_name, index_name, column_name, non_unique = 0, index_name = 'PRIMARY',
+        collation = 'D', 0, sub_part IS NOT NULL, 1
+    FROM information_schema.statistics
+    WHERE table_schema = DATABASE() AND table_name IN %s
+    ORDER BY table_name, index_name, seq_in_index"""
+
+_FOREIGN_KEYS = """
+    SELECT k.table_name, k.constraint_name, k.column_name, k.referenced_table_name,
+        k.referenced_column_name,
+        CASE r.delete_rule WHEN 'RESTRICT' THEN 'NO ACTION' ELSE r.delete_rule END
+    FROM information_schema.key_column_usage AS k
+    JOIN information_schema.referential_constraints AS r
+        ON r.constraint_schema = k.constraint_schema AND r.table_name = k.table_name
+        AND r.constraint_name = k.constraint_name
+    WHERE k.table_schema = DATABASE() AND k.table_name IN %s
+        AND r.constraint_schema = DATABASE()
+    ORDER BY k.table_name, k.constraint_name, k.ordinal_position"""
+
+_LOCK_HOLDERS = """
+    SELECT DISTINCT t.processlist_id, t.processlist_user,
+        COALESCE(t.processlist_state, t.processlist_command)
+    FROM performance_schema.metadata_locks AS m
+    JOIN performance_schema.threads AS t ON t.thread_id = m.owner_thread_id
+    WHERE m.object_schema = DATABASE() AND m.object_name = %s AND m.lock_status = 'GRANTED'
+        AND t.processlist_id <> CONNECTION_ID()"""
+
+
 class MySQLBackend(Backend, peewee.MySQLDatabase):
     """MySQL 8.0 or later, MariaDB 10.5 or later."""
 
     driver_error = pymysql.MySQLError
-    inline_keys = True
+    transactional_ddl = False
     field_types = {  # noqa: RUF012 - Peewee's interface, read only
         **peewee.MySQLDatabase.field_types,
         "DATETIME": "DATETIME(6)",
@@ -160,10 +214,13 @@ class MySQLBackend(Backend, peewee.MySQLDatabase):
 
     # -- schema -------------------------------------------------------------------------------
 
-    def table_options(self) -> str:
+    @property
+    def table_collation(self) -> str:  # type: ignore[override]  # known once a server has answered
         # 'alice' is not 'Alice', and 'a' is not 'a ' (utf8mb4_bin pads with blanks).
-        collation = "utf8mb4_nopad_bin" if self.mariadb else "utf8mb4_0900_bin"
-        return f"ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE {collation}"
+        return "utf8mb4_nopad_bin" if self.mariadb else "utf8mb4_0900_bin"
+
+    def table_options(self) -> str:
+        return f"ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE {self.table_collation}"
 
     @contextmanager
     def sync_lock(self, timeout_s: float) -> Iterator[None]:
@@ -177,6 +234,7 @@ class MySQLBackend(Backend, peewee.MySQLDatabase):
                     f"sync waited {timeout_s:g} s for another process's sync of {self.dsn} "
                     f"(connection {holder}): look into SHOW PROCESSLIST, then start again"
                 )
+            self.execute_sql("SET SESSION lock_wait_timeout = 1")
             try:
                 yield
             finally:
@@ -198,12 +256,28 @@ class MySQLBackend(Backend, peewee.MySQLDatabase):
             self._state.conn = pooled
             self.close_connection(conn)
 
-    def tables(self) -> Mapping[str, str]:
-        rows = self.query(
-            "SELECT table_name, table_type FROM information_schema.tables "
-            "WHERE table_schema = DATABASE()"
+    # MariaDB's JSON is a LONGTEXT with a check.
+    also_holds = {"json": frozenset({"text"})}  # noqa: RUF012 - read only
+
+    def read_catalog(self, tables: Sequence[str], index_names: Sequence[str]) -> CatalogRows:
+        del index_names  # each table names its own indexes
+        ours = list(tables)
+        return CatalogRows(
+            [ColumnRow(*row[:-1]) for row in self.query(_COLUMNS, (ours, ours))],
+            [IndexRow(*row) for row in self.query(_INDEXES, (ours,))],
+            [ForeignKeyRow(*row) for row in self.query(_FOREIGN_KEYS, (ours,))],
         )
-        return {name: "view" if "VIEW" in kind else "table" for name, kind in rows}
+
+    def type_family(self, column_type: str) -> str:
+        base = column_type.lower().partition("(")[0].removesuffix(" auto_increment")
+        return _FAMILIES.get(base, base)
+
+    def lock_holders(self, table: str) -> str:
+        try:
+            rows = self.query(_LOCK_HOLDERS, (table,))
+        except peewee.PeeweeException:
+            return ""  # MariaDB has no such table, and not every user may read it on MySQL
+        return "; ".join(f"connection {pid}, user {user}, {state}" for pid, user, state in rows)
 
 
 def _code(error: Exception) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ import peewee
 from ..dsn import Dsn
 from ..errors import ConnectError, SyncFailed
 from .base import Backend
+from .catalog import CatalogRows, ColumnRow, ForeignKeyRow, IndexRow
 from .failures import Failure
 
 BUSY_TIMEOUT_S = 5.0
@@ -39,6 +41,41 @@ _FAILURES = {
     sqlite3.SQLITE_LOCKED: Failure.TRANSIENT,
     sqlite3.SQLITE_READONLY: Failure.READ_ONLY,
 }
+
+
+_AFFINITIES = (
+    (("BOOL",), "boolean"),
+    (("INT",), "integer"),
+    (("CHAR", "CLOB", "TEXT"), "text"),
+    (("BLOB",), "blob"),
+    (("REAL", "FLOA", "DOUB"), "real"),
+)
+
+# A view that is broken would fail the whole query if it were asked for its columns.
+_COLUMNS = """
+    SELECT s.name, s.type, c.name, c.type, c."notnull" = 0 AND c.pk = 0,
+        c.dflt_value IS NOT NULL, c.hidden IN (2, 3), c.pk > 0 AND upper(c.type) = 'INTEGER'
+    FROM sqlite_schema AS s
+    LEFT JOIN pragma_table_xinfo(CASE WHEN s.type = 'table' THEN s.name END) AS c
+    WHERE s.name IN (SELECT value FROM json_each(?)) AND s.type IN ('table', 'view')
+    ORDER BY s.name, c.cid"""
+
+_INDEXES = """
+    SELECT t.value, l.name, x.name, l."unique", l.origin = 'pk', x."desc", l.partial, 0, 1
+    FROM json_each(?) AS t
+    JOIN pragma_index_list(t.value) AS l
+    JOIN pragma_index_xinfo(l.name) AS x ON x.key = 1
+    UNION ALL
+    SELECT tbl_name, name, NULL, 0, 0, 0, 0, 0, 1
+    FROM sqlite_schema
+    WHERE type = 'index' AND name IN (SELECT value FROM json_each(?))
+        AND tbl_name NOT IN (SELECT value FROM json_each(?))"""
+
+_FOREIGN_KEYS = """
+    SELECT t.value, t.value || '/' || f.id, f."from", f."table", f."to", f.on_delete
+    FROM json_each(?) AS t
+    JOIN pragma_foreign_key_list(t.value) AS f
+    ORDER BY t.value, f.id, f.seq"""
 
 
 class SqliteBackend(Backend, peewee.SqliteDatabase):
@@ -156,9 +193,25 @@ class SqliteBackend(Backend, peewee.SqliteDatabase):
                         ) from exc
             yield
 
-    def tables(self) -> Mapping[str, str]:
-        rows = self.query("SELECT name, type FROM sqlite_schema WHERE type IN ('table', 'view')")
-        return dict(rows)
+    can_add_foreign_keys = False
+    also_holds = {"boolean": frozenset({"integer"})}  # noqa: RUF012 - read only
+
+    def read_catalog(self, tables: Sequence[str], index_names: Sequence[str]) -> CatalogRows:
+        ours = json.dumps(tables)
+        names = json.dumps([*tables, *index_names])
+        return CatalogRows(
+            [ColumnRow(*row) for row in self.query(_COLUMNS, (names,))],
+            [IndexRow(*row) for row in self.query(_INDEXES, (ours, json.dumps(index_names), ours))],
+            [ForeignKeyRow(*row) for row in self.query(_FOREIGN_KEYS, (ours,))],
+        )
+
+    def type_family(self, column_type: str) -> str:
+        """By the rules of https://sqlite.org/datatype3.html, section 3.1, with BOOLEAN apart."""
+        declared = column_type.upper()
+        for words, family in _AFFINITIES:
+            if any(word in declared for word in words):
+                return family
+        return "numeric" if declared else "blob"
 
 
 def _uri(dsn: Dsn) -> str:

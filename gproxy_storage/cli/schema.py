@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,53 +13,83 @@ from ..storage import Storage
 if TYPE_CHECKING:
     from .main import Options
 
+EXIT_TO_DO = 3
+"""The exit code of a dry run that found something to do."""
+
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+
+
+def open_to_look(options: Options) -> Storage:
+    """Open the storage without changing anything, not even creating its file."""
+    settings = Settings.load(dsn=options.dsn, data_dir=options.data_dir, config=options.config)
+    dsn = settings.dsn
+    if dsn.mode == "rwc":
+        dsn = dsn.replace(mode="rw")
+    return Storage.connect(dsn, settings.secret_key, sync=False)
 
 
 @click.command()
 @_JSON
 @click.pass_obj
 def status(options: Options, as_json: bool) -> None:
-    """Show the database, its tables and how many rows they hold; changes nothing."""
-    settings = Settings.load(dsn=options.dsn, data_dir=options.data_dir, config=options.config)
-    dsn = settings.dsn
-    if dsn.mode == "rwc":
-        dsn = dsn.replace(mode="rw")  # looking must not create the file
-    with Storage.connect(dsn, settings.secret_key, sync=False) as storage:
-        counts = storage.row_counts()
-        found = {
+    """Show the database, its tables, rows and drift; changes nothing."""
+    with open_to_look(options) as storage:
+        plan = storage.plan()
+        found: dict[str, Any] = {
             "backend": storage.database.name,
             "server_version": storage.database.version_text(),
-            "dsn": str(settings.dsn),
-            "tables": counts,
+            "dsn": str(storage.database.dsn),
+            "tables": storage.row_counts(),
+            "drift": plan.to_dict()["drift"],
         }
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
+    counts = found["tables"]
     click.echo(f"backend  {found['backend']} {found['server_version']}")
     click.echo(f"dsn      {found['dsn']}")
-    width = max(map(len, counts))
     click.echo(f"tables   {sum(rows is not None for rows in counts.values())} of {len(counts)}")
+    width = max(map(len, counts))
     for name, rows in counts.items():
         click.echo(f"  {name:{width}}  {'missing' if rows is None else rows:>10}")
-    if None in counts.values():
-        click.echo("Run `gproxy-storage sync` to create what is missing.")
+    click.echo("drift    none" if not plan.drift else "drift")
+    for drift in plan.drift:
+        click.echo(f"  {drift.level.value:12}  {drift}")
+    if plan.incompatible:
+        click.echo("Opening the storage would fail: mend what is incompatible by hand.")
+    elif plan:
+        click.echo("Opening the storage, or `gproxy-storage sync`, adds what is missing.")
 
 
 @click.command()
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help=f"Print the SQL and do nothing. Exit code {EXIT_TO_DO} when there is something to do.",
+)
 @_JSON
-@click.pass_obj
-def sync(options: Options, as_json: bool) -> None:
+@click.pass_context
+def sync(ctx: click.Context, dry_run: bool, as_json: bool) -> None:
     """Bring the schema up to date, as opening the storage does."""
+    options: Options = ctx.obj
+    if dry_run:
+        with open_to_look(options) as storage:
+            plan = storage.plan()
+        click.echo(json.dumps(plan.to_dict(), indent=2) if as_json else str(plan))
+        if plan.incompatible:
+            ctx.exit(1)
+        ctx.exit(EXIT_TO_DO if plan else 0)
     with Storage.open(
         dsn=options.dsn, data_dir=options.data_dir, config=options.config, sync=False
     ) as storage:
         report = storage.sync()
     if as_json:
-        click.echo(json.dumps({"applied": list(report.applied)}, indent=2))
-    elif report.applied:
-        for sql in report.applied:
-            click.echo(sql)
-        click.echo(f"{len(report.applied)} statements applied.")
-    else:
-        click.echo("The schema is up to date.")
+        click.echo(json.dumps(report.to_dict(), indent=2))
+        return
+    for step in report.applied:
+        click.echo(f"{step.sql};")
+    click.echo(
+        f"{len(report.applied)} steps applied in {report.elapsed_s:.2f} s."
+        if report
+        else "The schema is up to date."
+    )

@@ -114,7 +114,8 @@ class Usages(Repository[Usage]):
         columns = [fn.COUNT(Usage.trace_id), *sums]
         row: tuple[Any, ...] = self._read(lambda: query.select(*columns).tuples()[0])
         # SUM is an int, a float or a Decimal, depending on the backend.
-        return UsageSummary(*(int(number) for number in row[:-1]), cost=float(row[-1]))
+        numbers: list[Any] = [*map(int, row[:-1]), float(row[-1])]
+        return UsageSummary(*numbers)
 
     def _record(self, values: dict[str, Any]) -> Usage:
         usage = Usage(**values)

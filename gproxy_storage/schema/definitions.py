@@ -8,6 +8,7 @@ from functools import cache
 import peewee
 
 from ..backends.base import Backend
+from ..fields import GeneratedField
 from ..models import INDEXES, TABLES, Index, Table
 
 
@@ -16,17 +17,37 @@ class Column:
     """A column as a model declares it.
 
     Attributes:
-        ddl: its definition, as in CREATE TABLE and ALTER TABLE ADD COLUMN.
-        type: the backend's type as the definition spells it.
+        type: the backend's type as DDL spells it.
+        families: the families of live types that hold its values (`Backend.type_family`).
+        add_ddl: what follows ADD COLUMN.
+        expression: SQL that computes it, for a generated column.
     """
 
     name: str
-    ddl: str
     type: str
+    families: frozenset[str]
     nullable: bool
     has_default: bool
-    generated: bool
     primary_key: bool
+    auto_increment: bool
+    expression: str | None
+    add_ddl: str
+
+    @property
+    def addable(self) -> bool:
+        """Whether it can be added to a table that has rows."""
+        return self.nullable or self.has_default or self.expression is not None
+
+
+@dataclass(frozen=True, slots=True)
+class IndexDefinition:
+    """An index as a model declares it; a column is a name and whether it descends."""
+
+    name: str
+    columns: tuple[tuple[str, bool], ...]
+    unique: bool
+    create_sql: str
+    add_clause: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +59,36 @@ class ForeignKey:
     target: str
     target_column: str
     on_delete: str
-    ddl: str
+    add_clause: str
 
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A table as its model declares it, in one backend's words."""
+    """A table as its model declares it, in one backend's words.
+
+    Attributes:
+        quoted: its name as SQL spells it.
+        create_sql: the statements that create it with its indexes.
+        one_alter: whether one ALTER TABLE takes all additions, indexes included; there, an
+            index's name is its table's own.
+        can_add_foreign_keys: whether one can be added to a column that exists.
+        collation: what text should compare by, where the table says so.
+    """
 
     name: str
+    quoted: str
     columns: tuple[Column, ...]
-    indexes: tuple[Index, ...]
+    indexes: tuple[IndexDefinition, ...]
     foreign_keys: tuple[ForeignKey, ...]
     create_sql: tuple[str, ...]
+    one_alter: bool
+    can_add_foreign_keys: bool
+    collation: str | None
+
+    @property
+    def primary_key(self) -> tuple[str, ...]:
+        """The names of the primary key's columns."""
+        return tuple(column.name for column in self.columns if column.primary_key)
 
 
 def definitions(database: Backend) -> tuple[Definition, ...]:
@@ -62,71 +101,95 @@ class _Renderer:
 
     def __init__(self, database: Backend) -> None:
         self._database = database
+        self._kind = database.name
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Renderer) and other._database.name == self._database.name
+        return isinstance(other, _Renderer) and other._kind == self._kind
 
     def __hash__(self) -> int:
-        return hash(self._database.name)
+        return hash(self._kind)
 
-    def sql(self, node: peewee.Node) -> str:
+    def table(self, model: type[Table]) -> Definition:
+        meta, database = model._meta, self._database
+        fields = meta.sorted_fields
+        indexes = tuple(self._index(meta.table_name, index) for index in INDEXES.get(model, ()))
+        constraints = [
+            self._sql(field.foreign_key_constraint())
+            for field in fields
+            if isinstance(field, peewee.ForeignKeyField)
+        ]
+        parts = [self._ddl(field) for field in fields] + constraints
+        separate: tuple[str, ...] = ()
+        if not database.transactional_ddl:
+            parts += [index.add_clause.removeprefix("ADD ") for index in indexes]
+        else:
+            separate = tuple(index.create_sql for index in indexes)
+        quoted = self._name(meta.table_name)
+        create = f"CREATE TABLE {quoted} ({', '.join(parts)}) {database.table_options()}"
+        return Definition(
+            name=meta.table_name,
+            quoted=quoted,
+            columns=tuple(self._column(field) for field in fields),
+            indexes=indexes,
+            foreign_keys=tuple(
+                self._foreign_key(field)
+                for field in fields
+                if isinstance(field, peewee.ForeignKeyField)
+            ),
+            create_sql=(create.strip(), *separate),
+            one_alter=not database.transactional_ddl,
+            can_add_foreign_keys=database.can_add_foreign_keys,
+            collation=database.table_collation,
+        )
+
+    def _sql(self, node: peewee.Node) -> str:
         context = self._database.get_sql_context(scope=peewee.SCOPE_VALUES)
         text, parameters = context.sql(node).query()
         if parameters:
             raise TypeError("DDL takes no parameters")
         return str(text).strip()
 
-    def name(self, name: str) -> str:
-        return self.sql(peewee.Entity(name))
+    def _name(self, name: str) -> str:
+        return self._sql(peewee.Entity(name))
 
-    def table(self, model: type[Table]) -> Definition:
-        meta = model._meta
-        columns = tuple(self._column(field) for field in meta.sorted_fields)
-        foreign_keys = tuple(
-            self._foreign_key(field)
-            for field in meta.sorted_fields
-            if isinstance(field, peewee.ForeignKeyField)
-        )
-        indexes = tuple(INDEXES.get(model, ()))
-        parts = [column.ddl for column in columns] + [key.ddl for key in foreign_keys]
-        separate: tuple[str, ...] = ()
-        if self._database.inline_keys:
-            parts += [self.inline_index(index) for index in indexes]
-        else:
-            separate = tuple(self.create_index(meta.table_name, index) for index in indexes)
-        create = (
-            f"CREATE TABLE {self.name(meta.table_name)} ({', '.join(parts)}) "
-            f"{self._database.table_options()}"
-        ).strip()
-        return Definition(meta.table_name, columns, indexes, foreign_keys, (create, *separate))
-
-    def create_index(self, table: str, index: Index) -> str:
-        unique = "UNIQUE " if index.unique else ""
-        return (
-            f"CREATE {unique}INDEX {self.name(index.name)} ON {self.name(table)} "
-            f"({self._index_columns(index)})"
-        )
-
-    def inline_index(self, index: Index) -> str:
-        kind = "UNIQUE KEY" if index.unique else "KEY"
-        return f"{kind} {self.name(index.name)} ({self._index_columns(index)})"
-
-    def _index_columns(self, index: Index) -> str:
-        return ", ".join(
-            self.name(column) + (" DESC" if descending else "")
-            for column, descending in index.columns
-        )
+    def _ddl(self, field: peewee.Field[object]) -> str:
+        return self._sql(field.ddl(self._database.get_sql_context()))
 
     def _column(self, field: peewee.Field[object]) -> Column:
-        constraints = [self.sql(node) for node in field.constraints or ()]
+        column_type = self._sql(field.ddl_datatype(self._database.get_sql_context()))
+        family = self._database.type_family(column_type)
+        constraints = [self._sql(node) for node in field.constraints or ()]
+        add_ddl = self._ddl(field)
+        if isinstance(field, peewee.ForeignKeyField) and not self._database.can_add_foreign_keys:
+            # The only moment at which this database takes a foreign key for an existing table.
+            references = self._sql(field.foreign_key_constraint()).partition("REFERENCES")
+            add_ddl += f" CONSTRAINT {self._name(field.constraint_name or '')} " + "".join(
+                references[1:]
+            )
         return Column(
             name=field.column_name,
-            ddl=self.sql(field.ddl(self._database.get_sql_context())),
-            type=self.sql(field.ddl_datatype(self._database.get_sql_context())),
+            type=column_type,
+            families=self._database.also_holds.get(family, frozenset()) | {family},
             nullable=field.null,
             has_default=any(text.startswith("DEFAULT") for text in constraints),
-            generated=any(text.startswith("GENERATED") for text in constraints),
             primary_key=field.primary_key,
+            auto_increment=field.auto_increment,
+            expression=field.expression if isinstance(field, GeneratedField) else None,
+            add_ddl=add_ddl,
+        )
+
+    def _index(self, table: str, index: Index) -> IndexDefinition:
+        columns = ", ".join(
+            self._name(column) + (" DESC" if descending else "")
+            for column, descending in index.columns
+        )
+        name, unique = self._name(index.name), "UNIQUE " if index.unique else ""
+        return IndexDefinition(
+            name=index.name,
+            columns=index.columns,
+            unique=index.unique,
+            create_sql=f"CREATE {unique}INDEX {name} ON {self._name(table)} ({columns})",
+            add_clause=f"ADD {unique}KEY {name} ({columns})",
         )
 
     def _foreign_key(self, field: peewee.ForeignKeyField[object]) -> ForeignKey:
@@ -136,7 +199,7 @@ class _Renderer:
             target=field.rel_model._meta.table_name,
             target_column=field.rel_field.column_name,
             on_delete=field.on_delete,
-            ddl=self.sql(field.foreign_key_constraint()),
+            add_clause=f"ADD {self._sql(field.foreign_key_constraint())}",
         )
 
 

@@ -1,0 +1,57 @@
+"""The rows of a backend's three catalog queries; `schema.catalog` makes a snapshot of them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class ColumnRow(NamedTuple):
+    """A column of a table or view; `column` None stands for the table, `type` for its collation.
+
+    `kind` is ``table``, ``view``, or ``other`` for what else may occupy a name.
+    """
+
+    table: str
+    kind: str
+    column: str | None = None
+    type: str = ""
+    nullable: bool = True
+    has_default: bool = False
+    generated: bool = False
+    auto_increment: bool = False
+
+
+class IndexRow(NamedTuple):
+    """One column of an index; `column` None stands for an expression.
+
+    `prefix`: the index covers only the first characters. `partial`: only some rows.
+    """
+
+    table: str
+    name: str
+    column: str | None
+    unique: bool
+    primary: bool = False
+    descending: bool = False
+    partial: bool = False
+    prefix: bool = False
+    valid: bool = True
+
+
+class ForeignKeyRow(NamedTuple):
+    """One column of a foreign key; `target_column` None stands for the target's primary key."""
+
+    table: str
+    name: str
+    column: str
+    target: str
+    target_column: str | None
+    on_delete: str
+
+
+class CatalogRows(NamedTuple):
+    """What the three queries gave; index and foreign-key columns in their order."""
+
+    columns: list[ColumnRow]
+    indexes: list[IndexRow]
+    foreign_keys: list[ForeignKeyRow]

@@ -1,0 +1,294 @@
+"""Settings: arguments > environment > .env > TOML > default, each setting by itself."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from .dsn import Dsn
+from .errors import ConfigError, SecretError
+from .secret import Secret
+
+DSN = "GPROXY_DSN"
+DATA_DIR = "GPROXY_DATA_DIR"
+CONFIG = "GPROXY_CONFIG"
+SECRET_KEY = "DATABASE_SECRET_KEY"  # noqa: S105 - the variable's name
+SECRET_KEY_FILE = "DATABASE_SECRET_KEY_FILE"  # noqa: S105 - the variable's name
+
+DEFAULT_DATA_DIR = "./data"
+DEFAULT_CONFIG = "gproxy.toml"
+MAX_SECRET_FILE_BYTES = 64 * 1024
+
+# What Rust's str::trim removes (Unicode White_Space). Python's strip() would remove U+001C to
+# U+001F as well, and GPROXY would derive another key from the same secret.
+WHITE_SPACE = (
+    "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a Storage is opened with. The repr shows no secret.
+
+    Attributes:
+        dsn: the database.
+        data_dir: the directory of the default database.
+        secret_key: ``DATABASE_SECRET_KEY``, trimmed and not empty; None for no encryption.
+        dsn_is_default: nothing names a DSN, so it is ``gproxy.db`` in `data_dir`.
+        sources: where ``dsn``, ``data_dir`` and ``secret_key`` come from: ``argument``,
+            ``environment``, ``.env``, the path of the TOML file, or ``default``.
+    """
+
+    dsn: Dsn
+    data_dir: Path
+    secret_key: Secret | None
+    dsn_is_default: bool
+    sources: Mapping[str, str] = field(hash=False)
+
+    @classmethod
+    def load(
+        cls,
+        *,
+        dsn: str | Dsn | None = None,
+        data_dir: str | Path | None = None,
+        config: str | Path | None = None,
+        secret_key: str | Secret | None = None,
+        environ: Mapping[str, str] | None = None,
+        dotenv: str | Path | None = ".env",
+    ) -> Settings:
+        """Collect the settings. Creates nothing and leaves ``os.environ`` as it is.
+
+        A blank ``GPROXY_*`` variable or TOML value counts as absent: it is what a compose file
+        makes of ``GPROXY_DSN=${NOT_SET}``. A blank ``DATABASE_SECRET_KEY`` or
+        ``DATABASE_SECRET_KEY_FILE`` is an error: who wrote it wanted encryption.
+
+        Args:
+            dsn, data_dir, config, secret_key: go before everything else, blank or not;
+                `secret_key` in place of both variables.
+            environ: the environment, if not the process's own.
+            dotenv: a file of variables, read where it exists; None for none.
+        Raises:
+            DSNError: when the DSN cannot be used.
+            SecretError: when the secret is blank, not UTF-8, given in two ways, or in a file
+                that cannot be read or is over 64 KiB.
+            ConfigError: when ``.env``, the TOML file or the data directory cannot be used.
+        """
+        layers = (
+            _Layer("environment", "", os.environ if environ is None else environ),
+            _Layer(".env", f" in {dotenv}", _read_dotenv(dotenv)),
+        )
+        key = _secret_key(secret_key, layers)
+        toml = _read_toml(config, _find(CONFIG, layers))
+        directory = _data_dir(data_dir, _find(DATA_DIR, layers) or toml.get("data_dir"))
+        database = _dsn(dsn, _find(DSN, layers) or toml.get("dsn"), directory)
+        found = {"dsn": database, "data_dir": directory, "secret_key": key}
+        return cls(
+            dsn=database.value,
+            data_dir=directory.value,
+            secret_key=key.value,
+            dsn_is_default=database.source == "default",
+            sources=MappingProxyType({name: entry.source for name, entry in found.items()}),
+        )
+
+
+class _Found(NamedTuple):
+    """A value, where it comes from, and what messages call it."""
+
+    value: Any
+    source: str
+    setting: str
+
+
+class _Layer(NamedTuple):
+    """Variables from one place; the suffix tells that place in messages."""
+
+    source: str
+    suffix: str
+    variables: Mapping[str, str]
+
+
+def _find(name: str, layers: Sequence[_Layer], *, may_be_blank: bool = False) -> _Found | None:
+    for source, suffix, variables in layers:
+        value = variables.get(name)
+        if value is not None and (may_be_blank or value.strip()):
+            return _Found(value, source, f"{name}{suffix}")
+    return None
+
+
+def _dsn(argument: str | Dsn | None, found: _Found | None, directory: _Found) -> _Found:
+    if isinstance(argument, Dsn):
+        return _Found(argument, "argument", "dsn")
+    if argument is not None:
+        found = _Found(argument, "argument", "dsn")
+    if found is None:
+        default = Dsn.for_file(directory.value / "gproxy.db", setting=directory.setting)
+        return _Found(default, "default", DSN)
+    return found._replace(value=Dsn.parse(found.value, setting=found.setting))
+
+
+def _data_dir(argument: str | Path | None, found: _Found | None) -> _Found:
+    if argument is not None:
+        found = _Found(argument, "argument", "data_dir")
+    elif found is None:
+        found = _Found(DEFAULT_DATA_DIR, "default", DATA_DIR)
+    text = str(found.value)
+    if not text.strip() or "\0" in text:
+        raise ConfigError(
+            f"{found.setting}: {text!r} is no directory; name one", setting=found.setting
+        )
+    return found._replace(value=Path(text))
+
+
+def _secret_key(argument: str | Secret | None, layers: Sequence[_Layer]) -> _Found:
+    if argument is not None:
+        text = argument.reveal() if isinstance(argument, Secret) else argument
+        return _Found(_clean_secret(text, "secret_key"), "argument", "secret_key")
+    key = _find(SECRET_KEY, layers, may_be_blank=True)
+    file = _find(SECRET_KEY_FILE, layers, may_be_blank=True)
+    if key and file:
+        raise SecretError(
+            f"{key.setting} and {file.setting} are both set; unset one", setting=key.setting
+        )
+    if file:
+        key = file._replace(value=_read_secret_file(file) if file.value.strip() else "")
+    if not key:
+        return _Found(None, "default", SECRET_KEY)
+    return key._replace(value=_clean_secret(key.value, key.setting))
+
+
+def _clean_secret(text: str, setting: str) -> Secret:
+    trimmed = text.strip(WHITE_SPACE)
+    if not trimmed:
+        raise SecretError(
+            f"{setting}: the secret is blank; set one, or unset the variable to go without "
+            "encryption",
+            setting=setting,
+        )
+    if re.search(r"[\ud800-\udfff]", trimmed):  # how os.environ holds bytes that are not UTF-8
+        raise SecretError(f"{setting}: the secret is not UTF-8; encode it so", setting=setting)
+    return Secret(trimmed)
+
+
+def _read_secret_file(found: _Found) -> str:
+    path = Path(found.value)
+    # What is no absolute path may be the secret itself, in the wrong variable.
+    shown = repr(found.value) if path.is_absolute() else "the file that it names"
+    content = _read(path, MAX_SECRET_FILE_BYTES + 1)
+    text = _decode(content)
+    if isinstance(content, OSError):
+        problem = f"cannot be read: {content.strerror}; name a readable file, by its absolute path"
+    elif len(content) > MAX_SECRET_FILE_BYTES:
+        problem = f"is longer than {MAX_SECRET_FILE_BYTES} bytes; name the file of the secret"
+    elif text is None:
+        problem = "is not UTF-8; encode it so"
+    elif not text.strip(WHITE_SPACE):
+        problem = "is blank; write the secret into it"
+    else:
+        return text
+    raise SecretError(f"{found.setting}: {shown} {problem}", setting=found.setting)
+
+
+def _read_dotenv(path: str | Path | None) -> dict[str, str]:
+    if path is None:
+        return {}
+    content = _read(Path(path))
+    # A directory is no mistake: some virtual environments are called .env.
+    if isinstance(content, FileNotFoundError | IsADirectoryError):
+        return {}
+    text = _decode(content)
+    if text is None:
+        problem = content.strerror if isinstance(content, OSError) else "not UTF-8"
+        raise ConfigError(
+            f"{str(path)!r} cannot be read: {problem}; correct or remove it", setting=str(path)
+        )
+
+    import dotenv  # noqa: PLC0415 - 10 ms that only a .env file pays for
+
+    variables = dotenv.dotenv_values(stream=io.StringIO(text), interpolate=False)
+    for name in (DSN, DATA_DIR, CONFIG, SECRET_KEY, SECRET_KEY_FILE):
+        line = re.search(rf"^[^\S\n]*(?:export\s+)?{name}(?=[\s=]|$)", text, re.MULTILINE)
+        # python-dotenv only logs a warning, and the setting would quietly be another.
+        if line and name not in variables:
+            error = SecretError if name in {SECRET_KEY, SECRET_KEY_FILE} else ConfigError
+            number = text.count("\n", 0, line.start()) + 1
+            raise error(
+                f"{name} in {str(path)!r}, line {number}: its value cannot be read; check its "
+                "quotes",
+                setting=f"{name} in {path}",
+            )
+    return {name: value or "" for name, value in variables.items()}
+
+
+def _read_toml(argument: str | Path | None, found: _Found | None) -> dict[str, _Found]:
+    """Return ``dsn`` and ``data_dir`` from the ``[global]`` table, where they are not blank.
+
+    All other keys are GPROXY's. A message holds nothing of the file but positions and types: the
+    DSN in it is a secret.
+    """
+    if argument is not None:
+        found = _Found(argument, "argument", "config")
+    path = Path(found.value if found else DEFAULT_CONFIG)
+    setting = found.setting if found else CONFIG
+    content = _read(path)
+    if isinstance(content, FileNotFoundError) and not found:
+        return {}
+    table = _parse_toml(content, path, setting).get("global", {})
+    if not isinstance(table, dict):
+        raise ConfigError(f"{setting}: 'global' in {str(path)!r} must be a table", setting=setting)
+    entries = {}
+    for key in ("dsn", "data_dir"):
+        value = table.get(key, "")
+        name = f"{key} in {path}"
+        if not isinstance(value, str):
+            problem = f"must be a string, not {type(value).__name__}"
+            raise ConfigError(f"{key} in {str(path)!r} {problem}", setting=name)
+        if value.strip():
+            entries[key] = _Found(value, str(path), name)
+    return entries
+
+
+def _parse_toml(content: bytes | OSError, path: Path, setting: str) -> dict[str, Any]:
+    import tomllib  # noqa: PLC0415 - 6 ms that only a TOML file pays for
+
+    text = _decode(content)
+    if isinstance(content, OSError):
+        problem = f"cannot be read: {content.strerror}; name a readable file"
+    elif text is None:
+        problem = "is not UTF-8; encode it so"
+    else:
+        try:
+            return tomllib.loads(text)
+        except (ValueError, RecursionError) as exc:  # ValueError: also an integer too long
+            position = re.search(r"\(at ([a-z0-9, ]+)\)$", str(exc))
+        where = f" at {position[1]}" if position else ""
+        problem = f"is not TOML{where}; correct it"
+    # Raised out here: tomllib's error, as the context, would show the text.
+    raise ConfigError(f"{setting}: {str(path)!r} {problem}", setting=setting)
+
+
+def _read(path: Path, limit: int = -1) -> bytes | OSError:
+    """Return what the file holds, up to a limit, or why it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(limit)
+    except OSError as exc:
+        return exc
+    except ValueError:
+        return OSError(errno.EINVAL, "its name holds a NUL")
+
+
+def _decode(content: bytes | OSError) -> str | None:
+    """Return the text without its byte order mark, or None where it is not UTF-8."""
+    # As the context of another error, a UnicodeDecodeError would show the content.
+    with suppress(UnicodeDecodeError):
+        return content.decode("utf-8-sig") if isinstance(content, bytes) else None
+    return None

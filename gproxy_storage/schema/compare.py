@@ -1,0 +1,199 @@
+"""One table, live against declared: what is missing, what is incompatible, what is extra.
+
+By definition, never by name: an index of another name with the same columns serves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from .catalog import LiveColumn, LiveForeignKey, LiveIndex, LiveTable
+from .definitions import Column, Definition, ForeignKey, IndexDefinition
+
+
+class Comparison:
+    """The differences between a live table, or None, and its definition.
+
+    Attributes:
+        new_columns, new_indexes, new_foreign_keys: what a table that exists lacks and can get.
+        missing, incompatible, extra: the differences in words, by how much they matter.
+    """
+
+    def __init__(
+        self,
+        definition: Definition,
+        live: LiveTable | None,
+        occupied: Mapping[str, Sequence[str]],
+    ) -> None:
+        self.new_columns: list[Column] = []
+        self.new_indexes: list[IndexDefinition] = []
+        self.new_foreign_keys: list[ForeignKey] = []
+        self.missing: list[str] = []
+        self.incompatible: list[str] = []
+        self.extra: list[str] = []
+        self._definition = definition
+        self._occupied = occupied
+        if live is None:
+            self.missing.append("the table")
+            for index in definition.indexes:
+                self._refuse_occupied(index)
+        elif live.kind != "table":
+            self.incompatible.append(f"a {live.kind} stands where the table should")
+        else:
+            self._compare_columns(live)
+            self._compare_primary_key(live)
+            self._compare_indexes(live)
+            self._compare_foreign_keys(live)
+            if definition.collation and live.collation != definition.collation:
+                self.extra.append(
+                    f"text compares by {live.collation}, not {definition.collation}: "
+                    "names that differ in case or accents may count as one"
+                )
+
+    # -- columns ------------------------------------------------------------------------------
+
+    def _compare_columns(self, live: LiveTable) -> None:
+        for column in self._definition.columns:
+            there = live.columns.get(column.name)
+            if there is not None:
+                self.incompatible += _column_problems(column, there)
+            elif column.addable:
+                self.new_columns.append(column)
+                self.missing.append(f"column {column.name}")
+            else:
+                self.incompatible.append(
+                    f"column {column.name} is missing, and is NOT NULL without a default: rows "
+                    "that exist would have no value for it"
+                )
+        wanted = {column.name for column in self._definition.columns}
+        for there in live.columns.values():
+            if there.name in wanted:
+                continue
+            if there.nullable or there.has_default or there.generated or there.auto_increment:
+                self.extra.append(f"column {there.name} ({there.type})")
+            else:
+                self.incompatible.append(
+                    f"column {there.name} is not ours and is NOT NULL without a default: every "
+                    "insert would fail"
+                )
+
+    def _compare_primary_key(self, live: LiveTable) -> None:
+        wanted = self._definition.primary_key
+        if live.primary_key != wanted:
+            self.incompatible.append(
+                f"the primary key is ({', '.join(live.primary_key)}), not ({', '.join(wanted)})"
+            )
+
+    # -- indexes ------------------------------------------------------------------------------
+
+    def _compare_indexes(self, live: LiveTable) -> None:
+        serving: set[str] = set()
+        for index in self._definition.indexes:
+            serves = {there.name for there in live.indexes if _serves(there, index)}
+            serving |= serves
+            if serves:
+                continue
+            lookalike = next((there for there in live.indexes if _looks_like(there, index)), None)
+            if lookalike is not None:
+                self.incompatible.append(
+                    f"unique index {lookalike.name} "
+                    + ("covers only a prefix" if lookalike.prefix else "is INVALID: drop it")
+                )
+            elif not self._refuse_occupied(index):
+                self.new_indexes.append(index)
+                kind = "unique index" if index.unique else "index"
+                self.missing.append(f"{kind} on {', '.join(name for name, _ in index.columns)}")
+        # InnoDB adds an index to each foreign key by itself.
+        serving |= {
+            there.name
+            for there in live.indexes
+            for key in self._definition.foreign_keys
+            if [name for name, _ in there.columns] == [key.column] and not there.unique
+        }
+        for there in live.indexes:
+            if there.name not in serving and not there.primary:
+                kind = "unique index" if there.unique else "index"
+                self.extra.append(f"{kind} {there.name}")
+
+    def _refuse_occupied(self, index: IndexDefinition) -> bool:
+        """Note it when something else has the name that the index would get."""
+        holders = [
+            holder
+            for holder in self._occupied.get(index.name, ())
+            if holder == self._definition.name or not self._definition.one_alter
+        ]
+        if holders:
+            self.incompatible.append(
+                f"the name {index.name} is taken by something else ({', '.join(holders)}): rename "
+                "or drop that"
+            )
+        return bool(holders)
+
+    # -- foreign keys -------------------------------------------------------------------------
+
+    def _compare_foreign_keys(self, live: LiveTable) -> None:
+        for key in self._definition.foreign_keys:
+            there = next((one for one in live.foreign_keys if one.columns == (key.column,)), None)
+            if there is not None:
+                self.incompatible += _foreign_key_problems(key, there)
+            elif key.column in live.columns and not self._definition.can_add_foreign_keys:
+                self.incompatible.append(
+                    f"column {key.column} has no foreign key to {key.target}, and this database "
+                    "cannot add one to a column that exists"
+                )
+            else:
+                self.new_foreign_keys.append(key)
+                self.missing.append(f"foreign key of {key.column} to {key.target}")
+        wanted = {(key.column,) for key in self._definition.foreign_keys}
+        self.extra += [
+            f"foreign key {one.name}" for one in live.foreign_keys if one.columns not in wanted
+        ]
+
+
+def _column_problems(column: Column, there: LiveColumn) -> list[str]:
+    name = f"column {column.name}"
+    if there.family not in column.families:
+        return [f"{name} is of type {there.type}, not {column.type}"]
+    if there.generated != (column.expression is not None):
+        return [f"{name} is {'' if there.generated else 'not '}generated, against the model"]
+    if column.primary_key:
+        if column.auto_increment and not there.auto_increment:
+            return [f"{name} does not count up by itself"]
+        return []
+    if there.nullable != column.nullable:
+        return [
+            f"{name} is {'NULL' if there.nullable else 'NOT NULL'}, against the model's "
+            f"{'NULL' if column.nullable else 'NOT NULL'}"
+        ]
+    return []
+
+
+def _serves(there: LiveIndex, index: IndexDefinition) -> bool:
+    """Whether a live index does what the wanted one would."""
+    if not there.valid or there.partial or there.prefix:
+        return False
+    if [name for name, _ in there.columns] != [name for name, _ in index.columns]:
+        return False
+    if index.unique:
+        return there.unique  # whatever its directions
+    directions = {
+        live_desc == wanted_desc
+        for (_, live_desc), (_, wanted_desc) in zip(there.columns, index.columns, strict=True)
+    }
+    return len(directions) == 1  # the same, or all of them the other way round
+
+
+def _looks_like(there: LiveIndex, index: IndexDefinition) -> bool:
+    """Whether a live index claims the wanted uniqueness and does not keep it."""
+    same = [name for name, _ in there.columns] == [name for name, _ in index.columns]
+    return index.unique and there.unique and same and (there.prefix or not there.valid)
+
+
+def _foreign_key_problems(key: ForeignKey, there: LiveForeignKey) -> list[str]:
+    where = f"the foreign key of {key.column}"
+    if there.target != key.target or there.target_columns not in ((), (key.target_column,)):
+        target = ", ".join(there.target_columns)
+        return [f"{where} points to {there.target} ({target}), not to {key.target}"]
+    if there.on_delete != key.on_delete:
+        return [f"{where} is ON DELETE {there.on_delete}, not ON DELETE {key.on_delete}"]
+    return []

@@ -1,0 +1,29 @@
+"""Renames of columns between releases: numbered, done once, before the additive part."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """A column that has another name in older schemas.
+
+    It applies where the table has the old name and lacks the new one. Once released, a rename is
+    never changed; the next gets the next number.
+    """
+
+    number: int
+    table: str
+    old: str
+    new: str
+
+    @property
+    def state_name(self) -> str:
+        """The name under which `storage_state` records it."""
+        return f"schema.rename.{self.number}"
+
+
+RENAMES = (
+    Rename(1, "providers", "dispatch_json", "routing_json"),  # GPROXY v1 before its first ledger
+)
