@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from playhouse import db_url
-
 from .backends.base import Backend
 from .backends.failures import Failure
 from .backends.mysql import MySQLBackend
@@ -33,9 +31,6 @@ _SCHEMES = {
     "postgres": ("gproxy-postgres+pool", PostgresBackend),
     "mysql": ("gproxy-mysql+pool", MySQLBackend),
 }
-for _scheme, _backend in _SCHEMES.values():
-    db_url.register_database(_backend, _scheme)
-
 _open_databases: weakref.WeakSet[Backend] = weakref.WeakSet()
 
 
@@ -51,8 +46,12 @@ def db_from_dsn(dsn: Dsn | str) -> Backend:
         DSNError: when the text is not a DSN.
         ConnectError: when it names a database in memory and that cannot be made.
     """
+    # Imported here: it brings every extension of playhouse, a sixth of the package's start-up.
+    from playhouse import db_url  # noqa: PLC0415
+
     parsed = Dsn.parse(dsn) if isinstance(dsn, str) else dsn
-    scheme, _ = _SCHEMES[parsed.backend]
+    scheme, backend = _SCHEMES[parsed.backend]
+    db_url.register_database(backend, scheme)
     # db_url mangles DSNs (case of hosts, %20, numbers) and quotes passwords in its errors: it
     # gets a fixed text, and the class it picks gets the parsed value.
     database: Backend = db_url.connect(f"{scheme}:///dsn", database=parsed)

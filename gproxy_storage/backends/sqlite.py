@@ -94,7 +94,7 @@ class SqliteBackend(Backend, peewee.SqliteDatabase):
 
     def __init__(self, database: Dsn) -> None:
         dsn = database
-        self._writes = not (dsn.mode == "ro" or dsn.parameters.get("immutable") in ("1", "true"))
+        self._writes = dsn.mode != "ro"  # which immutable implies
         super().__init__(
             dsn,
             _uri(dsn),
