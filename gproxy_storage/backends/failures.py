@@ -88,6 +88,10 @@ _SIMPLE: dict[Failure, Callable[[str, str | None, str], StorageError]] = {
     Failure.READ_ONLY: lambda _, __, dsn: WriteError(
         f"{dsn} cannot be written: check its mode and the file's permissions"
     ),
+    Failure.TRANSIENT: lambda _, __, dsn: WriteError(
+        f"{dsn}: rolled back for another transaction's sake (a lock, a deadlock): run it again, or "
+        "through run_transaction, which does"
+    ),
     Failure.LOST: lambda _, __, dsn: ConnectError(f"the connection to {dsn} was lost", dsn=dsn),
 }
 

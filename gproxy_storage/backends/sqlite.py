@@ -142,9 +142,11 @@ class SqliteBackend(Backend, peewee.SqliteDatabase):
         return sqlite3.sqlite_version
 
     def connect_error(self, exc: Exception) -> ConnectError:
-        return ConnectError(
-            f"cannot open {self.dsn}: {_open_problem(self.dsn, exc)}", dsn=str(self.dsn)
-        )
+        try:
+            problem = _open_problem(self.dsn, exc)
+        except OSError as denied:  # a directory above the file that may not be searched
+            problem = f"{denied.strerror}: {denied.filename}"
+        return ConnectError(f"cannot open {self.dsn}: {problem}", dsn=str(self.dsn))
 
     def failure(self, error: Exception) -> tuple[Failure, str | None]:
         message = str(error)
