@@ -269,7 +269,7 @@ def _parse_toml(content: bytes | OSError, path: Path, setting: str) -> dict[str,
             return tomllib.loads(text)
         except (ValueError, RecursionError) as exc:  # ValueError: also an integer too long
             position = re.search(r"\(at ([a-z0-9, ]+)\)$", str(exc))
-        where = f" at {position[1]}" if position else ""
+        where = f" ({position[1]})" if position else ""
         problem = f"is not TOML{where}; correct it"
     # Raised out here: tomllib's error, as the context, would show the text.
     raise ConfigError(f"{setting}: {str(path)!r} {problem}", setting=setting)

@@ -1,0 +1,150 @@
+"""Options and fixtures of all tests: backends, databases, the leak guard."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+from tests import leaks, servers
+
+pytest_plugins = ["pytester"]
+
+# Examples take as long as a busy machine lets them; CI must fail the same way when run again.
+hypothesis.settings.register_profile("default", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+
+
+def in_ci() -> bool:
+    """Whether a missing server is a failure rather than a skip."""
+    return os.environ.get("CI", "").lower() in ("1", "true", "yes")
+
+
+hypothesis.settings.load_profile("ci" if in_ci() else "default")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("gproxy-storage")
+    group.addoption(
+        "--backend",
+        action="append",
+        default=[],
+        metavar="NAME[,NAME]",
+        help=f"run tests of these backends only: {', '.join(servers.BACKENDS)}; repeatable",
+    )
+    group.addoption(
+        "--slow", action="store_true", help="run tests marked slow, too; -m slow runs only those"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    leaks.install(config)
+    unknown = set(_selected_backends(config)) - set(servers.BACKENDS)
+    if unknown:
+        raise pytest.UsageError(
+            f"--backend: {sorted(unknown)[0]!r} is none of {', '.join(servers.BACKENDS)}"
+        )
+
+
+def pytest_unconfigure() -> None:
+    servers.stop_all()
+
+
+def _selected_backends(config: pytest.Config) -> list[str]:
+    names = [name for option in config.getoption("--backend") for name in option.split(",")]
+    return names or list(servers.BACKENDS)
+
+
+def _backend_of(item: pytest.Item) -> str | None:
+    callspec = getattr(item, "callspec", None)
+    return callspec.params.get("backend") if callspec else None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    selected = {None, *_selected_backends(config)}
+    slow = config.getoption("--slow") or "slow" in config.getoption("-m")
+
+    def wanted(item: pytest.Item) -> bool:
+        backend = _backend_of(item)
+        if backend == "sqlite" and "private_server" in getattr(item, "fixturenames", ()):
+            return False  # it has none
+        return backend in selected and (slow or "slow" not in item.keywords)
+
+    dropped = [item for item in items if not wanted(item)]
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+    # One backend after the other, so that what a session keeps of each is made once.
+    order = ["", *servers.BACKENDS]
+    kept = [item for item in items if wanted(item)]
+    items[:] = sorted(kept, key=lambda item: order.index(_backend_of(item) or ""))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """In CI, stop before the first test when a server is missing, and say all that are."""
+    if not in_ci() or session.config.option.collectonly:
+        return
+    needed = {
+        _backend_of(item) for item in session.items if "server" in getattr(item, "fixturenames", ())
+    }
+    found = {name: servers.available(name) for name in servers.BACKENDS if name in needed}
+    missing = [
+        f"  {name}: {answer.reason}"
+        for name, answer in found.items()
+        if isinstance(answer, servers.Unavailable)
+    ]
+    if missing:
+        pytest.exit("no server, and CI is set:\n" + "\n".join(missing), returncode=1)
+
+
+@pytest.fixture(scope="session", params=servers.BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    """The name of a backend; a test that requests it, or what needs it, runs once for each.
+
+    `@pytest.mark.parametrize("backend", servers.SERVER_BACKENDS, indirect=True)` narrows it.
+    """
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def server(backend: str) -> servers.Server:
+    """Administrative access to the backend's server; without one, a skip that says why."""
+    found = servers.available(backend)
+    if isinstance(found, servers.Unavailable):
+        pytest.skip(f"no {backend} server: {found.reason}")
+    return found
+
+
+@pytest.fixture
+def database_dsn(server: servers.Server, tmp_path: Path) -> Iterator[str]:
+    """The DSN of an empty database for one test, dropped afterwards."""
+    if server.backend == "sqlite":
+        yield servers.file_dsn(tmp_path / "gproxy.db")
+        return
+    name = servers.database_name()
+    yield server.create_database(name)
+    server.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def shared_database_dsn(server: servers.Server) -> Iterator[str]:
+    """The DSN of one database a backend and session (or xdist worker), for tests that wipe it."""
+    name = servers.database_name()
+    yield server.create_database(name)
+    server.drop_database(name)
+
+
+@pytest.fixture
+def private_server(backend: str) -> Iterator[servers.PrivateServer]:
+    """A running, durable server of each backend but SQLite; the test may kill and restart it."""
+    try:
+        own = servers.private(backend, durable=True).start()
+    except servers.NoServerError as error:
+        if in_ci():
+            pytest.fail(f"no private {backend} server, and CI is set: {error}")
+        pytest.skip(f"no private {backend} server: {error}")
+    yield own
+    own.close()
