@@ -158,3 +158,72 @@ class WriteError(StorageError):
     def __init__(self, message: str, *, committed: bool | None = False) -> None:
         super().__init__(message)
         self.committed = committed
+
+
+class CryptoError(StorageError):
+    """A sealed value, or the keyring that opens it, cannot be trusted or used.
+
+    Attributes:
+        table, column, pk: where the value is stored, as far as known.
+        kid: the id of the key that the value names.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        table: str | None = None,
+        column: str | None = None,
+        pk: int | None = None,
+        kid: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.table = table
+        self.column = column
+        self.pk = pk
+        self.kid = kid
+
+
+class WrongSecret(CryptoError):  # noqa: N818 - the design's name
+    """The secret does not open the keyring or any v2 value, or the keyring's row is damaged."""
+
+
+class SecretChanged(CryptoError):  # noqa: N818 - the design's name
+    """The keyring was sealed under a new secret, which this process does not have."""
+
+
+class KeyringLost(CryptoError):  # noqa: N818 - the design's name
+    """There are sealed values, but the keyring that opens them is gone."""
+
+
+class UnknownKey(CryptoError):  # noqa: N818 - the design's name
+    """A value is sealed under a key that the keyring does not hold, or no longer uses."""
+
+
+class Tampered(CryptoError):  # noqa: N818 - the design's name
+    """A value does not open in its place: it was changed, or moved from another."""
+
+
+class MalformedEnvelope(CryptoError):  # noqa: N818 - the design's name
+    """A stored form cannot be read: no key was tried.
+
+    Attributes:
+        problem: what is wrong with it, without its place.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        problem: str,
+        *,
+        table: str | None = None,
+        column: str | None = None,
+        pk: int | None = None,
+        kid: str | None = None,
+    ) -> None:
+        super().__init__(message, table=table, column=column, pk=pk, kid=kid)
+        self.problem = problem
+
+
+class PlaintextFound(CryptoError):  # noqa: N818 - the design's name
+    """A value lies in the clear where only sealed ones may be."""

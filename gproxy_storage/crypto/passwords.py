@@ -30,11 +30,12 @@ def verify_password(stored: str | None, password: str) -> bool:
     """
     from argon2.exceptions import InvalidHashError, VerificationError  # noqa: PLC0415 - start-up
 
+    presented = password.encode("utf-8", "surrogatepass")  # no error that would carry it
     try:
-        matches = _hasher().verify(stored or _decoy(), password)
+        matches = _hasher().verify(stored or _decoy(), presented)
     except (VerificationError, InvalidHashError):
         return False
-    return matches and stored is not None
+    return matches and bool(stored)
 
 
 def is_hash(value: str) -> bool:

@@ -1,0 +1,216 @@
+"""Envelopes: the stored forms of a sealed value, text and JSON, strict both ways.
+
+======= ============================================ =============================================
+version text                                         JSON
+======= ============================================ =============================================
+v3      ``enc:v3:<kid>:<nonce>:<ciphertext>``        ``{"$gproxy_enc":"v3","kid":…,"nonce":…,
+                                                     "ciphertext":…}``
+v2      ``enc:v2:<nonce>:<ciphertext>``, GPROXY's    ``{"$gproxy_enc":"v2","nonce":…,
+                                                     "ciphertext":…}``
+======= ============================================ =============================================
+
+The kid is 16 lower-case hex digits; nonce (24 bytes) and ciphertext (with a tag of 16 bytes) are
+base64url without padding. Each envelope has exactly one spelling, but for the order and spacing of
+JSON members, which MySQL changes. What begins with ``enc:`` or has a member ``$gproxy_enc`` and is
+no envelope is malformed, never plaintext; what does not is plaintext.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any, Literal, NamedTuple
+
+from .encoding import Malformed, decode, encode
+from .keys import NONCE_BYTES
+from .opaque import Opaque
+from .place import Place
+from .plaintext import MARKER, PREFIX, Marked, load_json
+from .refusals import malformed
+
+TAG_BYTES = 16
+
+PENDING_TEXT = f"{PREFIX}v3:pending"
+PENDING_JSON = f'{{"{MARKER}":"pending"}}'
+"""What stands in a new row until its primary key, to which values are bound, is known."""
+
+_PENDING = "it is still the placeholder of an insert that did not finish"
+_V2_PARTS = ("nonce", "ciphertext")
+_V3_PARTS = ("kid", *_V2_PARTS)
+_KID = re.compile("[0-9a-f]{16}")
+
+
+class Form(StrEnum):
+    """What a stored value is, by its form alone."""
+
+    PLAINTEXT = "plaintext"
+    V2 = "v2"
+    V3 = "v3"
+    PENDING = "pending"
+    MALFORMED = "malformed"
+
+
+class Envelope(NamedTuple):
+    """A sealed value's parts, none of them secret.
+
+    Attributes:
+        version: ``v3``, or ``v2`` for GPROXY's.
+        kid: the id of the key that sealed it; None in v2, which names none.
+        nonce: 24 bytes.
+        ciphertext: with its tag.
+    """
+
+    version: Literal["v2", "v3"]
+    kid: str | None
+    nonce: bytes
+    ciphertext: bytes
+
+    def to_text(self) -> str:
+        """Return the form for a text column."""
+        key = "" if self.kid is None else f"{self.kid}:"
+        return f"{PREFIX}{self.version}:{key}{encode(self.nonce)}:{encode(self.ciphertext)}"
+
+    def to_json(self) -> str:
+        """Return the form for a JSON column, as JSON text."""
+        key = "" if self.kid is None else f'"kid":"{self.kid}",'
+        nonce, ciphertext = encode(self.nonce), encode(self.ciphertext)
+        # Nothing in the parts needs escaping.
+        return f'{{"{MARKER}":"{self.version}",{key}"nonce":"{nonce}","ciphertext":"{ciphertext}"}}'
+
+
+class Document(Opaque):
+    """A JSON document that was stored in the clear; in its own type, for it may be a secret."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+def parse_text(stored: str, place: Place | None = None) -> Envelope | None:
+    """Return the envelope in a text column, or None where the text is plaintext.
+
+    Args:
+        place: where it is stored, for the error.
+    Raises:
+        MalformedEnvelope: when it begins with ``enc:`` and is no envelope.
+    """
+    try:
+        return _parse_text(stored)
+    except Malformed as exc:
+        problem = exc.problem
+    raise malformed(place, problem)
+
+
+def parse_json(stored: str, place: Place | None = None) -> Envelope | Document:
+    """Return the envelope in a JSON column, or the document where it is plaintext.
+
+    Args:
+        stored: the column's JSON text.
+        place: where it is stored, for the error.
+    Raises:
+        MalformedEnvelope: when it is not JSON, or marked as sealed and no envelope.
+    """
+    try:
+        return _parse_json(stored)
+    except Malformed as exc:
+        problem = exc.problem
+    raise malformed(place, problem)
+
+
+def form_of_text(stored: str) -> Form:
+    """Tell what is stored in a text column."""
+    try:
+        envelope = _parse_text(stored)
+    except Malformed as exc:
+        return _form_of_malformed(exc)
+    return Form.PLAINTEXT if envelope is None else Form(envelope.version)
+
+
+def form_of_json(stored: str) -> Form:
+    """Tell what is stored in a JSON column."""
+    try:
+        parsed = _parse_json(stored)
+    except Malformed as exc:
+        return _form_of_malformed(exc)
+    return Form.PLAINTEXT if isinstance(parsed, Document) else Form(parsed.version)
+
+
+def _form_of_malformed(error: Malformed) -> Form:
+    return Form.PENDING if error.problem is _PENDING else Form.MALFORMED
+
+
+def _parse_text(stored: str) -> Envelope | None:
+    if not isinstance(stored, str):  # SQLite's columns take any type
+        raise Malformed(f"it is {type(stored).__name__}, not text")
+    if not stored.startswith(PREFIX):
+        return None
+    _, version, *parts = stored.split(":")
+    if version == "v3":
+        if len(parts) == 3:
+            return _v3(*parts)
+        names: Sequence[str] = _V3_PARTS
+    elif version == "v2":
+        if len(parts) == 2:
+            return _v2(*parts)
+        names = _V2_PARTS
+    else:
+        raise Malformed("its version is neither v2 nor v3")
+    if stored == PENDING_TEXT:
+        raise Malformed(_PENDING)
+    if len(parts) > len(names):
+        raise Malformed("it has a part too many")
+    raise Malformed(f"its {names[len(parts)]} is missing")
+
+
+def _parse_json(stored: str) -> Envelope | Document:
+    if not isinstance(stored, str):
+        raise Malformed(f"it is {type(stored).__name__}, not JSON text")
+    document = load_json(stored)
+    if not isinstance(document, Marked):
+        return Document(document)
+    members = dict(document)
+    if len(members) != len(document):
+        raise Malformed("it has a member twice")
+    version = members.pop(MARKER)
+    if version == "pending" and not members:
+        raise Malformed(_PENDING)
+    if version not in ("v2", "v3"):
+        raise Malformed("its version is neither v2 nor v3")
+    names = _V3_PARTS if version == "v3" else _V2_PARTS
+    for name in names:
+        if name not in members:
+            raise Malformed(f"its {name} is missing")
+        if not isinstance(members[name], str):
+            raise Malformed(f"its {name} is not a string")
+    if len(members) > len(names):
+        raise Malformed("it has a member too many")
+    parts = [members[name] for name in names]
+    return _v3(*parts) if version == "v3" else _v2(*parts)
+
+
+def _v3(kid: str, nonce: str, ciphertext: str) -> Envelope:
+    if not _KID.fullmatch(kid):
+        raise Malformed("its kid is not 16 lower-case hex digits")
+    return Envelope("v3", kid, decode_nonce(nonce), decode_ciphertext(ciphertext))
+
+
+def _v2(nonce: str, ciphertext: str) -> Envelope:
+    return Envelope("v2", None, decode_nonce(nonce), decode_ciphertext(ciphertext))
+
+
+def decode_nonce(text: str) -> bytes:
+    """Return a nonce from its base64url; Malformed unless it has 24 bytes."""
+    nonce = decode(text, "nonce")
+    if len(nonce) != NONCE_BYTES:
+        raise Malformed(f"its nonce has {len(nonce)} bytes instead of {NONCE_BYTES}")
+    return nonce
+
+
+def decode_ciphertext(text: str) -> bytes:
+    """Return a ciphertext from its base64url; Malformed unless it has room for a tag."""
+    ciphertext = decode(text, "ciphertext")
+    if len(ciphertext) < TAG_BYTES:
+        raise Malformed(f"its ciphertext has fewer than the {TAG_BYTES} bytes of a tag")
+    return ciphertext

@@ -1,0 +1,315 @@
+"""Keyring: a database's keys and mode; seals and opens values, bound to their place.
+
+Immutable: a change gives a new Keyring, to be sealed into the one row of ``encryption_keys`` under
+the key that Argon2id derives from the operator's secret. Mode and keys are one sealed document, so
+a writer of the database can neither forge a mode nor mix the keys of two keyrings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any, Self
+
+from ..secret import Secret
+from .digests import api_key_digest, keyed_api_key_digest
+from .encoding import Malformed
+from .envelope import Document, Envelope, parse_json, parse_text
+from .keyring_row import open_keyset, seal_keyset
+from .keys import Key, new_nonce
+from .keyset import RULES, KeySet, Mode
+from .opaque import Opaque
+from .place import Place
+from .plaintext import PREFIX, Marked, check_text, dump_json, load_json
+from .refusals import malformed, no_key, not_read, plaintext_found, tampered
+
+_NO_AAD = b""
+
+
+class Keyring(Opaque):
+    """The keys and the mode of one database, at one generation.
+
+    Attributes:
+        mode: what is written and read.
+    """
+
+    __slots__ = ("_by_kid", "_keys", "_kid", "_reads", "_writes", "mode")
+
+    def __init__(self, keys: KeySet | None, retained: Keyring | None = None) -> None:
+        """Use a set of keys, or None for a plaintext database; constructors say it in words.
+
+        Args:
+            retained: keys that also open what was read before; they seal nothing.
+        """
+        self._keys = keys
+        self.mode = keys.mode if keys else Mode.PLAINTEXT
+        self._writes, self._reads = RULES[self.mode]
+        # By None, GPROXY's key, which has no kid.
+        self._by_kid: dict[str | None, Key] = dict(retained._by_kid) if retained else {}
+        self._kid: str | None = None
+        if keys:
+            self._by_kid.update(keys.data)
+            if keys.v2:
+                self._by_kid[None] = keys.v2
+            if self._writes == "v3":
+                self._kid = keys.active
+
+    # -- making, opening and changing a keyring ------------------------------------------------
+
+    @classmethod
+    def plaintext(cls) -> Self:
+        """Return the keyring of a database that is not encrypted: it has no keys."""
+        return cls(None)
+
+    @classmethod
+    def create(cls, mode: Mode, *, v2: Key | None = None) -> Self:
+        """Draw a new keyring's keys.
+
+        Args:
+            mode: any but plaintext.
+            v2: the key of GPROXY's format, required in mode v2, possible in migrating.
+        Raises:
+            ValueError: when mode and v2 do not fit.
+        """
+        key = Key.generate()
+        return cls(
+            KeySet(
+                mode=mode,
+                active=key.kid,
+                data={key.kid: key},
+                lookup=Key.generate(),
+                spool=Key.generate(),
+                v2=v2,
+            )
+        )
+
+    @classmethod
+    def open(cls, sealed: str, *, kdf: str, generation: int, key: Key | Secret) -> Self:
+        """Open a sealed keyring.
+
+        Args:
+            sealed, kdf, generation: the columns of its row.
+            key: the key that the kdf derives, or the secret to derive it from, once.
+        Raises:
+            WrongSecret: when it does not open: another secret, or a damaged row.
+            MalformedEnvelope: when a column is not of its form; nothing was derived then.
+            SecretError: when the secret is blank or not UTF-8.
+        """
+        return cls(open_keyset(sealed, kdf=kdf, generation=generation, key=key))
+
+    def seal(self, *, kdf: str, generation: int, key: Key | Secret) -> str:
+        """Return this keyring sealed, for a row with that kdf and generation.
+
+        Under a new secret it is the same keyring: values need not be touched. Retained keys are
+        not part of it.
+
+        Raises:
+            ValueError: when the database is plaintext, or holds some 600 data keys.
+            MalformedEnvelope: when the kdf is not of its form.
+            SecretError: when the secret is blank or not UTF-8.
+        """
+        return seal_keyset(self._required(), kdf=kdf, generation=generation, key=key)
+
+    def with_mode(self, mode: Mode) -> Self:
+        """Return this keyring in another mode.
+
+        Raises:
+            ValueError: when either mode is plaintext, or the v2 key does not fit the new one.
+        """
+        return type(self)(replace(self._required(), mode=mode))
+
+    def with_new_key(self) -> Self:
+        """Return this keyring with a new data key, which seals from then on."""
+        keys = self._required()
+        key = Key.generate()
+        while key.kid in keys.data:
+            key = Key.generate()
+        return type(self)(replace(keys, active=key.kid, data={**keys.data, key.kid: key}))
+
+    def without_keys(self, kids: Collection[str]) -> Self:
+        """Return this keyring without these data keys, which no value may use any more.
+
+        Raises:
+            ValueError: when one is the active key, or not in the keyring.
+        """
+        keys = self._required()
+        if not set(kids) <= keys.data.keys() - {keys.active}:
+            raise ValueError("only data keys that are not active can be dropped")
+        kept = {kid: key for kid, key in keys.data.items() if kid not in kids}
+        return type(self)(replace(keys, data=kept))
+
+    def with_v2(self, v2: Key | None, *, mode: Mode | None = None) -> Self:
+        """Return this keyring with the key of GPROXY's format, or None for without it.
+
+        Args:
+            mode: the new mode, where it changes at the same time.
+        Raises:
+            ValueError: when mode and v2 do not fit.
+        """
+        keys = self._required()
+        return type(self)(replace(keys, v2=v2, mode=mode or keys.mode))
+
+    def retaining(self, older: Keyring) -> Self:
+        """Return this keyring, which also opens with the keys that an older one has.
+
+        For values that were read before a reload and are opened after it. Only opening: sealing,
+        digests and the mode are this keyring's, and the older keys are not sealed with it.
+        """
+        return type(self)(self._keys, older)
+
+    # -- what is in it -------------------------------------------------------------------------
+
+    @property
+    def active_kid(self) -> str | None:
+        """The id of the data key that seals; None in a plaintext database."""
+        return self._keys.active if self._keys else None
+
+    @property
+    def kids(self) -> frozenset[str]:
+        """The ids of the data keys, the active one among them; not of those only retained."""
+        return frozenset(self._keys.data if self._keys else ())
+
+    @property
+    def has_v2(self) -> bool:
+        """Whether it holds the key of GPROXY's format."""
+        return self._keys is not None and self._keys.v2 is not None
+
+    @property
+    def spool(self) -> Key:
+        """The key that seals spooled bodies.
+
+        Raises:
+            ValueError: when the database is plaintext.
+        """
+        return self._required().spool
+
+    def __repr__(self) -> str:
+        return f"<Keyring {self.mode}, {len(self.kids)} data keys>"
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return format(repr(self), spec)
+
+    # -- values --------------------------------------------------------------------------------
+
+    def seal_text(self, text: str, place: Place) -> str:
+        """Return what to store for a text: sealed for its place, or as it is, by the mode.
+
+        Raises:
+            InvalidValue: when the text may not be sealed, or the place has no primary key.
+        """
+        check_text(text, place.column)
+        if self._writes is None:
+            return text
+        return self._seal(text.encode(), place).to_text()
+
+    def open_text(self, stored: str, place: Place) -> str:
+        """Return the text that a stored value stands for.
+
+        Raises:
+            MalformedEnvelope: when it is neither plaintext nor an envelope.
+            PlaintextFound: when it is plaintext, and the mode reads none.
+            UnknownKey: when it is sealed under a key that is not here or not for this mode.
+            KeyringLost: when it is sealed, and the database is plaintext.
+            Tampered: when it does not open in this place.
+            InvalidValue: when the place has no primary key.
+        """
+        envelope = parse_text(stored, place)
+        if envelope is None:
+            self._check_plaintext(place)
+            return stored
+        text = _text_of(self._open(envelope, place))
+        if text is None:
+            raise malformed(place, "it opened, but to no text, or to what is sealed itself")
+        return text
+
+    def seal_json(self, document: Any, place: Place) -> str:
+        """Return the JSON text to store for a document, as `seal_text` does for a text."""
+        text = dump_json(document, place.column)
+        if self._writes is None:
+            return text
+        return self._seal(text.encode(), place).to_json()
+
+    def open_json(self, stored: str, place: Place) -> Any:
+        """Return the document that a stored JSON text stands for, as `open_text` does a text."""
+        parsed = parse_json(stored, place)
+        if isinstance(parsed, Document):
+            self._check_plaintext(place)
+            return parsed.value
+        document = _document_of(self._open(parsed, place))
+        if document is None:
+            raise malformed(place, "it opened, but to no JSON, or to what is sealed itself")
+        return document.value
+
+    def is_current(self, parsed: Envelope | Document | None) -> bool:
+        """Tell whether a stored value, as parsed, is of the form and key that are written now."""
+        if not isinstance(parsed, Envelope):
+            return self._writes is None
+        return parsed.version == self._writes and parsed.kid == self._kid
+
+    # -- digests of API keys -------------------------------------------------------------------
+
+    def digest(self, api_key: str) -> str:
+        """Return the digest to store for an API key."""
+        if self._writes == "v3":
+            return keyed_api_key_digest(api_key, self._required().lookup)
+        return api_key_digest(api_key)
+
+    def lookup_digests(self, api_key: str) -> tuple[str, ...]:
+        """Return the digests, one or two, under which a valid API key may be stored."""
+        digests = []
+        if self._keys and "v3" in self._reads:
+            digests.append(keyed_api_key_digest(api_key, self._keys.lookup))
+        if None in self._reads:
+            digests.append(api_key_digest(api_key))
+        return tuple(digests)
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _required(self) -> KeySet:
+        if self._keys is None:
+            raise ValueError("a plaintext database has no keys")
+        return self._keys
+
+    def _seal(self, plaintext: bytes, place: Place) -> Envelope:
+        if self._writes is None:
+            raise ValueError("this mode seals nothing")
+        kid = self._kid
+        nonce = new_nonce()
+        aad = _NO_AAD if kid is None else place.aad(kid)
+        return Envelope(self._writes, kid, nonce, self._by_kid[kid].seal(nonce, plaintext, aad))
+
+    def _open(self, envelope: Envelope, place: Place) -> bytes:
+        kid = envelope.kid
+        if envelope.version not in self._reads:
+            raise not_read(place, envelope.version, self.mode, kid)
+        key = self._by_kid.get(kid)
+        if key is None:
+            raise no_key(place, kid)
+        aad = _NO_AAD if kid is None else place.aad(kid)
+        plaintext = key.open(envelope.nonce, envelope.ciphertext, aad)
+        if plaintext is None:
+            raise tampered(place, kid)
+        return plaintext
+
+    def _check_plaintext(self, place: Place) -> None:
+        if None not in self._reads:
+            raise plaintext_found(place)
+
+
+def _text_of(opened: bytes) -> str | None:
+    # No error is raised in here: its frames would have the value.
+    try:
+        text = opened.decode()
+    except UnicodeDecodeError:
+        return None
+    return None if text.startswith(PREFIX) else text
+
+
+def _document_of(opened: bytes) -> Document | None:
+    try:
+        document = load_json(opened.decode())
+    except (UnicodeDecodeError, Malformed):
+        return None
+    return None if isinstance(document, Marked) else Document(document)

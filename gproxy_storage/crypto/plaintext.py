@@ -1,0 +1,157 @@
+"""What may be sealed, and written in the clear: text and JSON that every database takes.
+
+The same in every mode, so that encryption can be switched on and off over the same values, and
+nothing that is stored in the clear can be taken for a sealed value.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, NoReturn
+
+from ..errors import InvalidValue
+from .encoding import Malformed
+
+PREFIX = "enc:"
+MARKER = "$gproxy_enc"
+
+# What GPROXY's JSON parser takes: 64 bits with or without a sign, fewer than 128 levels.
+_INTEGERS = range(-(2**63), 2**64)
+_MAX_DEPTH = 127
+
+
+def check_text(value: str, name: str) -> str:
+    """Return a text that may be sealed as it is.
+
+    Args:
+        name: the column's, for the message.
+    Raises:
+        InvalidValue: when it begins with ``enc:``, or holds a NUL or a lone surrogate.
+    """
+    if not isinstance(value, str):
+        raise InvalidValue(f"{name} must be a str, not {type(value).__name__}", argument=name)
+    if value.startswith(PREFIX):
+        raise InvalidValue(
+            f"{name} begins with {PREFIX!r}, as sealed values do: store another value",
+            argument=name,
+        )
+    problem = _text_problem(value)
+    if problem:
+        raise InvalidValue(f"{name} {problem}", argument=name)
+    return value
+
+
+def dump_json(value: Any, name: str) -> str:
+    """Return the compact text of a JSON document that may be sealed.
+
+    Args:
+        name: the column's, for the message.
+    Raises:
+        InvalidValue: when it is not JSON, or holds a member ``$gproxy_enc`` at any depth, NaN or
+            infinity, an integer beyond 64 bits, a NUL, a lone surrogate, or over 127 levels.
+    """
+    problem = _json_problem(value, 0)
+    if problem:
+        raise InvalidValue(f"{name} {problem}", argument=name)
+    return _ENCODER.encode(value)
+
+
+class Marked(tuple[tuple[str, Any], ...]):
+    """The members of an object of JSON, in order, one of which is ``$gproxy_enc``."""
+
+    __slots__ = ()
+
+
+def load_json(text: str) -> Any:
+    """Return the document of a JSON text, or Marked where it is an object marked as sealed.
+
+    Raises:
+        Malformed: when it is not JSON, or an object below its top is marked.
+    """
+    try:
+        document = _DECODER.decode(text)
+    except (ValueError, RecursionError):  # ValueError: also an integer of too many digits
+        document = _NO_JSON
+    if document is _NO_JSON:  # raised out here: the parser's error carries the text
+        raise Malformed("it is not JSON")
+    if isinstance(document, Marked):
+        return document
+    # The name may be spelled by escapes.
+    if (MARKER in text or "\\u" in text) and _holds_marked(document):
+        raise Malformed(f"it holds {MARKER!r} inside its document")
+    return document
+
+
+def _collect(pairs: list[tuple[str, Any]]) -> Any:
+    members = dict(pairs)
+    return Marked(pairs) if MARKER in members else members
+
+
+def _no_constant(_: str) -> NoReturn:
+    raise ValueError
+
+
+_NO_JSON = object()
+_DECODER = json.JSONDecoder(object_pairs_hook=_collect, parse_constant=_no_constant)
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _holds_marked(document: Any) -> bool:
+    waiting = [document]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Marked):
+            return True
+        if isinstance(value, dict):
+            waiting.extend(value.values())
+        elif isinstance(value, list):
+            waiting.extend(value)
+    return False
+
+
+def _text_problem(value: str) -> str | None:
+    if "\0" in value:
+        return "must not hold a NUL character: PostgreSQL cannot store one"
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return "is not valid Unicode: it holds a lone surrogate"
+    return None
+
+
+def _json_problem(value: Any, depth: int) -> str | None:
+    if not isinstance(value, dict | list | tuple):
+        return _scalar_problem(value)
+    if depth >= _MAX_DEPTH:
+        return f"is nested over {_MAX_DEPTH} levels deep, or contains itself"
+    if isinstance(value, dict):
+        for key in value:
+            if problem := _key_problem(key):
+                return problem
+        value = value.values()
+    for item in value:
+        if problem := _json_problem(item, depth + 1):
+            return problem
+    return None
+
+
+def _key_problem(key: Any) -> str | None:
+    if not isinstance(key, str):
+        return f"is not JSON: it holds a key that is a {type(key).__name__}"
+    if key == MARKER:
+        return f"holds a member {MARKER!r}, as sealed values do: give it another name"
+    return _text_problem(key)
+
+
+def _scalar_problem(value: Any) -> str | None:
+    if value is None or isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        return _text_problem(value)
+    if isinstance(value, float):
+        return None if math.isfinite(value) else "holds NaN or infinity, which JSON has not"
+    if not isinstance(value, int):
+        return f"is not JSON: it holds a {type(value).__name__}"
+    return None if value in _INTEGERS else "holds an integer beyond 64 bits: store it as a string"

@@ -1,0 +1,90 @@
+"""The errors about stored values: each names the place and says what to do, none the value."""
+
+from __future__ import annotations
+
+from ..errors import (
+    CryptoError,
+    KeyringLost,
+    MalformedEnvelope,
+    PlaintextFound,
+    Tampered,
+    UnknownKey,
+    WrongSecret,
+)
+from .keyset import Mode
+from .place import Place
+
+_REPLACE = "overwrite the value, delete its row, or restore it from a backup"
+_RESTORE_KEYRING = "restore the row of encryption_keys from a backup of the same time"
+
+
+def malformed(place: Place | None, problem: str, remedy: str = _REPLACE) -> MalformedEnvelope:
+    """The stored form cannot be read."""
+    where = "a sealed value" if place is None else str(place)
+    evidence = {} if place is None else place.evidence()
+    return MalformedEnvelope(f"{where} is malformed: {problem}; {remedy}", problem, **evidence)
+
+
+def wrong_secret(place: Place, remedy: str) -> CryptoError:
+    """The keyring does not open."""
+    return _error(
+        WrongSecret,
+        place,
+        "does not open: the secret is wrong, or the keyring row is damaged; set the secret that "
+        f"the database was last encrypted with, or {remedy}",
+    )
+
+
+def plaintext_found(place: Place) -> CryptoError:
+    """The value is plaintext where the mode reads none."""
+    return _error(
+        PlaintextFound,
+        place,
+        "holds plaintext in an encrypted database, written by another program; overwrite it, or "
+        "seal it by `gproxy-storage encryption encrypt`",
+    )
+
+
+def tampered(place: Place, kid: str | None) -> CryptoError:
+    """The value does not open; v2 values have no kid."""
+    under = "GPROXY's key" if kid is None else f"its key {kid}"
+    return _error(
+        Tampered,
+        place,
+        f"does not open under {under}: it was changed, or moved from another place; {_REPLACE}",
+        kid=kid,
+    )
+
+
+def no_key(place: Place, kid: str | None) -> CryptoError:
+    """The value's key is not in the keyring; v2 values have no kid."""
+    under = "GPROXY's key" if kid is None else f"key {kid}"
+    return _error(
+        UnknownKey,
+        place,
+        f"is sealed under {under}, which is not in the keyring; {_RESTORE_KEYRING}, or overwrite "
+        "the value",
+        kid=kid,
+    )
+
+
+def not_read(place: Place, version: str, mode: Mode, kid: str | None) -> CryptoError:
+    """The value is sealed in a format that the mode does not read."""
+    kind: type[CryptoError] = UnknownKey
+    if mode is not Mode.PLAINTEXT:
+        problem = (
+            f"is sealed in format {version}, which this database, in mode {mode}, does not read; "
+            f"{_REPLACE}"
+        )
+    elif kid is None:
+        problem = "is sealed in GPROXY's format; set DATABASE_SECRET_KEY to GPROXY's secret"
+    else:
+        kind = KeyringLost
+        problem = f"is sealed under key {kid}, and there is no keyring; {_RESTORE_KEYRING}"
+    return _error(kind, place, problem, kid=kid)
+
+
+def _error(
+    kind: type[CryptoError], place: Place, problem: str, *, kid: str | None = None
+) -> CryptoError:
+    return kind(f"{place} {problem}", kid=kid, **place.evidence())

@@ -1,0 +1,120 @@
+"""XChaCha20-Poly1305 over cryptography's ChaCha20: deterministic, no randomness of its own.
+
+Keys and nonces are the caller's: a nonce must never be used twice under one key, which 24 random
+bytes ensure. The rounds are OpenSSL's; what is added here is a subtraction of public words.
+
+Source: draft-irtf-cfrg-xchacha-03; HChaCha20 is its section 2.2, the AEAD its section 2.3.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+from .opaque import Opaque
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers import CipherContext
+
+KEY_BYTES = 32
+NONCE_BYTES = 24
+TAG_BYTES = 16
+
+_HCHACHA_NONCE_BYTES = 16
+_CONSTANTS = b"expand 32-byte k"  # words 0 to 3 of every ChaCha20 state
+_ONE_BLOCK = bytes(64)
+_HIGH = int.from_bytes(b"\x00\x00\x00\x80" * 8, "little")  # the top bit of eight 32-bit lanes
+_LOW = (1 << 256) - 1 - _HIGH
+
+
+class XChaCha20Poly1305(Opaque):
+    """One key's cipher; threads may share it.
+
+    Keeps the ChaCha20 contexts of the key to spare their set-up, as many as threads were in here
+    at once. A context holds the key and no more; its nonce is set anew for each use.
+    """
+
+    __slots__ = ("_contexts", "_key")
+
+    def __init__(self, key: bytes) -> None:
+        _check("key", key, KEY_BYTES)
+        self._key = key
+        self._contexts: list[CipherContext] = []
+
+    def encrypt(self, nonce: bytes, plaintext: bytes, aad: bytes) -> bytes:
+        """Return the ciphertext followed by its tag of 16 bytes.
+
+        Raises:
+            TypeError, ValueError: when an argument is not bytes, or the nonce not 24 of them.
+        """
+        _check("nonce", nonce, NONCE_BYTES)
+        _check("plaintext", plaintext)
+        _check("aad", aad)
+        # No name for the subkey: a traceback that shows variables would show it.
+        return ChaCha20Poly1305(self.hchacha20(nonce[:16])).encrypt(
+            b"\0\0\0\0" + nonce[16:], plaintext, aad
+        )
+
+    def decrypt(self, nonce: bytes, ciphertext: bytes, aad: bytes) -> bytes:
+        """Return the plaintext of a ciphertext that is followed by its tag.
+
+        Raises:
+            cryptography.exceptions.InvalidTag: when any of the arguments is not what it was.
+            TypeError, ValueError: when an argument is not bytes, or the nonce not 24 of them.
+        """
+        _check("nonce", nonce, NONCE_BYTES)
+        _check("ciphertext", ciphertext)
+        _check("aad", aad)
+        return ChaCha20Poly1305(self.hchacha20(nonce[:16])).decrypt(
+            b"\0\0\0\0" + nonce[16:], ciphertext, aad
+        )
+
+    def hchacha20(self, nonce16: bytes) -> bytes:
+        """Return the subkey for the first 16 bytes of a nonce.
+
+        HChaCha20 is the ChaCha20 block function without its last step, which adds the initial
+        state to the final one. A block of key stream is such a sum, and of the words wanted, 0-3
+        and 12-15, the initial ones are public: the constants and the nonce.
+        """
+        _check("nonce16", nonce16, _HCHACHA_NONCE_BYTES)
+        try:
+            context = self._contexts.pop()  # atomic: no other thread gets this one
+        except IndexError:
+            context = Cipher(algorithms.ChaCha20(self._key, nonce16), None).encryptor()
+        else:
+            context.reset_nonce(nonce16)
+        block = context.update(_ONE_BLOCK)
+        self._contexts.append(context)
+        # Eight 32-bit subtractions in one: with its top bit set, no lane borrows from the next,
+        # and the exclusive or puts that bit right.
+        x = int.from_bytes(block[:16] + block[48:], "little")
+        y = int.from_bytes(_CONSTANTS + nonce16, "little")
+        return (((x | _HIGH) - (y & _LOW)) ^ ((x ^ ~y) & _HIGH)).to_bytes(32, "little")
+
+
+def encrypt(key: bytes, nonce: bytes, plaintext: bytes, aad: bytes) -> bytes:
+    """Return the ciphertext followed by its tag of 16 bytes; for one message under a key."""
+    return XChaCha20Poly1305(key).encrypt(nonce, plaintext, aad)
+
+
+def decrypt(key: bytes, nonce: bytes, ciphertext: bytes, aad: bytes) -> bytes:
+    """Return the plaintext of a ciphertext that is followed by its tag.
+
+    Raises:
+        cryptography.exceptions.InvalidTag: when any of the arguments is not what it was.
+    """
+    return XChaCha20Poly1305(key).decrypt(nonce, ciphertext, aad)
+
+
+def hchacha20(key: bytes, nonce16: bytes) -> bytes:
+    """Return the subkey of a key for the first 16 bytes of a nonce."""
+    return XChaCha20Poly1305(key).hchacha20(nonce16)
+
+
+def _check(name: str, value: bytes, length: int | None = None) -> None:
+    if type(value) is not bytes:
+        raise TypeError(f"{name} must be bytes, not {type(value).__name__}")
+    if length is not None and len(value) != length:
+        raise ValueError(f"{name} must have {length} bytes, not {len(value)}")

@@ -1,0 +1,65 @@
+"""What a value is bound to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gproxy_storage.crypto.place import Place
+from gproxy_storage.errors import InvalidValue
+
+from .support import KID, PLACE, load_vectors
+
+
+def test_the_check_value() -> None:
+    assert PLACE.aad(KID) == bytes.fromhex(
+        "00000017 6770726f78792d73746f726167652f76616c75652f7633 00000010"
+        "61373338646264333331623030646537 00000005 7573657273 00000008 70617373776f7264"
+        "00000002 3432"
+    )
+
+
+@pytest.mark.parametrize("vector", load_vectors("gproxy-storage-v3")["texts"])
+def test_the_vectors(vector: dict[str, Any]) -> None:
+    place = Place(vector["table"], vector["column"], vector["pk"])
+
+    assert place.aad(KID).hex() == vector["aad_hex"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Place("users", "password", 43),
+        Place("users", "password", 4),
+        Place("users", "password", -42),
+        Place("users", "passwor", 42),
+        Place("user", "spassword", 42),
+        Place("usersp", "assword", 42),
+    ],
+)
+def test_other_places_are_other_bytes(other: Place) -> None:
+    assert other.aad(KID) != PLACE.aad(KID)
+
+
+@pytest.mark.parametrize("pk", [-(2**63), -1, 0, 2**63 - 1])
+def test_any_64_bit_key_will_do(pk: int) -> None:
+    assert Place("t", "c", pk).aad(KID).endswith(str(pk).encode())
+
+
+@pytest.mark.parametrize("pk", [2**63, -(2**63) - 1, True, "42", 42.0])
+def test_no_other_key_will(pk: Any) -> None:
+    with pytest.raises(InvalidValue, match=r"users\.password: .* 64-bit integer") as caught:
+        Place("users", "password", pk).aad(KID)
+
+    assert caught.value.argument == "password"
+
+
+def test_without_a_key_it_says_what_to_select() -> None:
+    with pytest.raises(InvalidValue, match="select the primary key, too"):
+        Place("users", "password").aad(KID)
+
+
+def test_it_shows_where() -> None:
+    assert str(PLACE) == "users.password, row 42"
+    assert str(Place("users", "password")) == "users.password"
