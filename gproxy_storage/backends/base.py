@@ -92,18 +92,31 @@ class Backend(peewee.Database):
 
     # -- fork: see database.py for the hooks --------------------------------------------------
 
-    survives_fork: bool = True
-    """Whether a child can open its own connections to the same data."""
-
     def after_fork_in_child(self) -> None:
-        """Forget the parent's connections without touching them."""
-        self.pool.after_fork_in_child(usable=self.survives_fork)
+        """Forget the parent's connections without touching them; lend no more if one was in use."""
         self._state.reset()
+        if self.pool.after_fork_in_child():
+            self.bar_child()
+
+    def bar_child(self) -> None:
+        """Refuse a child that was forked while a connection was in use, and say what to do."""
+        self.pool.close(
+            "this process was forked while a connection of the storage was in use: close this "
+            "storage in the child and open a new one"
+        )
+
+    def pop_transaction(self) -> Any:
+        """End a transaction's block. See `Database.pop_transaction`."""
+        if not self.in_transaction():
+            raise ConnectError(
+                "this process was forked inside the transaction, which is the parent's to end: "
+                "leave nothing to a child that it did not begin"
+            )
+        return super().pop_transaction()
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run one statement in this thread's session and return its rows."""
-        rows: list[tuple[Any, ...]] = self.execute_sql(sql, parameters).fetchall()
-        return rows
+        return list(self.execute_sql(sql, parameters).fetchall())
 
     # -- the pool's driver --------------------------------------------------------------------
 
@@ -271,8 +284,16 @@ class Backend(peewee.Database):
         statement waits longer than a second for a lock of a table.
 
         Raises:
-            SyncFailed: when another process holds it for longer than `timeout_s`.
+            SyncLockHeldError: when another process holds it for longer than `timeout_s`.
         """
+        raise NotImplementedError
+
+    def sync_lock_holder(self) -> str:
+        """Say who holds the sync lock, or where to look."""
+        raise NotImplementedError
+
+    def lock_holders(self, tables: Sequence[str]) -> str:
+        """Say who holds locks on these tables, or where to look."""
         raise NotImplementedError
 
     transactional_ddl: ClassVar[bool] = True
@@ -288,20 +309,19 @@ class Backend(peewee.Database):
     also_holds: ClassVar[Mapping[str, frozenset[str]]] = {}
     """Family of types -> other families whose columns hold its values too."""
 
-    def read_catalog(self, tables: Sequence[str], index_names: Sequence[str]) -> CatalogRows:
+    def read_catalog(
+        self, tables: Sequence[str], index_names: Sequence[str], key_names: Sequence[str]
+    ) -> CatalogRows:
         """Read what the database has of these tables, in three queries however many there are.
 
+        Takes no lock and waits for none.
+
         Args:
-            index_names: names that we would give to indexes; whatever has one is reported too,
-                in whichever table it is.
+            index_names, key_names: names that we would give to indexes and foreign keys; where
+                they must be unique beyond a table, whatever has one is reported too.
         """
         raise NotImplementedError
 
     def type_family(self, column_type: str) -> str:
         """Return the family of a column's type, as the catalog or as DDL spells it."""
         raise NotImplementedError
-
-    def lock_holders(self, table: str) -> str:
-        """Say who holds locks on a table, in words; empty where the server does not tell."""
-        del table
-        return ""

@@ -8,7 +8,8 @@ from typing import NamedTuple
 class ColumnRow(NamedTuple):
     """A column of a table or view; `column` None stands for the table, `type` for its collation.
 
-    `kind` is ``table``, ``view``, or ``other`` for what else may occupy a name.
+    `kind` is ``table``, or in words what else has the name: ``view``, ``sequence``. A generated
+    column is one that no statement can write.
     """
 
     table: str
@@ -24,7 +25,8 @@ class ColumnRow(NamedTuple):
 class IndexRow(NamedTuple):
     """One column of an index; `column` None stands for an expression.
 
-    `prefix`: the index covers only the first characters. `partial`: only some rows.
+    `prefix`: the index covers only the first characters. `partial`: only some rows, or none at
+    the moment that counts, or by a method that keeps no order.
     """
 
     table: str
@@ -39,7 +41,11 @@ class IndexRow(NamedTuple):
 
 
 class ForeignKeyRow(NamedTuple):
-    """One column of a foreign key; `target_column` None stands for the target's primary key."""
+    """One column of a foreign key; `target_column` None stands for the target's primary key.
+
+    A target elsewhere is ``schema.table``. `valid` is False where rows that exist may break it.
+    Only the names count of a foreign key of a table that is not ours.
+    """
 
     table: str
     name: str
@@ -47,6 +53,7 @@ class ForeignKeyRow(NamedTuple):
     target: str
     target_column: str | None
     on_delete: str
+    valid: bool = True
 
 
 class CatalogRows(NamedTuple):

@@ -24,10 +24,15 @@ class Failure(enum.Enum):
     REFERENCE = "a foreign key points to no row"
     VALUE = "a value does not fit its column"
     READ_ONLY = "the database cannot be written"
+    DENIED = "the user lacks a privilege"
     SCHEMA = "a table or column is missing"
     TRANSIENT = "rolled back by the server; the same transaction may succeed now"
     LOST = "the connection is gone"
     OTHER = "anything else"
+
+
+class SyncLockHeldError(Exception):
+    """Another process held the sync lock for too long; `Backend.sync_lock_holder` says which."""
 
 
 def driver_errors(

@@ -81,9 +81,6 @@ class ConnectionPool:
         self._waiters: deque[_Waiter] = deque()
         self._slots = 0  # idle, in use, and being opened or checked
         self._refusal: str | None = None
-        # Connections that a fork copied into this process. They belong to the parent and must
-        # never be finalised here: SQLite would drop the WAL under it.
-        self._inherited: list[Any] = []
 
     # -- lending ------------------------------------------------------------------------------
 
@@ -122,8 +119,13 @@ class ConnectionPool:
         lease = self._in_use.get(id(conn))
         if lease is None:
             return
+        try:
+            is_fit = self._driver.reset_connection(conn)
+        except BaseException:  # Ctrl-C while rolling back
+            self.discard(conn)
+            raise
         now = time.monotonic()
-        if not self._driver.reset_connection(conn) or self._is_stale(lease, now):
+        if not is_fit or self._is_stale(lease, now):
             self.discard(conn)
             return
         with self._lock:
@@ -141,8 +143,10 @@ class ConnectionPool:
         """Close a borrowed connection instead of giving it back."""
         lease = self._in_use.get(id(conn))
         if lease is not None:
-            self._drop(lease)
-            self._free_slot()
+            try:
+                self._drop(lease)
+            finally:
+                self._free_slot()
 
     # -- the whole pool -----------------------------------------------------------------------
 
@@ -154,7 +158,7 @@ class ConnectionPool:
     def close(self, refusal: str = "the storage is closed: open a new one") -> None:
         """Close idle connections now and borrowed ones as they come back; lend no more."""
         with self._lock:
-            self._refusal = refusal
+            self._refusal = self._refusal or refusal
             self._close_idle()
             while self._waiters:
                 self._serve(None)
@@ -168,18 +172,16 @@ class ConnectionPool:
         """Go on as before."""
         self._lock.release()
 
-    def after_fork_in_child(self, *, usable: bool) -> None:
-        """Start empty. Refuse to lend where a connection was in use, or `usable` is False."""
+    def after_fork_in_child(self) -> bool:
+        """Start empty; return whether connections were in use, which the parent goes on using."""
         self._lock = threading.Lock()
-        self._inherited.extend(lease.conn for lease in self._in_use.values())
-        if (self._slots or not usable) and self._refusal is None:
-            self._refusal = (
-                "this process was forked while the storage's connections could not be closed "
-                "(one was in use, or the database is in memory): open a new storage in the child"
-            )
+        in_use = self._slots > 0
+        for lease in self._in_use.values():
+            _never_finalise(lease.conn)
         self._in_use.clear()
         self._waiters.clear()
         self._slots = 0
+        return in_use
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -253,9 +255,11 @@ class ConnectionPool:
 
     def _drop(self, lease: _Lease) -> None:
         """Close a borrowed connection, keeping its slot."""
-        self._driver.close_connection(lease.conn)
-        with self._lock:
-            self._in_use.pop(id(lease.conn), None)
+        try:
+            self._driver.close_connection(lease.conn)
+        finally:
+            with self._lock:
+                self._in_use.pop(id(lease.conn), None)
 
     def _free_slot(self) -> None:
         with self._lock:
@@ -268,3 +272,14 @@ class ConnectionPool:
         while self._idle:
             self._driver.close_connection(self._idle.pop().conn)
             self._slots -= 1
+
+
+def _never_finalise(conn: Any) -> None:
+    """Keep a connection that a fork copied from being closed here, even by the process's end.
+
+    It belongs to the parent: closed in the child, SQLite would undo the parent's transaction in
+    the memory that they share.
+    """
+    import ctypes  # noqa: PLC0415 - only such a child pays for it
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(conn))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,12 +11,9 @@ import psycopg2
 from psycopg2 import extensions, extras
 
 from ..dsn import Dsn
-from ..errors import ConnectError, SyncFailed
-from .base import Backend
-from .catalog import CatalogRows, ColumnRow, ForeignKeyRow, IndexRow
+from ..errors import ConnectError
 from .failures import Failure
-
-_SYNC_KEY = 0x6770726F78790001  # "gproxy", 1: advisory locks are per database already
+from .postgres_schema import PostgresSchema
 
 _FAILURES = {  # SQLSTATE, or its class (https://www.postgresql.org/docs/current/errcodes-appendix)
     "23505": Failure.CONFLICT,
@@ -33,6 +28,7 @@ _FAILURES = {  # SQLSTATE, or its class (https://www.postgresql.org/docs/current
     "57P02": Failure.LOST,
     "57P03": Failure.LOST,
     "25006": Failure.READ_ONLY,
+    "42501": Failure.DENIED,
     "42P01": Failure.SCHEMA,
     "42703": Failure.SCHEMA,
 }
@@ -47,63 +43,7 @@ _HINTS = (
 )
 
 
-_FAMILIES = {
-    **dict.fromkeys(("smallint", "integer", "bigint", "bigserial"), "integer"),
-    "boolean": "boolean",
-    "real": "real",
-    "double precision": "real",
-    **dict.fromkeys(("text", "character varying", "varchar"), "text"),
-    "bytea": "bytes",
-    "json": "json",
-    "jsonb": "json",
-    **dict.fromkeys(("timestamp with time zone", "timestamptz"), "time"),
-}
-
-# Indexes share the tables' name space: whatever else holds one of our names is in the way.
-_COLUMNS = """
-    SELECT c.relname,
-        CASE WHEN c.relkind IN ('r', 'p') THEN 'table'
-             WHEN c.relkind IN ('v', 'm', 'f') THEN 'view' ELSE 'other' END,
-        a.attname, format_type(a.atttypid, a.atttypmod), NOT a.attnotnull,
-        d.oid IS NOT NULL OR a.attidentity <> '', a.attgenerated <> '',
-        a.attidentity <> '' OR pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%%'
-    FROM pg_class AS c
-    LEFT JOIN pg_attribute AS a
-        ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-    LEFT JOIN pg_attrdef AS d ON d.adrelid = c.oid AND d.adnum = a.attnum
-    WHERE c.relnamespace = current_schema()::regnamespace
-        AND c.relname = ANY (%s::name[]) AND c.relkind NOT IN ('i', 'I')
-    ORDER BY c.relname, a.attnum"""
-
-_INDEXES = """
-    SELECT t.relname, i.relname, a.attname, x.indisunique, x.indisprimary,
-        x.indoption[k.n - 1] & 1 = 1, x.indpred IS NOT NULL, false, x.indisvalid
-    FROM pg_index AS x
-    JOIN pg_class AS i ON i.oid = x.indexrelid
-    JOIN pg_class AS t ON t.oid = x.indrelid
-    CROSS JOIN LATERAL generate_series(1, x.indnkeyatts) AS k (n)
-    LEFT JOIN pg_attribute AS a
-        ON a.attrelid = t.oid AND a.attnum = x.indkey[k.n - 1] AND a.attnum > 0
-    WHERE t.relnamespace = current_schema()::regnamespace
-        AND (t.relname = ANY (%s::name[]) OR i.relname = ANY (%s::name[]))
-    ORDER BY t.relname, i.relname, k.n"""
-
-_FOREIGN_KEYS = """
-    SELECT t.relname, k.conname, a.attname, r.relname, b.attname,
-        CASE k.confdeltype WHEN 'c' THEN 'CASCADE' WHEN 'n' THEN 'SET NULL'
-            WHEN 'd' THEN 'SET DEFAULT' ELSE 'NO ACTION' END
-    FROM pg_constraint AS k
-    JOIN pg_class AS t ON t.oid = k.conrelid
-    JOIN pg_class AS r ON r.oid = k.confrelid
-    CROSS JOIN LATERAL unnest(k.conkey, k.confkey) WITH ORDINALITY AS u (source, target, n)
-    JOIN pg_attribute AS a ON a.attrelid = k.conrelid AND a.attnum = u.source
-    JOIN pg_attribute AS b ON b.attrelid = k.confrelid AND b.attnum = u.target
-    WHERE k.contype = 'f' AND t.relnamespace = current_schema()::regnamespace
-        AND t.relname = ANY (%s::name[])
-    ORDER BY t.relname, k.conname, u.n"""
-
-
-class PostgresBackend(Backend, peewee.PostgresqlDatabase):
+class PostgresBackend(PostgresSchema, peewee.PostgresqlDatabase):
     """PostgreSQL 12 or later."""
 
     name = "postgres"
@@ -180,47 +120,6 @@ class PostgresBackend(Backend, peewee.PostgresqlDatabase):
     def time_from_db(self, value: Any) -> datetime:
         at: datetime = value
         return at.astimezone(UTC)
-
-    # -- schema -------------------------------------------------------------------------------
-
-    @contextmanager
-    def sync_lock(self, timeout_s: float) -> Iterator[None]:
-        with self.atomic():
-            self.execute_sql(f"SET LOCAL lock_timeout = '{int(timeout_s * 1000)}ms'")
-            try:
-                self.execute_sql("SELECT pg_advisory_xact_lock(%s)", (_SYNC_KEY,))
-            except peewee.OperationalError as exc:
-                raise SyncFailed(
-                    f"sync waited {timeout_s:g} s for another process's sync of {self.dsn}: "
-                    "look into pg_locks (locktype 'advisory') for its pid, then start again"
-                ) from exc
-            self.execute_sql("SET LOCAL lock_timeout = '1s'")
-            yield
-
-    def read_catalog(self, tables: Sequence[str], index_names: Sequence[str]) -> CatalogRows:
-        ours, names = list(tables), list(index_names)
-        return CatalogRows(
-            [ColumnRow(*row) for row in self.query(_COLUMNS, ([*ours, *names],))],
-            [IndexRow(*row) for row in self.query(_INDEXES, (ours, names))],
-            [ForeignKeyRow(*row) for row in self.query(_FOREIGN_KEYS, (ours,))],
-        )
-
-    def type_family(self, column_type: str) -> str:
-        base = column_type.lower().partition("(")[0]
-        return _FAMILIES.get(base, base)
-
-    def lock_holders(self, table: str) -> str:
-        rows = self.query(
-            "SELECT DISTINCT pid, usename, application_name, state FROM pg_locks "
-            "JOIN pg_stat_activity USING (pid) "
-            "WHERE relation = to_regclass(quote_ident(%s)) AND granted "
-            "AND pid <> pg_backend_pid()",
-            (table,),
-        )
-        return "; ".join(
-            f"pid {pid}, user {user}, application {application or 'unnamed'}, {state}"
-            for pid, user, application, state in rows
-        )
 
 
 def _connect_params(dsn: Dsn) -> dict[str, Any]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import re
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,13 +17,14 @@ from urllib.parse import quote
 import peewee
 
 from ..dsn import Dsn
-from ..errors import ConnectError, SyncFailed
-from .base import Backend
-from .catalog import CatalogRows, ColumnRow, ForeignKeyRow, IndexRow
+from ..errors import ConnectError
 from .failures import Failure
+from .sqlite_schema import BUSY_TIMEOUT_S, SqliteSchema
 
-BUSY_TIMEOUT_S = 5.0
-"""How long a statement waits for another connection's write lock."""
+_FORKED_IN_USE = (
+    "this process was forked while a connection to the SQLite file was in use, and must not open "
+    "it: fork outside of sessions, or start a new program in the child"
+)
 
 _PRIMARY_CODE = 0xFF  # SQLite's extended codes keep the primary one in their low byte
 
@@ -40,45 +39,16 @@ _FAILURES = {
     sqlite3.SQLITE_BUSY: Failure.TRANSIENT,
     sqlite3.SQLITE_LOCKED: Failure.TRANSIENT,
     sqlite3.SQLITE_READONLY: Failure.READ_ONLY,
+    sqlite3.SQLITE_PERM: Failure.DENIED,
 }
 
 
-_AFFINITIES = (
-    (("BOOL",), "boolean"),
-    (("INT",), "integer"),
-    (("CHAR", "CLOB", "TEXT"), "text"),
-    (("BLOB",), "blob"),
-    (("REAL", "FLOA", "DOUB"), "real"),
-)
-
-# A view that is broken would fail the whole query if it were asked for its columns.
-_COLUMNS = """
-    SELECT s.name, s.type, c.name, c.type, c."notnull" = 0 AND c.pk = 0,
-        c.dflt_value IS NOT NULL, c.hidden IN (2, 3), c.pk > 0 AND upper(c.type) = 'INTEGER'
-    FROM sqlite_schema AS s
-    LEFT JOIN pragma_table_xinfo(CASE WHEN s.type = 'table' THEN s.name END) AS c
-    WHERE s.name IN (SELECT value FROM json_each(?)) AND s.type IN ('table', 'view')
-    ORDER BY s.name, c.cid"""
-
-_INDEXES = """
-    SELECT t.value, l.name, x.name, l."unique", l.origin = 'pk', x."desc", l.partial, 0, 1
-    FROM json_each(?) AS t
-    JOIN pragma_index_list(t.value) AS l
-    JOIN pragma_index_xinfo(l.name) AS x ON x.key = 1
-    UNION ALL
-    SELECT tbl_name, name, NULL, 0, 0, 0, 0, 0, 1
-    FROM sqlite_schema
-    WHERE type = 'index' AND name IN (SELECT value FROM json_each(?))
-        AND tbl_name NOT IN (SELECT value FROM json_each(?))"""
-
-_FOREIGN_KEYS = """
-    SELECT t.value, t.value || '/' || f.id, f."from", f."table", f."to", f.on_delete
-    FROM json_each(?) AS t
-    JOIN pragma_foreign_key_list(t.value) AS f
-    ORDER BY t.value, f.id, f.seq"""
+# Files, by device and inode, that a connection copied by a fork has open in this process. SQLite
+# would believe the parent's locks to be its own: whoever closed last would delete the other's WAL.
+_barred_files: set[tuple[int, int] | None] = set()
 
 
-class SqliteBackend(Backend, peewee.SqliteDatabase):
+class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
     """SQLite through the standard library's driver."""
 
     name = "sqlite"
@@ -105,11 +75,12 @@ class SqliteBackend(Backend, peewee.SqliteDatabase):
             # A transaction that reads first and writes later would fail instead of waiting.
             lock_type="IMMEDIATE" if self._writes else None,
         )
-        self.survives_fork = not dsn.in_memory
         # A database in memory lives as long as one connection to it.
         self._anchor = self.open_connection() if dsn.in_memory else None
 
     def open_connection(self) -> sqlite3.Connection:
+        if _barred_files and _file_id(self.dsn.path) in _barred_files:
+            raise ConnectError(_FORKED_IN_USE, dsn=str(self.dsn))
         if self.dsn.mode == "rwc":
             _create_file(Path(self.dsn.path))
         conn: sqlite3.Connection = super().open_connection()
@@ -137,6 +108,19 @@ class SqliteBackend(Backend, peewee.SqliteDatabase):
         if self._anchor is not None:
             self._anchor.close()
             self._anchor = None
+
+    def after_fork_in_child(self) -> None:
+        super().after_fork_in_child()
+        if self.dsn.in_memory:
+            self.pool.close(
+                "this process was forked, and a database in memory stays with the parent: close "
+                "this storage in the child and open a new one"
+            )
+
+    def bar_child(self) -> None:
+        if not self.dsn.in_memory:
+            _barred_files.add(_file_id(self.dsn.path))
+            self.pool.close(_FORKED_IN_USE)
 
     def version_text(self) -> str:
         return sqlite3.sqlite_version
@@ -174,46 +158,28 @@ class SqliteBackend(Backend, peewee.SqliteDatabase):
         at = datetime.fromisoformat(value)
         return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
-    # -- schema -------------------------------------------------------------------------------
 
-    @contextmanager
-    def sync_lock(self, timeout_s: float) -> Iterator[None]:
-        deadline = time.monotonic() + timeout_s
-        with ExitStack() as stack:
-            while True:
-                try:
-                    stack.enter_context(self.atomic("IMMEDIATE"))
-                    break
-                except peewee.OperationalError as exc:
-                    if self.classify(exc) is not Failure.TRANSIENT:
-                        raise
-                    if time.monotonic() > deadline:
-                        raise SyncFailed(
-                            f"sync waited {timeout_s:g} s for another connection's write "
-                            f"transaction on {self.dsn}: end it (`fuser` names the processes) "
-                            "and start again"
-                        ) from exc
-            yield
+def to_look_at(dsn: Dsn) -> Dsn:
+    """Return a DSN for the same data that changes nothing of a SQLite file when it is opened.
 
-    can_add_foreign_keys = False
-    also_holds = {"boolean": frozenset({"integer"})}  # noqa: RUF012 - read only
-
-    def read_catalog(self, tables: Sequence[str], index_names: Sequence[str]) -> CatalogRows:
-        ours = json.dumps(tables)
-        names = json.dumps([*tables, *index_names])
-        return CatalogRows(
-            [ColumnRow(*row) for row in self.query(_COLUMNS, (names,))],
-            [IndexRow(*row) for row in self.query(_INDEXES, (ours, json.dumps(index_names), ours))],
-            [ForeignKeyRow(*row) for row in self.query(_FOREIGN_KEYS, (ours,))],
-        )
-
-    def type_family(self, column_type: str) -> str:
-        """By the rules of https://sqlite.org/datatype3.html, section 3.1, with BOOLEAN apart."""
-        declared = column_type.upper()
-        for words, family in _AFFINITIES:
-            if any(word in declared for word in words):
-                return family
-        return "numeric" if declared else "blob"
+    A file without content is an empty database in memory instead, and so is one that opening
+    would create. Call it before the file is open in this process.
+    """
+    if dsn.backend != "sqlite" or dsn.in_memory or dsn.mode == "ro":
+        return dsn
+    try:
+        with Path(dsn.path).open("rb") as file:
+            header = file.read(20)
+    except FileNotFoundError:
+        return Dsn.parse("sqlite::memory:") if dsn.mode == "rwc" else dsn
+    except OSError:
+        return dsn  # SQLite says why it cannot open it
+    if not header:
+        return Dsn.parse("sqlite::memory:")
+    # https://sqlite.org/fileformat2.html: 2 for write-ahead logging, whose files a connection
+    # that may only read leaves behind; any other journal would be switched to it.
+    logs_ahead = header[18:20] == b"\2\2"
+    return dsn.replace(mode="rw" if logs_ahead else "ro")
 
 
 def _uri(dsn: Dsn) -> str:
@@ -222,18 +188,27 @@ def _uri(dsn: Dsn) -> str:
         # With cache=shared a reader fails at once with "table is locked"; memdb waits.
         return f"file:/gproxy-{uuid.uuid4().hex}?vfs=memdb"
     options = {"mode": dsn.mode, **dsn.parameters}
-    return f"file:{quote(dsn.path)}?" + "&".join(f"{k}={quote(v)}" for k, v in options.items())
+    # Without the empty authority, a path of two slashes would name a host.
+    authority = "//" if dsn.path.startswith("/") else ""
+    query = "&".join(f"{name}={quote(value)}" for name, value in options.items())
+    return f"file:{authority}{quote(dsn.path)}?{query}"
+
+
+def _file_id(path: str) -> tuple[int, int] | None:
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _create_file(path: Path) -> None:
     """Create the file readable by its owner only; SQLite gives the WAL the same mode."""
-    if path.exists():
+    # By another process meanwhile, or SQLite says why it cannot open it.
+    with suppress(OSError):
         # Never open an existing file: closing it would drop this process's SQLite locks.
-        return
-    try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    except OSError:
-        return  # created meanwhile by another process, or SQLite says why it cannot open it
+        if not path.exists():
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
 def _set_wal(conn: sqlite3.Connection) -> None:

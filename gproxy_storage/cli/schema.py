@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..backends.sqlite import to_look_at
 from ..config import Settings
 from ..storage import Storage
 
@@ -19,13 +20,14 @@ EXIT_TO_DO = 3
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 
 
-def open_to_look(options: Options) -> Storage:
+def load_settings(options: Options) -> Settings:
+    """Return what the options, the environment and the files say."""
+    return Settings.load(dsn=options.dsn, data_dir=options.data_dir, config=options.config)
+
+
+def open_to_look(settings: Settings) -> Storage:
     """Open the storage without changing anything, not even creating its file."""
-    settings = Settings.load(dsn=options.dsn, data_dir=options.data_dir, config=options.config)
-    dsn = settings.dsn
-    if dsn.mode == "rwc":
-        dsn = dsn.replace(mode="rw")
-    return Storage.connect(dsn, settings.secret_key, sync=False)
+    return Storage.connect(to_look_at(settings.dsn), settings.secret_key, sync=False)
 
 
 @click.command()
@@ -33,12 +35,13 @@ def open_to_look(options: Options) -> Storage:
 @click.pass_obj
 def status(options: Options, as_json: bool) -> None:
     """Show the database, its tables, rows and drift; changes nothing."""
-    with open_to_look(options) as storage:
+    settings = load_settings(options)
+    with open_to_look(settings) as storage:
         plan = storage.plan()
         found: dict[str, Any] = {
             "backend": storage.database.name,
             "server_version": storage.database.version_text(),
-            "dsn": str(storage.database.dsn),
+            "dsn": str(settings.dsn),
             "tables": storage.row_counts(),
             "drift": plan.to_dict()["drift"],
         }
@@ -73,7 +76,7 @@ def sync(ctx: click.Context, dry_run: bool, as_json: bool) -> None:
     """Bring the schema up to date, as opening the storage does."""
     options: Options = ctx.obj
     if dry_run:
-        with open_to_look(options) as storage:
+        with open_to_look(load_settings(options)) as storage:
             plan = storage.plan()
         click.echo(json.dumps(plan.to_dict(), indent=2) if as_json else str(plan))
         if plan.incompatible:

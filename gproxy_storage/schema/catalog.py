@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
-from operator import attrgetter
+from typing import TypeVar
 
 from ..backends.base import Backend
 from ..backends.catalog import CatalogRows, ColumnRow, ForeignKeyRow, IndexRow
 from .definitions import Definition
 
 _Family = Callable[[str], str]
+_Row = TypeVar("_Row", ColumnRow, IndexRow, ForeignKeyRow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +50,18 @@ class LiveForeignKey:
     target: str
     target_columns: tuple[str, ...]
     on_delete: str
+    valid: bool
 
 
 @dataclass(frozen=True, slots=True)
 class LiveTable:
-    """A table, or a view that stands in its place."""
+    """A table, or what stands in its place.
+
+    Attributes:
+        kind: ``table``, or in words what has its name.
+        columns: by the names that the models know them by; a column's own `name` is what the
+            database calls it now, which differs where a rename is due.
+    """
 
     name: str
     kind: str
@@ -66,11 +73,28 @@ class LiveTable:
 
     def with_renamed(self, old: str, new: str) -> LiveTable:
         """Return the table as it will be once a column has another name."""
-        columns = {
-            (new if name == old else name): replace(column, name=new if name == old else name)
-            for name, column in self.columns.items()
-        }
-        return replace(self, columns=columns)
+
+        def rename(names: Iterable[str]) -> tuple[str, ...]:
+            return tuple(new if name == old else name for name in names)
+
+        return replace(
+            self,
+            columns=dict(zip(rename(self.columns), self.columns.values(), strict=True)),
+            primary_key=rename(self.primary_key),
+            indexes=tuple(
+                replace(
+                    index,
+                    columns=tuple(
+                        (new if name == old else name, descending)
+                        for name, descending in index.columns
+                    ),
+                )
+                for index in self.indexes
+            ),
+            foreign_keys=tuple(
+                replace(key, columns=rename(key.columns)) for key in self.foreign_keys
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +103,9 @@ class Snapshot:
 
     Attributes:
         tables: by name; what is missing is absent.
-        occupied: each name that one of our indexes would take -> the tables whose indexes have
-            it, and, where indexes share the tables' names, what else has it.
+        occupied: each name that one of our indexes or foreign keys would take -> the tables that
+            have it for one of theirs, and, where indexes share the tables' names, what else has
+            it.
     """
 
     tables: Mapping[str, LiveTable]
@@ -91,91 +116,99 @@ def read_snapshot(database: Backend, wanted: Sequence[Definition]) -> Snapshot:
     """Read the live schema of these tables, in three queries; needs a session."""
     names = [definition.name for definition in wanted]
     index_names = [index.name for definition in wanted for index in definition.indexes]
-    rows = database.read_catalog(names, index_names)
-    return _snapshot(rows, set(names), set(index_names), database.type_family)
+    key_names = [key.name for definition in wanted for key in definition.foreign_keys]
+    rows = database.read_catalog(names, index_names, key_names)
+    return _snapshot(rows, set(names), set(index_names), set(key_names), database.type_family)
 
 
 def _snapshot(
     rows: CatalogRows,
     names: set[str],
     index_names: set[str],
+    key_names: set[str],
     family: _Family,
 ) -> Snapshot:
-    indexes: dict[str, list[IndexRow]] = defaultdict(list)
-    for index_row in rows.indexes:
-        indexes[index_row.table].append(index_row)
-    keys: dict[str, list[ForeignKeyRow]] = defaultdict(list)
-    for key_row in rows.foreign_keys:
-        keys[key_row.table].append(key_row)
+    """Group the rows by table, and by the names that we would give.
+
+    The three queries see three moments: an index of a table that the first did not see yet says
+    nothing about that table.
+    """
+    indexes, keys = _by("table", rows.indexes), _by("table", rows.foreign_keys)
     tables: dict[str, LiveTable] = {}
     occupied: dict[str, list[str]] = defaultdict(list)
-    for row in rows.indexes:
-        if row.name in index_names and row.table not in occupied[row.name]:
+    named: list[IndexRow | ForeignKeyRow] = [
+        *(row for row in rows.indexes if row.name in index_names),
+        *(row for row in rows.foreign_keys if row.name in key_names),
+    ]
+    for row in named:
+        if row.table not in occupied[row.name]:
             occupied[row.name].append(row.table)
-    for name, group in groupby(rows.columns, key=attrgetter("table")):
-        columns = list(group)
-        kind = next(row.kind for row in columns if row.kind)
+    for name, columns in _by("table", rows.columns).items():
+        kind = next((row.kind for row in columns if row.kind), None)
+        if kind is None:
+            continue
         if name in index_names:
             occupied[name].append(f"a {kind}")
         if name in names:
-            tables[name] = _table(kind, columns, indexes[name], keys[name], family)
+            tables[name] = LiveTable(
+                name=name,
+                kind=kind,
+                collation=next((row.type for row in columns if row.column is None), ""),
+                columns=dict(_columns(columns, family)),
+                primary_key=tuple(
+                    row.column for row in indexes.get(name, ()) if row.primary and row.column
+                ),
+                indexes=tuple(map(_index, _by("name", indexes.get(name, ())).values())),
+                foreign_keys=tuple(map(_foreign_key, _by("name", keys.get(name, ())).values())),
+            )
     return Snapshot(tables, occupied)
 
 
-def _table(
-    kind: str,
-    columns: list[ColumnRow],
-    indexes: list[IndexRow],
-    foreign_keys: list[ForeignKeyRow],
-    family: _Family,
-) -> LiveTable:
-    primary = tuple(row.column for row in indexes if row.primary and row.column)
-    if not primary:  # SQLite's integer keys are the rowid and have no index
-        primary = tuple(row.column for row in columns if row.column and row.auto_increment)
-    return LiveTable(
-        name=columns[0].table,
-        kind=kind,
-        collation=next((row.type for row in columns if row.column is None), ""),
-        columns={
-            row.column: LiveColumn(
-                name=row.column,
-                type=row.type,
-                family=family(row.type),
-                nullable=bool(row.nullable),
-                has_default=bool(row.has_default),
-                generated=bool(row.generated),
-                auto_increment=bool(row.auto_increment),
+def _by(attribute: str, rows: Iterable[_Row]) -> dict[str, list[_Row]]:
+    """Return the rows by the value of an attribute, each group in the rows' order."""
+    groups: dict[str, list[_Row]] = {}
+    for row in rows:
+        groups.setdefault(getattr(row, attribute), []).append(row)
+    return groups
+
+
+def _columns(rows: Iterable[ColumnRow], family: _Family) -> Iterator[tuple[str, LiveColumn]]:
+    for row in rows:
+        if row.column is not None:
+            yield (
+                row.column,
+                LiveColumn(
+                    name=row.column,
+                    type=row.type,
+                    family=family(row.type),
+                    nullable=bool(row.nullable),
+                    has_default=bool(row.has_default),
+                    generated=bool(row.generated),
+                    auto_increment=bool(row.auto_increment),
+                ),
             )
-            for row in columns
-            if row.column is not None
-        },
-        primary_key=primary,
-        indexes=tuple(_indexes(indexes)),
-        foreign_keys=tuple(_foreign_keys(foreign_keys)),
+
+
+def _index(parts: Sequence[IndexRow]) -> LiveIndex:
+    first = parts[0]
+    return LiveIndex(
+        name=first.name,
+        columns=tuple((part.column, bool(part.descending)) for part in parts),
+        unique=bool(first.unique),
+        partial=bool(first.partial),
+        prefix=any(part.prefix for part in parts),
+        valid=bool(first.valid),
+        primary=bool(first.primary),
     )
 
 
-def _indexes(rows: list[IndexRow]) -> Iterable[LiveIndex]:
-    for name, group in groupby(rows, key=attrgetter("name")):
-        parts = list(group)
-        yield LiveIndex(
-            name=name,
-            columns=tuple((part.column, bool(part.descending)) for part in parts),
-            unique=bool(parts[0].unique),
-            partial=bool(parts[0].partial),
-            prefix=any(part.prefix for part in parts),
-            valid=bool(parts[0].valid),
-            primary=bool(parts[0].primary),
-        )
-
-
-def _foreign_keys(rows: list[ForeignKeyRow]) -> Iterable[LiveForeignKey]:
-    for name, group in groupby(rows, key=attrgetter("name")):
-        parts = list(group)
-        yield LiveForeignKey(
-            name=name,
-            columns=tuple(part.column for part in parts),
-            target=parts[0].target,
-            target_columns=tuple(part.target_column for part in parts if part.target_column),
-            on_delete=parts[0].on_delete,
-        )
+def _foreign_key(parts: Sequence[ForeignKeyRow]) -> LiveForeignKey:
+    first = parts[0]
+    return LiveForeignKey(
+        name=first.name,
+        columns=tuple(part.column for part in parts),
+        target=first.target,
+        target_columns=tuple(part.target_column for part in parts if part.target_column),
+        on_delete=first.on_delete,
+        valid=bool(first.valid),
+    )

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from .catalog import LiveColumn, LiveForeignKey, LiveIndex, LiveTable
 from .definitions import Column, Definition, ForeignKey, IndexDefinition
 
+_Named = IndexDefinition | ForeignKey
+
 
 class Comparison:
     """The differences between a live table, or None, and its definition.
@@ -35,10 +37,12 @@ class Comparison:
         self._occupied = occupied
         if live is None:
             self.missing.append("the table")
-            for index in definition.indexes:
-                self._refuse_occupied(index)
+            names: list[_Named] = [*definition.indexes, *definition.foreign_keys]
+            for wanted in names:
+                self._refuse_occupied(wanted, live)
         elif live.kind != "table":
-            self.incompatible.append(f"a {live.kind} stands where the table should")
+            article = "an" if live.kind[0] in "AEIOaeio" else "a"
+            self.incompatible.append(f"{article} {live.kind} stands where the table should")
         else:
             self._compare_columns(live)
             self._compare_primary_key(live)
@@ -66,8 +70,8 @@ class Comparison:
                     "that exist would have no value for it"
                 )
         wanted = {column.name for column in self._definition.columns}
-        for there in live.columns.values():
-            if there.name in wanted:
+        for name, there in live.columns.items():
+            if name in wanted:
                 continue
             if there.nullable or there.has_default or there.generated or there.auto_increment:
                 self.extra.append(f"column {there.name} ({there.type})")
@@ -99,7 +103,7 @@ class Comparison:
                     f"unique index {lookalike.name} "
                     + ("covers only a prefix" if lookalike.prefix else "is INVALID: drop it")
                 )
-            elif not self._refuse_occupied(index):
+            elif not self._refuse_occupied(index, live):
                 self.new_indexes.append(index)
                 kind = "unique index" if index.unique else "index"
                 self.missing.append(f"{kind} on {', '.join(name for name, _ in index.columns)}")
@@ -115,17 +119,19 @@ class Comparison:
                 kind = "unique index" if there.unique else "index"
                 self.extra.append(f"{kind} {there.name}")
 
-    def _refuse_occupied(self, index: IndexDefinition) -> bool:
-        """Note it when something else has the name that the index would get."""
+    def _refuse_occupied(self, wanted: _Named, live: LiveTable | None) -> bool:
+        """Note it when something else has the name that an index or foreign key would get."""
+        anywhere = isinstance(wanted, ForeignKey) == self._definition.one_alter
         holders = [
+            # Not of a table that is missing: it has come about while the catalog was read.
             holder
-            for holder in self._occupied.get(index.name, ())
-            if holder == self._definition.name or not self._definition.one_alter
+            for holder in self._occupied.get(wanted.name, ())
+            if (live is not None if holder == self._definition.name else anywhere)
         ]
         if holders:
             self.incompatible.append(
-                f"the name {index.name} is taken by something else ({', '.join(holders)}): rename "
-                "or drop that"
+                f"the name {wanted.name} is taken by something else ({', '.join(holders)}): "
+                "rename or drop that"
             )
         return bool(holders)
 
@@ -133,15 +139,16 @@ class Comparison:
 
     def _compare_foreign_keys(self, live: LiveTable) -> None:
         for key in self._definition.foreign_keys:
-            there = next((one for one in live.foreign_keys if one.columns == (key.column,)), None)
-            if there is not None:
-                self.incompatible += _foreign_key_problems(key, there)
+            there = [one for one in live.foreign_keys if one.columns == (key.column,)]
+            if there:
+                for one in there:
+                    self.incompatible += _foreign_key_problems(key, one)
             elif key.column in live.columns and not self._definition.can_add_foreign_keys:
                 self.incompatible.append(
                     f"column {key.column} has no foreign key to {key.target}, and this database "
                     "cannot add one to a column that exists"
                 )
-            else:
+            elif not self._refuse_occupied(key, live):
                 self.new_foreign_keys.append(key)
                 self.missing.append(f"foreign key of {key.column} to {key.target}")
         wanted = {(key.column,) for key in self._definition.foreign_keys}
@@ -190,10 +197,12 @@ def _looks_like(there: LiveIndex, index: IndexDefinition) -> bool:
 
 
 def _foreign_key_problems(key: ForeignKey, there: LiveForeignKey) -> list[str]:
-    where = f"the foreign key of {key.column}"
+    where = f"the foreign key {there.name} of {key.column}"
     if there.target != key.target or there.target_columns not in ((), (key.target_column,)):
-        target = ", ".join(there.target_columns)
+        target = ", ".join(there.target_columns) or "its primary key"
         return [f"{where} points to {there.target} ({target}), not to {key.target}"]
     if there.on_delete != key.on_delete:
         return [f"{where} is ON DELETE {there.on_delete}, not ON DELETE {key.on_delete}"]
+    if not there.valid:
+        return [f"{where} is NOT VALID: rows may point nowhere; validate it"]
     return []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 
 import peewee
 
@@ -69,8 +68,9 @@ class Definition:
     Attributes:
         quoted: its name as SQL spells it.
         create_sql: the statements that create it with its indexes.
-        one_alter: whether one ALTER TABLE takes all additions, indexes included; there, an
-            index's name is its table's own.
+        one_alter: whether one ALTER TABLE takes all additions, indexes included; there, names
+            of foreign keys are unique in the database and those of indexes in their table, else
+            the other way round.
         can_add_foreign_keys: whether one can be added to a column that exists.
         collation: what text should compare by, where the table says so.
     """
@@ -91,23 +91,27 @@ class Definition:
         return tuple(column.name for column in self.columns if column.primary_key)
 
 
+_rendered: dict[str, tuple[Definition, ...]] = {}
+
+
 def definitions(database: Backend) -> tuple[Definition, ...]:
-    """Return the definition of every table, parents before children."""
-    return _definitions(_Renderer(database))
+    """Return the definition of every table, parents before children.
+
+    Rendered once for each kind of backend; needs a session the first time, for MySQL and MariaDB
+    are told apart by the server.
+    """
+    found = _rendered.get(database.name)
+    if found is None:
+        render = _Renderer(database)
+        found = _rendered[database.name] = tuple(render.table(model) for model in TABLES)
+    return found
 
 
 class _Renderer:
-    """Render DDL; equal for databases of the same kind, so that its results are cached."""
+    """Render DDL in one backend's words."""
 
     def __init__(self, database: Backend) -> None:
         self._database = database
-        self._kind = database.name
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Renderer) and other._kind == self._kind
-
-    def __hash__(self) -> int:
-        return hash(self._kind)
 
     def table(self, model: type[Table]) -> Definition:
         meta, database = model._meta, self._database
@@ -201,8 +205,3 @@ class _Renderer:
             on_delete=field.on_delete,
             add_clause=f"ADD {self._sql(field.foreign_key_constraint())}",
         )
-
-
-@cache
-def _definitions(renderer: _Renderer) -> tuple[Definition, ...]:
-    return tuple(renderer.table(model) for model in TABLES)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .catalog import LiveTable, Snapshot
+from .checks import Check, duplicate_checks, orphan_checks
 from .compare import Comparison
 from .definitions import Definition
 from .renames import RENAMES, Rename
@@ -41,29 +42,19 @@ class Step:
     """One DDL statement: the SQL exactly as executed, and why.
 
     Attributes:
+        references: other tables that it locks, for foreign keys to them.
         rename: the rename that this step makes, to be recorded with it.
     """
 
     table: str
     sql: str
     reason: str
+    references: tuple[str, ...] = ()
     rename: Rename | None = None
 
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """A question to ask of the data before any step, whose answer must be none.
-
-    Attributes:
-        what: what is wrong with the rows it finds, for people.
-        count_sql: gives the number of rows or values at fault.
-        keys_sql: gives up to five primary keys of theirs.
-    """
-
-    table: str
-    what: str
-    count_sql: str
-    keys_sql: str
+    def to_dict(self) -> dict[str, str]:
+        """Return the step as JSON-able values."""
+        return {"table": self.table, "sql": self.sql, "reason": self.reason}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +84,7 @@ class Plan:
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as JSON-able values."""
         return {
-            "steps": [
-                {"table": step.table, "sql": step.sql, "reason": step.reason} for step in self.steps
-            ],
+            "steps": [step.to_dict() for step in self.steps],
             "drift": [
                 {"level": drift.level.value, "table": drift.table, "what": drift.what}
                 for drift in self.drift
@@ -122,13 +111,16 @@ def make_plan(snapshot: Snapshot, wanted: Sequence[Definition]) -> Plan:
         ):
             drift += [Drift(level, definition.name, what) for what in whats]
         if live is None:
+            references = tuple(key.target for key in definition.foreign_keys)
             steps += [
-                Step(definition.name, sql, "the table is missing") for sql in definition.create_sql
+                Step(definition.name, sql, "the table is missing", references)
+                for sql in definition.create_sql
             ]
         else:
             steps += _additions(definition, found)
-            checks += _duplicate_checks(definition, live, found)
-            checks += _orphan_checks(definition, live, found, tables)
+            if not found.incompatible:
+                checks += duplicate_checks(definition, live, found)
+                checks += orphan_checks(definition, live, found, tables)
     return Plan(tuple(steps), tuple(drift), tuple(checks))
 
 
@@ -145,13 +137,14 @@ def _renamed(
         tables[rename.table] = live.with_renamed(rename.old, rename.new)
         sql = f"ALTER TABLE {quoted[rename.table]} RENAME COLUMN {rename.old} TO {rename.new}"
         reason = f"{rename.old} is now named {rename.new}"
-        steps.append(Step(rename.table, sql, reason, rename))
+        steps.append(Step(rename.table, sql, reason, rename=rename))
     return steps, tables
 
 
 def _additions(definition: Definition, found: Comparison) -> list[Step]:
     """Return the steps that add what a table lacks: columns, indexes, foreign keys."""
-    parts = [
+    alter = f"ALTER TABLE {definition.quoted} "
+    columns = [
         (f"ADD COLUMN {column.add_ddl}", f"column {column.name} is missing")
         for column in found.new_columns
     ]
@@ -164,78 +157,17 @@ def _additions(definition: Definition, found: Comparison) -> list[Step]:
         for key in found.new_foreign_keys
         if definition.can_add_foreign_keys  # else it came with its column
     ]
-    alter = f"ALTER TABLE {definition.quoted} "
+    references = tuple(key.target for key in found.new_foreign_keys)
     if definition.one_alter:
-        together = parts + indexes + keys
+        together = columns + indexes + keys
         if not together:
             return []
-        sql = alter + ", ".join(part for part, _ in together)
-        return [Step(definition.name, sql, "; ".join(reason for _, reason in together))]
-    return [
-        *(Step(definition.name, alter + part, reason) for part, reason in parts),
-        *(Step(definition.name, sql, reason) for sql, reason in indexes),
-        *(Step(definition.name, alter + part, reason) for part, reason in keys),
+        sql = alter + ", ".join(clause for clause, _ in together)
+        reason = "; ".join(reason for _, reason in together)
+        return [Step(definition.name, sql, reason, references)]
+    statements = [
+        *((alter + clause, reason) for clause, reason in columns),
+        *indexes,
+        *((alter + clause, reason) for clause, reason in keys),
     ]
-
-
-def _duplicate_checks(definition: Definition, live: LiveTable, found: Comparison) -> list[Check]:
-    """Return a check for each unique index that is to be added to rows that exist."""
-    checks = []
-    added = {column.name: column for column in found.new_columns}
-    (key,) = definition.primary_key
-    for index in found.new_indexes:
-        if not index.unique:
-            continue
-        values = []
-        for name, _ in index.columns:
-            if name in live.columns:
-                values.append(name)
-            elif added[name].expression is not None:
-                values.append(f"({added[name].expression})")
-            elif not added[name].has_default:
-                break  # all NULL, and NULLs are distinct
-        else:
-            not_null = " AND ".join(f"{value} IS NOT NULL" for value in values) or "1 = 1"
-            groups = f"FROM {definition.quoted} WHERE {not_null}"
-            groups += f" GROUP BY {', '.join(values)}" if values else ""
-            groups += " HAVING COUNT(*) > 1"
-            checks.append(
-                Check(
-                    definition.name,
-                    "values occur more than once in "
-                    + ", ".join(name for name, _ in index.columns),
-                    # S608: names of the models' own columns, no one's input
-                    f"SELECT COUNT(*) FROM (SELECT 1 AS one {groups}) AS duplicates",  # noqa: S608
-                    f"SELECT MIN({key}) {groups} ORDER BY 1 LIMIT 5",
-                )
-            )
-    return checks
-
-
-def _orphan_checks(
-    definition: Definition,
-    live: LiveTable,
-    found: Comparison,
-    tables: Mapping[str, LiveTable],
-) -> list[Check]:
-    """Return a check for each foreign key that is to be added to rows that exist."""
-    checks = []
-    (own_key,) = definition.primary_key
-    for key in found.new_foreign_keys:
-        if key.column not in live.columns:
-            continue
-        orphans = f"FROM {definition.quoted} AS c"
-        condition = f"c.{key.column} IS NOT NULL"
-        if key.target in tables:
-            orphans += f" LEFT JOIN {key.target} AS p ON p.{key.target_column} = c.{key.column}"
-            condition += f" AND p.{key.target_column} IS NULL"
-        orphans += f" WHERE {condition}"
-        checks.append(
-            Check(
-                definition.name,
-                f"rows have a {key.column} that is not in {key.target}",
-                f"SELECT COUNT(*) {orphans}",
-                f"SELECT c.{own_key} {orphans} ORDER BY 1 LIMIT 5",
-            )
-        )
-    return checks
+    return [Step(definition.name, sql, reason, references) for sql, reason in statements]

@@ -1,0 +1,169 @@
+"""MySQL's and MariaDB's schema: the catalog, the types, and the lock under which it is changed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence, Set
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import peewee
+
+from .base import Backend
+from .catalog import CatalogRows, ColumnRow, ForeignKeyRow, IndexRow
+from .failures import SyncLockHeldError
+
+_FAMILIES = {
+    **dict.fromkeys(
+        ("bool", "tinyint", "smallint", "mediumint", "int", "integer", "bigint"), "integer"
+    ),
+    **dict.fromkeys(("float", "double", "double precision"), "real"),
+    **dict.fromkeys(("char", "varchar", "tinytext", "text", "mediumtext", "longtext"), "text"),
+    **dict.fromkeys(("varbinary", "tinyblob", "blob", "mediumblob", "longblob"), "bytes"),
+    **dict.fromkeys(("datetime", "timestamp"), "time"),
+}
+
+# A join of the two takes ten times as long on MariaDB, which also says 'NULL' for "no default".
+# Names of columns and indexes are compared without regard to case. An engine other than InnoDB has
+# no transactions and ignores foreign keys.
+_COLUMNS = """
+    SELECT table_name AS t,
+        CASE WHEN table_type LIKE '%%VIEW' THEN 'view'
+            WHEN table_type NOT IN ('BASE TABLE', 'SYSTEM VERSIONED') THEN LOWER(table_type)
+            WHEN engine <> 'InnoDB' THEN CONCAT(engine, ' table') ELSE 'table' END,
+        NULL, COALESCE(table_collation, ''), 1, 0, 0, 0, 0 AS n
+    FROM information_schema.tables
+    WHERE table_schema = DATABASE() AND table_name IN %s
+    UNION ALL
+    SELECT table_name, '', LOWER(column_name), data_type, is_nullable = 'YES',
+        column_default IS NOT NULL AND (column_default <> 'NULL' OR is_nullable = 'NO'),
+        COALESCE(generation_expression, '') <> '',
+        extra LIKE '%%auto_increment%%', ordinal_position
+    FROM information_schema.columns
+    WHERE table_schema = DATABASE() AND table_name IN %s
+    ORDER BY t, n"""
+
+_INDEXES = """
+    SELECT table_name, LOWER(index_name), LOWER(column_name), non_unique = 0,
+        index_name = 'PRIMARY', collation = 'D', index_type <> 'BTREE', sub_part IS NOT NULL, 1
+    FROM information_schema.statistics
+    WHERE table_schema = DATABASE() AND table_name IN %s
+    ORDER BY table_name, index_name, seq_in_index"""
+
+# Again no join: first the key with its rule, then its columns. The names of foreign keys are
+# unique in a database.
+_FOREIGN_KEYS = """
+    SELECT table_name AS t, LOWER(constraint_name) AS c, '', '', '',
+        CASE delete_rule WHEN 'RESTRICT' THEN 'NO ACTION' ELSE delete_rule END, 0 AS n
+    FROM information_schema.referential_constraints
+    WHERE constraint_schema = DATABASE() AND (table_name IN %s OR constraint_name IN %s)
+    UNION ALL
+    SELECT table_name, LOWER(constraint_name), LOWER(column_name),
+        CASE WHEN referenced_table_schema = table_schema THEN referenced_table_name
+            ELSE CONCAT(referenced_table_schema, '.', referenced_table_name) END,
+        LOWER(referenced_column_name), '', ordinal_position
+    FROM information_schema.key_column_usage
+    WHERE table_schema = DATABASE() AND table_name IN %s AND referenced_table_name IS NOT NULL
+    ORDER BY t, c, n"""
+
+_TABLE_HOLDERS = {
+    "mysql": """
+        SELECT DISTINCT t.processlist_id, t.processlist_user
+        FROM performance_schema.metadata_locks AS m
+        JOIN performance_schema.threads AS t ON t.thread_id = m.owner_thread_id
+        WHERE m.object_schema = DATABASE() AND m.object_name IN %s
+            AND m.lock_status = 'GRANTED' AND t.processlist_id <> CONNECTION_ID()""",
+    # Where the plugin metadata_lock_info is installed.
+    "mariadb": """
+        SELECT DISTINCT p.id, p.user
+        FROM information_schema.metadata_lock_info AS m
+        JOIN information_schema.processlist AS p ON p.id = m.thread_id
+        WHERE m.table_schema = DATABASE() AND m.table_name IN %s AND p.id <> CONNECTION_ID()""",
+}
+
+
+class MySQLSchema(Backend):
+    """What `MySQLBackend` says about the schema."""
+
+    transactional_ddl = False
+    # MariaDB's JSON is a LONGTEXT with a check.
+    also_holds = {"json": frozenset({"text"})}  # noqa: RUF012 - read only
+    mariadb: bool
+
+    @property
+    def table_collation(self) -> str:  # type: ignore[override]  # known once a server has answered
+        # 'alice' is not 'Alice', and 'a' is not 'a ' (utf8mb4_bin pads with blanks).
+        return "utf8mb4_nopad_bin" if self.mariadb else "utf8mb4_0900_bin"
+
+    def table_options(self) -> str:
+        return f"ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE {self.table_collation}"
+
+    @property
+    def _sync_lock_name(self) -> str:
+        # User locks are the server's, not the database's, and their names end at 64 characters.
+        # Where names of databases ignore case, 'A' and 'a' must be one lock.
+        database = hashlib.sha256(self.database.lower().encode()).hexdigest()
+        return f"gproxy_storage.sync.{database[:32]}"
+
+    @contextmanager
+    def sync_lock(self, timeout_s: float) -> Iterator[None]:
+        lock = (self._sync_lock_name,)
+        with self._pinned_session():
+            self.execute_sql("SET SESSION lock_wait_timeout = 1")
+            if self.query("SELECT GET_LOCK(%s, %s)", (*lock, round(timeout_s)))[0][0] != 1:
+                raise SyncLockHeldError
+            try:
+                yield
+            finally:
+                # A connection that is gone has lost the lock, and its own error says more.
+                with suppress(peewee.PeeweeException):
+                    self.query("SELECT RELEASE_LOCK(%s)", lock)
+
+    @contextmanager
+    def _pinned_session(self) -> Iterator[None]:
+        """A connection of its own, without the read time-out: DDL takes what it takes."""
+        conn = self.open_connection()
+        conn._read_timeout = conn._write_timeout = None
+        pooled = self._state.conn
+        self._state.conn = conn
+        try:
+            yield
+        finally:
+            self._state.conn = pooled
+            self.close_connection(conn)
+
+    def sync_lock_holder(self) -> str:
+        ((holder,),) = self.query("SELECT IS_USED_LOCK(%s)", (self._sync_lock_name,))
+        return f"connection {holder} in SHOW PROCESSLIST" if holder else "no longer there"
+
+    def lock_holders(self, tables: Sequence[str]) -> str:
+        rows: list[tuple[Any, ...]] = []
+        with suppress(peewee.PeeweeException):  # not every user may ask
+            rows = self.query(_TABLE_HOLDERS[self.name], (list(tables),))
+        found = "; ".join(f"connection {number}, user {user}" for number, user in rows)
+        return found or "the server does not say: look into SHOW PROCESSLIST"
+
+    def read_catalog(
+        self, tables: Sequence[str], index_names: Sequence[str], key_names: Sequence[str]
+    ) -> CatalogRows:
+        del index_names  # each table names its own indexes
+        ours, keys = list(tables), list(key_names)
+        return CatalogRows(
+            [ColumnRow(*row[:-1]) for row in self.query(_COLUMNS, (ours, ours))],
+            [IndexRow(*row) for row in self.query(_INDEXES, (ours,))],
+            list(_foreign_keys(self.query(_FOREIGN_KEYS, (ours, keys, ours)), set(ours))),
+        )
+
+    def type_family(self, column_type: str) -> str:
+        base = column_type.lower().partition("(")[0].removesuffix(" auto_increment")
+        return _FAMILIES.get(base, base)
+
+
+def _foreign_keys(rows: Iterable[tuple[Any, ...]], ours: Set[str]) -> Iterator[ForeignKeyRow]:
+    rules: dict[tuple[str, str], str] = {}
+    for table, name, column, target, target_column, rule, position in rows:
+        if position == 0:
+            rules[table, name] = rule
+        if position > 0 or table not in ours:
+            on_delete = rules.get((table, name), "")
+            yield ForeignKeyRow(table, name, column, target, target_column, on_delete)

@@ -1,0 +1,144 @@
+"""PostgreSQL's schema: its catalog, its types, and the lock under which it is changed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import peewee
+from psycopg2 import extensions
+
+from .base import Backend
+from .catalog import CatalogRows, ColumnRow, ForeignKeyRow, IndexRow
+from .failures import Failure, SyncLockHeldError
+
+_SYNC_KEY = 0x6770726F78790001  # "gproxy", 1: advisory locks are per database already
+
+_FAMILIES = {
+    **dict.fromkeys(("smallint", "integer", "bigint", "bigserial"), "integer"),
+    "boolean": "boolean",
+    "real": "real",
+    "double precision": "real",
+    **dict.fromkeys(("text", "character varying", "varchar"), "text"),
+    "bytea": "bytes",
+    "json": "json",
+    "jsonb": "json",
+    **dict.fromkeys(("timestamp with time zone", "timestamptz"), "time"),
+}
+
+# Indexes share the tables' name space: whatever else holds one of our names is in the way. No
+# function that deparses, such as pg_get_expr: it waits for locks of the table.
+_COLUMNS = """
+    SELECT c.relname,
+        CASE c.relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'table' WHEN 'v' THEN 'view'
+            WHEN 'm' THEN 'materialized view' WHEN 'f' THEN 'foreign table'
+            WHEN 'S' THEN 'sequence' WHEN 'c' THEN 'type' ELSE 'index' END,
+        a.attname, format_type(a.atttypid, a.atttypmod), NOT a.attnotnull,
+        d.oid IS NOT NULL OR a.attidentity <> '', a.attgenerated <> '' OR a.attidentity = 'a',
+        a.attidentity <> '' OR EXISTS (
+            SELECT FROM pg_depend AS n JOIN pg_class AS s ON s.oid = n.refobjid
+            WHERE n.classid = 'pg_attrdef'::regclass AND n.objid = d.oid AND s.relkind = 'S')
+    FROM pg_class AS c
+    LEFT JOIN pg_attribute AS a
+        ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+    LEFT JOIN pg_attrdef AS d ON d.adrelid = c.oid AND d.adnum = a.attnum
+    WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
+        AND c.relname = ANY (%s::name[])
+        AND (c.relkind NOT IN ('i', 'I') OR c.relname = ANY (%s::name[]))
+    ORDER BY c.relname, a.attnum"""
+
+# A deferrable unique constraint cannot be a target of ON CONFLICT.
+_INDEXES = """
+    SELECT t.relname, i.relname, a.attname, x.indisunique, x.indisprimary,
+        x.indoption[k.n - 1] & 1 = 1,
+        x.indpred IS NOT NULL OR NOT x.indimmediate OR m.amname <> 'btree', false, x.indisvalid
+    FROM pg_index AS x
+    JOIN pg_class AS i ON i.oid = x.indexrelid
+    JOIN pg_class AS t ON t.oid = x.indrelid
+    JOIN pg_am AS m ON m.oid = i.relam
+    CROSS JOIN LATERAL generate_series(1, x.indnkeyatts) AS k (n)
+    LEFT JOIN pg_attribute AS a
+        ON a.attrelid = t.oid AND a.attnum = x.indkey[k.n - 1] AND a.attnum > 0
+    WHERE t.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
+        AND (t.relname = ANY (%s::name[]) OR i.relname = ANY (%s::name[]))
+    ORDER BY t.relname, i.relname, k.n"""
+
+# A partitioned target adds a constraint for each partition, with the real one as its parent.
+_FOREIGN_KEYS = """
+    SELECT t.relname, k.conname, a.attname,
+        CASE WHEN r.relnamespace = t.relnamespace THEN r.relname::text
+            ELSE r.relnamespace::regnamespace || '.' || r.relname END,
+        b.attname,
+        CASE k.confdeltype WHEN 'c' THEN 'CASCADE' WHEN 'n' THEN 'SET NULL'
+            WHEN 'd' THEN 'SET DEFAULT' ELSE 'NO ACTION' END,
+        k.convalidated
+    FROM pg_constraint AS k
+    JOIN pg_class AS t ON t.oid = k.conrelid
+    JOIN pg_class AS r ON r.oid = k.confrelid
+    CROSS JOIN LATERAL unnest(k.conkey, k.confkey) WITH ORDINALITY AS u (source, target, n)
+    JOIN pg_attribute AS a ON a.attrelid = k.conrelid AND a.attnum = u.source
+    JOIN pg_attribute AS b ON b.attrelid = k.confrelid AND b.attnum = u.target
+    WHERE k.contype = 'f' AND k.conparentid = 0 AND t.relname = ANY (%s::name[])
+        AND t.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
+    ORDER BY t.relname, k.conname, u.n"""
+
+# Of these tables, or of the advisory lock with this key.
+_HOLDERS = """
+    SELECT DISTINCT a.pid, a.usename, a.application_name, COALESCE(a.state, 'state unknown')
+    FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
+    WHERE l.granted AND a.pid <> pg_backend_pid()
+        AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND (l.relation = ANY (SELECT to_regclass(quote_ident(t)) FROM unnest(%s::text[]) AS t)
+            OR l.locktype = 'advisory' AND l.objsubid = 1
+                AND (l.classid::bigint << 32) + l.objid::bigint = %s)
+    ORDER BY a.pid"""
+
+
+class PostgresSchema(Backend):
+    """What `PostgresBackend` says about the schema."""
+
+    @contextmanager
+    def sync_lock(self, timeout_s: float) -> Iterator[None]:
+        # Under any other isolation the catalog would be seen as it was before waiting.
+        with self.atomic(extensions.ISOLATION_LEVEL_READ_COMMITTED):
+            # An index of a large table takes what it takes.
+            self.execute_sql("SET LOCAL statement_timeout = 0")
+            self.execute_sql(f"SET LOCAL lock_timeout = {max(1, int(timeout_s * 1000))}")
+            try:
+                self.execute_sql("SELECT pg_advisory_xact_lock(%s)", (_SYNC_KEY,))
+            except peewee.OperationalError as exc:
+                if self.classify(exc) is not Failure.TRANSIENT:
+                    raise
+                raise SyncLockHeldError from exc
+            self.execute_sql("SET LOCAL lock_timeout = 1000")
+            yield
+
+    def sync_lock_holder(self) -> str:
+        return self._holders([], _SYNC_KEY)
+
+    def lock_holders(self, tables: Sequence[str]) -> str:
+        return self._holders(tables, None)
+
+    def _holders(self, tables: Sequence[str], advisory_key: int | None) -> str:
+        found = [
+            f"pid {pid}, user {user}, application {application or 'unnamed'}, {state}"
+            for pid, user, application, state in self.query(_HOLDERS, (list(tables), advisory_key))
+        ]
+        return "; ".join(found) or "no longer there: pg_stat_activity shows who else is connected"
+
+    def read_catalog(
+        self, tables: Sequence[str], index_names: Sequence[str], key_names: Sequence[str]
+    ) -> CatalogRows:
+        del key_names  # unique in their table only
+        ours, names = list(tables), list(index_names)
+        return CatalogRows(
+            [ColumnRow(*row) for row in self.query(_COLUMNS, ([*ours, *names], ours))],
+            [IndexRow(*row) for row in self.query(_INDEXES, (ours, names))],
+            [ForeignKeyRow(*row) for row in self.query(_FOREIGN_KEYS, (ours,))],
+        )
+
+    def type_family(self, column_type: str) -> str:
+        # The length stands in the middle of "timestamp(3) with time zone".
+        base = re.sub(r"\(.*?\)", "", column_type.lower())
+        return _FAMILIES.get(base, base)

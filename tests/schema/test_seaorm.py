@@ -1,0 +1,98 @@
+"""A database that GPROXY made: only additions, and then our models work on it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import peewee
+import pytest
+
+from gproxy_storage import Storage
+from gproxy_storage.backends import Backend
+from gproxy_storage.fields import GeneratedField, JSONField, UtcDateTimeField
+from gproxy_storage.models import TABLES
+from gproxy_storage.schema.plan import Level
+from gproxy_storage.schema.sync import plan, sync
+from tests.schema import parity
+from tests.support import assert_query_count, run_script
+
+MISSING = {
+    "storage_state: the table",
+    "user_model_permissions: column provider_key",
+    "user_model_permissions: unique index on user_id, provider_key, model_pattern",
+}
+EVERY_PROVIDER = (
+    "INSERT INTO user_model_permissions (user_id, model_pattern, created_at) "
+    "SELECT id, 'x*', created_at FROM users"
+)
+NOON = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def seaorm(empty: Backend, backend: str) -> Backend:
+    """A database with GPROXY's tables."""
+    run_script(empty, parity.statements(parity.Style(parity.SEAORM[backend])))
+    return empty
+
+
+def test_only_additions(seaorm: Backend, backend: str) -> None:
+    found = plan(seaorm)
+    assert not found.incompatible
+    assert {str(one) for one in found.drift if one.level is Level.MISSING} == MISSING
+    told = [str(one) for one in found.drift if one.level is Level.EXTRA]
+    collations = [one for one in told if "text compares by" in one]
+    if backend in ("mysql", "mariadb"):
+        assert len(collations) == len(parity.TABLES)
+    else:
+        assert not collations
+    # GPROXY's own key, which lets "every provider" occur twice, stays
+    assert set(told) - set(collations) == {
+        "user_model_permissions: unique index unique_user_model_permissions_0"
+    }
+    applied = sync(seaorm).applied
+    assert {step.table for step in applied} == {"storage_state", "user_model_permissions"}
+    with assert_query_count(seaorm, 3) as statements:
+        assert not sync(seaorm)
+    assert not statements.locks
+
+
+def _value(field: peewee.Field[Any]) -> Any:
+    """A value that any field of a kind takes."""
+    if isinstance(field, peewee.ForeignKeyField):
+        return 1
+    if isinstance(field, JSONField):
+        return {"key": ["value", 1, None, "ä"]}
+    if isinstance(field, UtcDateTimeField):
+        return NOON
+    if isinstance(field, peewee.BooleanField):
+        return True
+    if isinstance(field, peewee.BlobField):
+        return b"\0\xff body"
+    if isinstance(field, peewee.DoubleField):
+        return 0.25
+    return 1 if isinstance(field, peewee.IntegerField) else "a text: ä 🙂"
+
+
+def test_a_row_of_each_table_is_written_and_read(seaorm: Backend, database_dsn: str) -> None:
+    with Storage.connect(database_dsn) as storage, storage.session():
+        for model in TABLES:
+            values = {
+                field.column_name: _value(field)
+                for field in model._meta.sorted_fields
+                if not isinstance(field, GeneratedField) and not field.auto_increment
+            }
+            model.insert(**{_field_name(model, name): v for name, v in values.items()}).execute()
+            (row,) = model.select()
+            for name, value in values.items():
+                assert getattr(row, name) == value, f"{model._meta.table_name}.{name}"
+        assert storage.row_counts() == dict.fromkeys(
+            (model._meta.table_name for model in TABLES), 1
+        )
+        run_script(storage.database, EVERY_PROVIDER)
+        with pytest.raises(peewee.IntegrityError):  # which GPROXY would repeat
+            run_script(storage.database, EVERY_PROVIDER)
+
+
+def _field_name(model: type[peewee.Model], column: str) -> str:
+    return str(model._meta.columns[column].name)

@@ -1,0 +1,91 @@
+"""Schemas that are equal by definition: not one DDL statement, not one lock."""
+
+from __future__ import annotations
+
+import pytest
+
+from gproxy_storage.backends import Backend
+from gproxy_storage.schema.plan import Level
+from gproxy_storage.schema.sync import plan, sync
+from tests.schema import parity
+from tests.support import assert_query_count, run_script
+
+STATE = {
+    "sqlite": "CREATE TABLE storage_state (name TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL, "
+    "updated_at TEXT NOT NULL)",
+    "postgres": "CREATE TABLE storage_state (name TEXT PRIMARY KEY, value TEXT NOT NULL, "
+    "updated_at TIMESTAMPTZ NOT NULL)",
+    "mysql": "CREATE TABLE storage_state (name VARCHAR(99) PRIMARY KEY, value TEXT NOT NULL, "
+    "updated_at DATETIME NOT NULL)",
+}
+STATE["mariadb"] = STATE["mysql"]
+
+PROVIDER_KEY = "provider_key BIGINT GENERATED ALWAYS AS (COALESCE(provider_id, 0)) STORED"
+
+
+def by_hand(backend: str, *, inline_unique: bool, reversed_indexes: bool) -> list[str]:
+    """The whole schema as somebody else would write it: other names, other types, other order."""
+    # A generated column that is stored would forbid ON DELETE CASCADE on its source.
+    stored = PROVIDER_KEY if backend == "postgres" else PROVIDER_KEY.replace("STORED", "VIRTUAL")
+    style = parity.Style(
+        parity.BY_HAND[backend],
+        inline_unique=inline_unique,
+        unique={**parity.UNIQUE, "user_model_permissions": "user_id, provider_key, model_pattern"},
+        further={"user_model_permissions": stored},
+        reversed_indexes=reversed_indexes,
+    )
+    return [*parity.statements(style), STATE[backend]]
+
+
+def assert_nothing_to_do(database: Backend) -> None:
+    """Sync without DDL and lock; nothing is missing."""
+    with assert_query_count(database, 3) as statements:
+        assert not sync(database)
+    assert not statements.ddl
+    assert not statements.locks
+    assert {one.level for one in plan(database).drift} <= {Level.EXTRA}
+
+
+def test_our_own_schema(synced: Backend) -> None:
+    assert_nothing_to_do(synced)
+    assert not plan(synced).drift
+
+
+@pytest.mark.parametrize("inline_unique", [True, False], ids=["inline UNIQUE", "other names"])
+@pytest.mark.parametrize("reversed_indexes", [False, True], ids=["as declared", "reversed"])
+def test_a_schema_made_by_hand(
+    empty: Backend, backend: str, inline_unique: bool, reversed_indexes: bool
+) -> None:
+    """Already the first sync has nothing to do; the only drift is the collation."""
+    statements = by_hand(backend, inline_unique=inline_unique, reversed_indexes=reversed_indexes)
+    run_script(empty, statements)
+    assert_nothing_to_do(empty)
+    told = {str(one).partition(": ")[2].partition(" by ")[0] for one in plan(empty).drift}
+    assert told == ({"text compares"} if backend in ("mysql", "mariadb") else set())
+
+
+EXTRA = """
+    CREATE TABLE somebody_elses (id INTEGER PRIMARY KEY, user_id BIGINT NOT NULL);
+    ALTER TABLE users ADD COLUMN nickname VARCHAR(50);
+    ALTER TABLE users ADD COLUMN visits INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX ours_too ON usages (operation_id, model_id);
+    CREATE UNIQUE INDEX nicknames ON users (nickname);
+    CREATE INDEX twice ON providers (channel);
+    CREATE VIEW all_users AS SELECT * FROM users
+"""
+
+
+def test_extra_tables_columns_and_indexes(empty: Backend, backend: str) -> None:
+    sync(empty)
+    run_script(empty, "ALTER TABLE usages ADD COLUMN operation_id BIGINT")
+    run_script(empty, "ALTER TABLE usages ADD COLUMN model_id BIGINT")
+    run_script(empty, EXTRA)
+    assert_nothing_to_do(empty)
+    told = {str(one) for one in plan(empty).drift}
+    assert "users: unique index nicknames" in told
+    assert "usages: index ours_too" in told
+    assert any(one.startswith("users: column nickname (") for one in told)
+    assert any(one.startswith("users: column visits (") for one in told)
+    assert not any("somebody_elses" in one or "all_users" in one for one in told)
+    # what serves the same purpose twice is nobody's business
+    assert not any("twice" in one for one in told)

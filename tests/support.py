@@ -1,0 +1,170 @@
+"""What tests of several subjects share: counted statements, schemas made by hand, children."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import peewee
+
+from gproxy_storage.backends import Backend
+from gproxy_storage.database import db_from_dsn, session
+
+_DDL = re.compile(r"\s*(CREATE|ALTER|DROP|RENAME|TRUNCATE|COMMENT|REINDEX)\b", re.IGNORECASE)
+_LOCK = re.compile(
+    r"pg_(try_)?advisory|GET_LOCK|LOCK TABLE|BEGIN|lock_timeout|lock_wait_timeout|busy_timeout"
+    r"|FOR (UPDATE|SHARE)|LOCK IN SHARE",
+    re.IGNORECASE,
+)
+
+
+@dataclass
+class Statements:
+    """The SQL that a database was sent, in order; BEGIN too, which Peewee's hooks pass by."""
+
+    sent: list[str] = field(default_factory=list)
+
+    @property
+    def ddl(self) -> list[str]:
+        """Those that change the schema."""
+        return [sql for sql in self.sent if _DDL.match(sql)]
+
+    @property
+    def locks(self) -> list[str]:
+        """Those that take a lock, or say how long to wait for one; a transaction counts as one."""
+        return [sql for sql in self.sent if _LOCK.search(sql)]
+
+    def __len__(self) -> int:
+        return len(self.sent)
+
+    def __str__(self) -> str:
+        return "\n".join(f"  {' '.join(sql.split())[:160]}" for sql in self.sent) or "  none"
+
+
+@contextmanager
+def recorded(database: Backend) -> Iterator[Statements]:
+    """Record the statements that any thread sends through this database in the block."""
+    statements = Statements()
+    begin = database.begin
+
+    def hook(event: peewee.QueryEvent) -> None:
+        statements.sent.append(event.sql)
+
+    def recording_begin(*args: Any, **kwargs: Any) -> None:
+        statements.sent.append("BEGIN")
+        begin(*args, **kwargs)
+
+    database.query_hooks.append(hook)
+    database.begin = recording_begin  # type: ignore[method-assign]
+    try:
+        yield statements
+    finally:
+        database.query_hooks.remove(hook)
+        del database.begin
+
+
+@contextmanager
+def assert_query_count(database: Backend, count: int) -> Iterator[Statements]:
+    """Fail unless the block sends exactly `count` statements.
+
+    with assert_query_count(storage.database, 2) as statements:
+        storage.users.get(1)
+    assert not statements.locks
+    """
+    with recorded(database) as statements:
+        yield statements
+    if len(statements) != count:
+        raise AssertionError(f"{len(statements)} statements instead of {count}:\n{statements}")
+
+
+def run_script(database: Backend, script: str | Iterable[str]) -> None:
+    """Execute raw SQL on any backend: one text with a ``;`` at the ends of lines, or statements."""
+    statements = (
+        re.split(r";\s*$", script, flags=re.MULTILINE) if isinstance(script, str) else script
+    )
+    with session(database):
+        for statement in statements:
+            if statement.strip():
+                database.execute_sql(statement)
+
+
+def wipe_schema(database: Backend) -> None:
+    """Drop all tables and views of a database, whoever made them."""
+    with session(database):
+        if database.name == "postgres":
+            run_script(database, "DROP SCHEMA public CASCADE;\nCREATE SCHEMA public")
+            return
+        views = {view.name for view in database.get_views()}
+        tables = {name for name in database.get_tables() if not name.startswith("sqlite_")}
+        keys = "PRAGMA foreign_keys =" if database.name == "sqlite" else "SET foreign_key_checks ="
+        quote = "".join(database.quote)
+        run_script(
+            database,
+            [
+                f"{keys} 0",
+                *(f"DROP VIEW {name.join(quote)}" for name in views),
+                *(f"DROP TABLE {name.join(quote)}" for name in tables - views),
+                f"{keys} 1",
+            ],
+        )
+
+
+@contextmanager
+def opened(dsn: str) -> Iterator[Backend]:
+    """A database for the block, closed at its end; models are not bound to it."""
+    database = db_from_dsn(dsn)
+    try:
+        yield database
+    finally:
+        if not database.is_closed():
+            database.close()
+        database.close_all()
+
+
+class Child:
+    """A forked child that runs a callback, and what it said.
+
+    It ends with `os._exit`: neither pytest's teardown nor exit handlers run in it.
+    """
+
+    def __init__(self, callback: Callable[[], str]) -> None:
+        self._read, write = os.pipe()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        with warnings.catch_warnings():
+            # Python 3.12 warns of threads, whose locks the child would inherit: it uses none.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self.pid = os.fork()
+        if self.pid:
+            os.close(write)
+            return
+        status = 1
+        try:
+            os.close(self._read)
+            os.write(write, callback().encode())
+            status = 0
+        except BaseException:
+            os.write(write, traceback.format_exc().encode())
+        finally:
+            os._exit(status)
+
+    def result(self) -> str:
+        """Wait for the end and return what the callback returned, or its traceback."""
+        with os.fdopen(self._read) as pipe:
+            said = pipe.read()
+        _, status = os.waitpid(self.pid, 0)
+        self.exit_code = os.waitstatus_to_exitcode(status)
+        return said
+
+    def check(self) -> str:
+        """Wait for the end and return what the callback returned; fail where it raised."""
+        said = self.result()
+        assert self.exit_code == 0, said
+        return said
