@@ -19,9 +19,15 @@ from .errors import InvalidValue, ReadError
 _INT32 = range(-(2**31), 2**31)
 _INT64 = range(-(2**63), 2**63)
 
+MAX_JSON_DEPTH = 31
+"""How many objects and arrays may lie in one another: MariaDB takes 31, MySQL 100."""
+
+MAX_JSON_KEY_BYTES = 65_535
+"""How long a key of an object may be, in UTF-8: MySQL's limit."""
+
 
 def _refuse(field: peewee.Field[Any], why: str) -> InvalidValue:
-    name = getattr(field, "name", None) or "value"
+    name = getattr(field, "column_name", None) or "value"
     return InvalidValue(f"{name} {why}", argument=name)
 
 
@@ -76,6 +82,16 @@ class BigIntegerField(peewee.BigIntegerField):
     """A 64-bit integer."""
 
     def db_value(self, value: Any) -> int | None:
+        return None if value is None else _check_int(self, value, _INT64)
+
+
+class ForeignKeyField(peewee.ForeignKeyField):
+    """A reference to a row by its 64-bit key."""
+
+    def db_value(self, value: Any) -> int | None:
+        if isinstance(value, self.rel_model):
+            value = value.get_id()
+        # Here, not in the target's field, so that an error names this column.
         return None if value is None else _check_int(self, value, _INT64)
 
 
@@ -153,24 +169,32 @@ class UtcDateTimeField(peewee.FieldDatabaseHook, peewee.Field):
             return None
         if not isinstance(value, datetime):
             raise _refuse(self, f"must be a datetime, not {type(value).__name__}")
-        if value.tzinfo is None:
+        if value.utcoffset() is None:
             raise _refuse(
                 self, "has no time zone: pass an aware datetime, for example datetime.now(UTC)"
             )
-        at = value.astimezone(UTC)
+        try:
+            at = value.astimezone(UTC)
+        except OverflowError:
+            raise _refuse(self, "is not within the years 1 to 9999 of UTC") from None
         return at if self._database is None else self._database.time_to_db(at)
 
     def python_value(self, value: Any) -> Any:
         if value is None or self._database is None:
             return value
-        return self._database.time_from_db(value)
+        try:
+            return self._database.time_from_db(value)
+        except (AttributeError, TypeError, ValueError):
+            # `from None`: the error would quote the value.
+            raise _unreadable(self, "a time") from None
 
 
 class JSONField(peewee.Field):
     """JSON, kept as the text that was written where the database does so.
 
     Refuses what cannot make the round trip on all four: NaN and infinity, integers beyond 64
-    bits (MySQL turns them into doubles), keys that are not strings, NUL characters.
+    bits (MySQL turns them into doubles), keys that are not strings or are longer than
+    `MAX_JSON_KEY_BYTES`, NUL characters, nesting beyond `MAX_JSON_DEPTH`.
     """
 
     field_type = "JSON"
@@ -183,26 +207,25 @@ class JSONField(peewee.Field):
             return None
         try:
             return json.loads(value)
-        except ValueError:
+        except (RecursionError, ValueError):
             # `from None`: the decoder's error carries the whole text.
-            raise ReadError(
-                f"{self.model._meta.table_name}.{self.column_name} holds text that is not JSON"
-            ) from None
+            raise _unreadable(self, "JSON") from None
+
+
+def _unreadable(field: peewee.Field[Any], what: str) -> ReadError:
+    return ReadError(f"{field.model._meta.table_name}.{field.column_name} holds what is not {what}")
 
 
 def to_json(field: peewee.Field[Any], value: Any) -> str:
     """Return the compact text of a JSON value that every backend gives back unchanged."""
+    _check_json(field, value, MAX_JSON_DEPTH)
     try:
-        _check_json(field, value)
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    except (TypeError, ValueError) as exc:
-        raise _refuse(field, f"is not JSON: {exc}") from None
-    except RecursionError:
-        raise _refuse(field, "is nested too deeply, or contains itself") from None
-    return text
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except ValueError:
+        raise _refuse(field, "is not JSON: it holds NaN or infinity") from None
 
 
-def _check_json(field: peewee.Field[Any], value: Any) -> None:
+def _check_json(field: peewee.Field[Any], value: Any, depth_left: int) -> None:
     if value is None or isinstance(value, bool | float):
         return  # dumps refuses what is not finite
     if isinstance(value, str):
@@ -210,15 +233,24 @@ def _check_json(field: peewee.Field[Any], value: Any) -> None:
     elif isinstance(value, int):
         if value not in _INT64:
             raise _refuse(field, "holds an integer beyond 64 bits: store it as a string")
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            check_text(field, key)
-            _check_json(field, item)
-    elif isinstance(value, list | tuple):
+    elif isinstance(value, dict | list | tuple):
+        if not depth_left:
+            raise _refuse(
+                field, f"is nested deeper than {MAX_JSON_DEPTH} levels, or contains itself"
+            )
+        if isinstance(value, dict):
+            for key in value:
+                _check_json_key(field, key)
+            value = value.values()
         for item in value:
-            _check_json(field, item)
+            _check_json(field, item, depth_left - 1)
     else:
         raise _refuse(field, f"is not JSON: it holds a {type(value).__name__}")
+
+
+def _check_json_key(field: peewee.Field[Any], key: Any) -> None:
+    if len(check_text(field, key).encode()) > MAX_JSON_KEY_BYTES:
+        raise _refuse(field, f"has a key of more than {MAX_JSON_KEY_BYTES} bytes")
 
 
 class GeneratedField(peewee.BigIntegerField):

@@ -19,6 +19,7 @@ from .fields import (
     BytesField,
     CharField,
     DoubleField,
+    ForeignKeyField,
     GeneratedField,
     IntegerField,
     JSONField,
@@ -39,7 +40,7 @@ def _foreign_key(
     target: type[Table], table: str, column: str, on_delete: str, **kwargs: Any
 ) -> Any:
     """A foreign key by our naming, without the index that Peewee would add."""
-    return peewee.ForeignKeyField(
+    return ForeignKeyField(
         target,
         column_name=column,
         object_id_name=column,

@@ -97,15 +97,14 @@ class Storage:
                 "store secrets in the clear",
                 setting="DATABASE_SECRET_KEY",
             )
-        database = db_from_dsn(dsn)
-        storage = cls(database)
         with cls._open_lock:
             if Storage._open is not None:
                 raise ConfigError(
                     f"a Storage is open already ({Storage._open.database.dsn}): close it first, "
                     "or use it"
                 )
-            Storage._open = storage
+            database = db_from_dsn(dsn)
+            storage = Storage._open = cls(database)
         try:
             with session(database):  # the server says which one it is
                 storage._bind()
@@ -117,10 +116,18 @@ class Storage:
         return storage
 
     def close(self) -> None:
-        """Close the connections and free the models for another Storage; again is a no-op."""
+        """Close the connections and free the models for another Storage; again is a no-op.
+
+        Raises:
+            ConfigError: when this thread is inside a transaction. Nothing was closed.
+        """
+        if self.database.in_transaction():
+            raise ConfigError("the storage cannot be closed inside a transaction: leave it first")
         with self._open_lock:
             if Storage._open is self:
                 Storage._open = None
+                for model in TABLES:
+                    model._meta.set_database(None)  # type: ignore[arg-type]  # as at the start
         self.database.close()
         self.database.close_all()
 
@@ -156,7 +163,8 @@ class Storage:
         """Return the number of rows of each table; None for a table that does not exist."""
 
         def count() -> dict[str, int | None]:
-            present = read_snapshot(self.database, definitions(self.database)).tables
+            tables = read_snapshot(self.database, definitions(self.database)).tables
+            present = {name for name, table in tables.items() if table.kind == "table"}
             return {
                 model._meta.table_name: (
                     model.select().count() if model._meta.table_name in present else None

@@ -86,7 +86,8 @@ def condition(field: peewee.Field[Any], value: Any) -> peewee.Expression:
     if value is None:
         return field.is_null()
     if isinstance(value, list | tuple | set | frozenset):
-        return field.in_(list(value))
+        one_of: peewee.Expression = field.in_([item for item in value if item is not None])
+        return one_of | field.is_null() if None in value else one_of
     equal: peewee.Expression = field == value
     return equal
 
@@ -100,8 +101,13 @@ def require_text(argument: str, value: Any) -> str:
     """Return a name that is not empty.
 
     Raises:
-        InvalidValue: when it is empty, blank or no str.
+        InvalidValue: when it is empty, blank or no str, or not valid Unicode.
     """
     if not isinstance(value, str) or not value.strip():
         raise InvalidValue(f"{argument} must be a str that is not blank", argument=argument)
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        # `from None`: that error carries the text, which may be a password.
+        raise InvalidValue(f"{argument} is not valid Unicode", argument=argument) from None
     return value

@@ -107,9 +107,9 @@ class Usages(Repository[Usage]):
             user_id=user_id, user_key_id=user_key_id, provider_id=provider_id, model=model
         )
         if since is not ANY:
-            query = query.where(Usage.at >= since)
+            query = query.where(Usage.at >= _bound("since", since))
         if until is not ANY:
-            query = query.where(Usage.at <= until)
+            query = query.where(Usage.at <= _bound("until", until))
         sums = [fn.COALESCE(fn.SUM(column), 0) for column in (*_TOKENS, Usage.cost)]
         columns = [fn.COUNT(Usage.trace_id), *sums]
         row: tuple[Any, ...] = self._read(lambda: query.select(*columns).tuples()[0])
@@ -138,6 +138,13 @@ class Usages(Repository[Usage]):
             if kept[name] is not None and target.get_or_none(target.id == kept[name]) is None:
                 kept[name] = None
         return kept
+
+
+def _bound(argument: str, at: Any) -> Any:
+    """Refuse None, to which SQL compares nothing: the sum of no rows would look like an answer."""
+    if at is None:
+        raise InvalidValue(f"{argument} must be a datetime, or left out", argument=argument)
+    return at
 
 
 def _check_numbers(cost: float, tokens: dict[str, int | None]) -> None:

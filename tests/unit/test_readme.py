@@ -48,7 +48,9 @@ def test_session_and_the_code_after_it(fresh_directory: Path) -> None:
 
 
 def test_commands_exist(fresh_directory: Path) -> None:
-    commands = re.findall(r"^\$ gproxy-storage ([a-z]+)", "\n".join(blocks("console")), re.MULTILINE)
+    commands = re.findall(
+        r"^\$ gproxy-storage ([a-z]+)", "\n".join(blocks("console")), re.MULTILINE
+    )
     assert commands
     for command in commands:
         subprocess.run([sys.executable, "-m", "gproxy_storage", command, "--help"], check=True)

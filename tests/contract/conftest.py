@@ -1,0 +1,29 @@
+"""Fixtures of the contract: the storage that each backend's tests work on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from gproxy_storage import Storage
+from tests import servers
+from tests.contract.support import Connections, wipe
+
+_synced: set[str] = set()
+
+
+@pytest.fixture
+def storage(shared_database_dsn: str) -> Iterator[Storage]:
+    """An open storage with all tables and no rows."""
+    # Comparing the schema for every test would take a third of the time of all.
+    with Storage.connect(shared_database_dsn, sync=shared_database_dsn not in _synced) as opened:
+        _synced.add(shared_database_dsn)
+        wipe(opened)
+        yield opened
+
+
+@pytest.fixture
+def connections(server: servers.Server) -> Connections:
+    """The server's view of connections: which one a session has, and ending it."""
+    return Connections(server)

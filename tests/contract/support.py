@@ -1,0 +1,199 @@
+"""What contract tests share: rows, threads, children, the server's connections."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any, TypeVar
+
+import peewee
+
+from gproxy_storage import Storage
+from gproxy_storage.fields import GeneratedField
+from gproxy_storage.models import TABLES, Table
+from tests import servers
+from tests.support import Child
+
+T = TypeVar("T", bound=Table)
+
+NOW = datetime(2026, 3, 4, 5, 6, 7, 890123, tzinfo=UTC)
+PATIENCE_S = 60.0
+"""How long a thread or a child may take before a test gives it up."""
+
+_numbers = count(1)
+
+
+def wipe(storage: Storage) -> None:
+    """Delete all rows, children first, in one transaction."""
+    with storage.transaction():
+        for model in reversed(TABLES):
+            storage.database.execute_sql(f"DELETE FROM {model._meta.table_name}")
+
+
+def with_options(dsn: str, **options: object) -> str:
+    """Return the DSN with further parameters."""
+    query = "&".join(f"{name}={value}" for name, value in options.items())
+    return f"{dsn}{'&' if '?' in dsn else '?'}{query}"
+
+
+# -- rows ---------------------------------------------------------------------------------------
+
+_SAMPLES: dict[str, Callable[[], Any]] = {
+    "DATETIME": lambda: NOW,
+    "JSON": dict,
+    "BOOL": lambda: True,
+    "INT": lambda: 1,
+    "BIGINT": lambda: 1,
+    "DOUBLE": lambda: 1.0,
+    "VARCHAR": lambda: f"name{next(_numbers)}",
+    "TEXT": lambda: "text",
+}
+
+
+def insert(model: type[T], **given: Any) -> T:
+    """Insert a row and return it: the values given, samples for what must not be NULL.
+
+    A foreign key that is not given points to a new row. Needs a session.
+    """
+    values = dict(given)
+    for field in model._meta.sorted_fields:
+        if field.name in values or field.column_name in values or field.null:
+            continue
+        if isinstance(field, peewee.ForeignKeyField):
+            values[field.name] = insert(field.rel_model)
+        elif not (field.auto_increment or isinstance(field, GeneratedField)):
+            values[field.name] = _SAMPLES[field.field_type]()
+    created: T = model.create(**values)
+    return created
+
+
+def rows_of(model: type[Table], *columns: str) -> list[tuple[Any, ...]]:
+    """Return columns of all rows by primary key. Needs a session."""
+    fields = [getattr(model, column) for column in columns]
+    query: Any = model.select(*fields).order_by(model._meta.primary_key).tuples()
+    return list(query)
+
+
+# -- threads ------------------------------------------------------------------------------------
+
+
+def in_threads(*functions: Callable[[], object]) -> None:
+    """Run the functions at once, each in a thread of its own; raise the first error of any."""
+    errors: list[BaseException] = []
+    ready = threading.Barrier(len(functions))
+
+    def run(function: Callable[[], object]) -> None:
+        try:
+            ready.wait(PATIENCE_S)
+            function()
+        except BaseException as exc:
+            errors.append(exc)
+
+    threads = [threading.Thread(target=run, args=(each,), daemon=True) for each in functions]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + PATIENCE_S
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    if errors:
+        raise errors[0]
+    if any(thread.is_alive() for thread in threads):
+        raise TimeoutError(f"a thread still runs after {PATIENCE_S:g} s")
+
+
+# -- children -----------------------------------------------------------------------------------
+
+
+def in_child(function: Callable[[], object]) -> str:
+    """Run a function in a forked child and return its result as text; fail where it raised."""
+    return Child(lambda: str(function())).check()
+
+
+class Signal:
+    """An event between processes, made before the fork."""
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+
+    def set(self) -> None:
+        os.write(self._write, b"!")
+
+    def wait(self) -> None:
+        os.read(self._read, 1)
+
+    def close(self) -> None:
+        os.close(self._read)
+        os.close(self._write)
+
+
+# -- the server's connections -------------------------------------------------------------------
+
+_OWN_ID = {
+    "postgres": "SELECT pg_backend_pid()",
+    "mysql": "SELECT CONNECTION_ID()",
+    "mariadb": "SELECT CONNECTION_ID()",
+}
+
+
+@dataclass(frozen=True)
+class Connections:
+    """A server's connections, as its administrator sees them."""
+
+    server: servers.Server
+
+    def own(self, storage: Storage) -> Any:
+        """Return what this thread's connection is known by: SQLite's is itself."""
+        database = storage.database
+        if self.server.backend == "sqlite":
+            return database.connection()
+        return database.query(_OWN_ID[self.server.backend])[0][0]
+
+    def kill(self, number: Any) -> None:
+        """End a connection from the server's side and wait until it is gone."""
+        if self.server.backend == "sqlite":
+            number.close()  # there is no server to lose, but a connection can break
+            return
+        if self.server.backend == "postgres":
+            rows = self.server.execute("SELECT pg_terminate_backend(%s, 20000)", (number,))
+            assert rows == [(True,)]
+            return
+        self.server.execute(f"KILL {number}")
+        self.wait_until_gone(number)
+
+    def kill_own(self, storage: Storage) -> None:
+        """End this thread's session's connection."""
+        self.kill(self.own(storage))
+
+    def is_open(self, number: int) -> bool:
+        """Tell whether a server still has a connection."""
+        table, column = (
+            ("pg_stat_activity", "pid")
+            if self.server.backend == "postgres"
+            else ("information_schema.processlist", "id")
+        )
+        return bool(self.server.execute(f"SELECT 1 FROM {table} WHERE {column} = %s", (number,)))
+
+    def wait_until_gone(self, number: int) -> None:
+        """Wait until a server has ended a connection by itself."""
+        deadline = time.monotonic() + 20
+        while self.is_open(number):
+            assert time.monotonic() < deadline, "the server keeps the connection"
+            time.sleep(0.005)  # the server tells nobody when it is done
+
+    @contextmanager
+    def rival(self, storage: Storage) -> Iterator[Any]:
+        """A cursor of another client's, in a transaction of its own that is never committed."""
+        dsn = storage.database.dsn
+        connection = self.server.connect(dsn.database or Path(dsn.path).stem, autocommit=False)
+        try:
+            yield connection.cursor()
+        finally:
+            connection.rollback()
+            connection.close()

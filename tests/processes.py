@@ -1,0 +1,62 @@
+"""Python processes of tests: a plain environment, warnings as errors, searched output."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests import leaks
+
+ROOT = Path(__file__).parents[1]
+TIMEOUT_S = 120
+
+
+def environment(settings: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return an environment that finds the package and has only the given settings of it."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("GPROXY_", "DATABASE_SECRET", "PG", "PYTHON", "COV_"))
+    }
+    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", **(settings or {})}
+
+
+def run_python(
+    *arguments: str | Path,
+    settings: Mapping[str, str] | None = None,
+    cwd: Path,
+    **options: Any,
+) -> subprocess.CompletedProcess[str]:
+    """Run Python with these arguments to its end, whatever that is."""
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        env=environment(settings),
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT_S,
+        stdin=subprocess.DEVNULL,
+        **options,
+    )
+    leaks.check(done.stdout, "stdout of a subprocess")
+    leaks.check(done.stderr, "stderr of a subprocess")
+    return done
+
+
+def start_python(
+    arguments: Sequence[str], settings: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
+    """Start Python with pipes for its standard streams."""
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        env=environment(settings),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )

@@ -1,0 +1,165 @@
+"""The house of the design, proved from the imports."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import gproxy_storage
+
+PACKAGE = Path(gproxy_storage.__file__).parent
+
+# From the top down: a module imports from rooms above its own, or from its own.
+ROOMS = (
+    ("errors",),
+    ("secret",),
+    ("dsn_parameters",),
+    ("config", "dsn"),
+    ("crypto",),
+    ("backends",),
+    ("database",),
+    ("fields",),
+    ("models",),
+    ("schema",),
+    ("repositories",),
+    ("batch",),
+    ("sink",),
+    ("storage",),
+    ("cli",),
+)
+LEVEL = {name: level for level, names in enumerate(ROOMS) for name in names}
+DOORS = {"__init__", "__main__"}  # of the package itself: they lead to every room
+LEVEL_OF_INIT = LEVEL["storage"]  # which it imports
+
+DIALECTS = {"sqlite", "postgres", "postgresql", "mysql", "mariadb"}
+KNOWS_DIALECTS = {"backends", "dsn", "dsn_parameters", "config"}
+
+DATABASES = {"peewee", "playhouse", "sqlite3", "psycopg2", "pymysql"}
+
+
+def modules() -> dict[str, ast.Module]:
+    """Return each module of the package by its dotted name inside it."""
+    return {
+        ".".join(path.relative_to(PACKAGE).with_suffix("").parts): ast.parse(path.read_text())
+        for path in sorted(PACKAGE.rglob("*.py"))
+    }
+
+
+MODULES = modules()
+
+
+def room(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def imports(module: str, tree: ast.Module) -> Iterator[str]:
+    """Yield what a module imports, wherever it does so: other modules as ``.name``."""
+    here = module.split(".")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield node.module or ""
+        elif isinstance(node, ast.ImportFrom):
+            package = here[: len(here) - node.level]
+            if node.module:
+                yield "." + ".".join([*package, node.module])
+            else:  # from . import name
+                names = [".".join([*package, alias.name]) for alias in node.names]
+                yield from ("." + (name if room(name) in LEVEL else "__init__") for name in names)
+
+
+def climbs(module: str, tree: ast.Module) -> list[str]:
+    """Return the imports that lead to a room below the module's own."""
+    level = LEVEL[room(module)]
+    found = []
+    for name in imports(module, tree):
+        inside = name.removeprefix(f"{PACKAGE.name}.") if not name.startswith(".") else name[1:]
+        below = (LEVEL | {"__init__": LEVEL_OF_INIT}).get(room(inside), len(ROOMS)) > level
+        if name.startswith((".", f"{PACKAGE.name}.")) and below:
+            found.append(name)
+    return found
+
+
+def named_dialects(tree: ast.AST) -> list[int]:
+    """Return the lines that name a dialect in a string of its own."""
+    return [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and node.value in DIALECTS
+    ]
+
+
+def test_every_module_has_its_room() -> None:
+    assert {room(module) for module in MODULES} <= {*LEVEL, *DOORS}
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - DOORS))
+def test_imports_lead_upwards(module: str) -> None:
+    assert climbs(module, MODULES[module]) == []
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if room(name) == "crypto"])
+def test_cryptography_knows_no_database(module: str) -> None:
+    assert not {name.partition(".")[0] for name in imports(module, MODULES[module])} & DATABASES
+
+
+def test_the_pool_knows_no_database() -> None:
+    found = set(imports("backends.pool", MODULES["backends.pool"]))
+
+    assert not {name.partition(".")[0] for name in found} & DATABASES
+    assert {name for name in found if name.startswith(".")} == {".errors"}
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if room(name) not in KNOWS_DIALECTS])
+def test_dialects_are_told_apart_in_the_backends_only(module: str) -> None:
+    tree = MODULES[module]
+    if module == "database":
+        tree.body = [node for node in tree.body if not _is_schemes(node)]
+
+    assert named_dialects(tree) == []
+
+
+def _is_schemes(node: ast.stmt) -> bool:
+    """Whether a statement is the one table from a DSN's backend to its class."""
+    return isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_SCHEMES"
+
+
+# -- the rules can fail -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("module", "code", "found"),
+    [
+        ("errors", "from .dsn import Dsn", [".dsn"]),
+        ("backends.sqlite", "from ..database import session", [".database"]),
+        ("backends.sqlite", "from .. import models", [".models"]),
+        ("crypto.keys", "from ..backends import Backend", [".backends"]),
+        ("schema.plan", "def f():\n    from ..storage import Storage", [".storage"]),
+        ("models", "from gproxy_storage.storage import Storage", ["gproxy_storage.storage"]),
+        ("repositories.users", "from ..unheard_of import x", [".unheard_of"]),
+        ("repositories.users", "from .. import __version__", [".__init__"]),
+        ("cli.main", "from .. import __version__", []),
+        ("repositories.users", "from ..models import User\nfrom .base import now", []),
+        ("schema.sync", "import json\nfrom ..errors import SyncFailed", []),
+    ],
+)
+def test_an_import_downwards_is_found(module: str, code: str, found: list[str]) -> None:
+    assert climbs(module, ast.parse(code)) == found
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "if database.name == 'mysql': pass",
+        "if name in ('sqlite', 'other'): pass",
+        "match name:\n    case 'mariadb': pass",
+        "table = {'postgres': 1}",
+        "table['sqlite']",
+    ],
+)
+def test_a_dialect_by_name_is_found(code: str) -> None:
+    assert named_dialects(ast.parse(code))

@@ -1,0 +1,190 @@
+"""What the fields refuse, and what they give to the drivers; without a database."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
+from typing import Any
+
+import peewee
+import pytest
+
+from gproxy_storage.errors import InvalidValue, ReadError
+from gproxy_storage.fields import MAX_JSON_DEPTH, MAX_JSON_KEY_BYTES
+from gproxy_storage.models import (
+    CredentialStatus,
+    DownstreamRequest,
+    Provider,
+    Usage,
+    User,
+    UserQuota,
+    UserRateLimit,
+)
+from tests.values import (
+    DOCUMENTS,
+    DOUBLES,
+    EVERY_BYTE,
+    INT32,
+    INT64,
+    NAMES,
+    TIMES,
+    TOKYO,
+    nested,
+)
+
+NAIVE = datetime(2026, 3, 4, 5, 6, 7)  # noqa: DTZ001 - what must be refused
+
+
+class Undecided(tzinfo):
+    """A zone that does not know its offset: times in it are as good as naive."""
+
+    def utcoffset(self, dt: datetime | None) -> None: ...
+    def dst(self, dt: datetime | None) -> None: ...
+    def tzname(self, dt: datetime | None) -> None: ...
+
+
+LOOP: list[Any] = []
+LOOP.append(LOOP)
+
+REFUSED = [
+    (CredentialStatus.checked_at, NAIVE, "no time zone"),
+    (CredentialStatus.checked_at, NAIVE.replace(tzinfo=Undecided()), "no time zone"),
+    (CredentialStatus.checked_at, datetime(1, 1, 1, tzinfo=TOKYO), "years 1 to 9999"),
+    (
+        CredentialStatus.checked_at,
+        datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-2))),
+        "years 1 to 9999",
+    ),
+    (CredentialStatus.checked_at, date(2026, 3, 4), "must be a datetime, not date"),
+    (CredentialStatus.checked_at, "2026-03-04T05:06:07Z", "must be a datetime, not str"),
+    (CredentialStatus.checked_at, 1.5, "must be a datetime, not float"),
+    *(
+        (field, value, why)
+        for field in (User.name, DownstreamRequest.request_path)
+        for value, why in [
+            ("a\0b", "NUL"),
+            ("a\ud800b", "lone surrogate"),
+            ("\udfff", "lone surrogate"),
+            (b"bytes", "must be a str, not bytes"),
+            (1, "must be a str, not int"),
+        ]
+    ),
+    (User.name, "x" * 256, "has 256 characters; its column takes 255"),
+    (User.name, "😀" * 256, "has 256 characters; its column takes 255"),
+    *((UserRateLimit.rpm, n, "must be between -2147483648 and") for n in (2**31, -(2**31) - 1)),
+    *(
+        (field, n, "must be between -9223372036854775808 and 9223372036854775807")
+        for field in (UserRateLimit.total_tokens, User.id, Usage.user)
+        for n in (2**63, -(2**63) - 1, 2**70)
+    ),
+    *(
+        (field, value, "must be an int, not ")
+        for field in (UserRateLimit.rpm, UserRateLimit.total_tokens, User.id)
+        for value in (True, 1.0, "1", math.nan)
+    ),
+    (Usage.user, "1", "must be an int, not str"),
+    *((UserQuota.quota, n, "must be finite") for n in (math.nan, math.inf, -math.inf)),
+    (UserQuota.quota, 10**400, "beyond a double"),
+    *((UserQuota.quota, value, "must be a number, not ") for value in (True, "1.0", b"1")),
+    *((User.is_admin, value, "must be a bool, not ") for value in (0, 1, "false", "", 1.0)),
+    *(
+        (DownstreamRequest.request_body, value, "must be bytes, not ")
+        for value in ("text", 1, [1, 2])
+    ),
+    *(
+        (Provider.settings_json, value, why)
+        for value, why in [
+            ([2**63], "64 bits"),
+            ({"a": -(2**63) - 1}, "64 bits"),
+            (math.nan, "NaN or infinity"),
+            ([-math.inf], "NaN or infinity"),
+            ({1: 2}, "must be a str, not int"),
+            ({None: 2}, "must be a str, not NoneType"),
+            ({"a\0": 1}, "NUL"),
+            (["\0"], "NUL"),
+            (["\ud800"], "surrogate"),
+            ({"k" * (MAX_JSON_KEY_BYTES + 1): 1}, "key of more than 65535 bytes"),
+            ({"\u20ac" * 30_000: 1}, "key of more than 65535 bytes"),
+            ({1, 2}, "holds a set"),
+            (b"{}", "holds a bytes"),
+            (TIMES[0], "holds a datetime"),
+            (nested(MAX_JSON_DEPTH + 1, list), "deeper than 31 levels"),
+            (nested(MAX_JSON_DEPTH + 1, dict), "deeper than 31 levels"),
+            (nested(100_000, list), "deeper than 31 levels"),
+            (LOOP, "contains itself"),
+        ]
+    ),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "why"), REFUSED)
+def test_refused(field: peewee.Field[Any], value: object, why: str) -> None:
+    with pytest.raises(InvalidValue) as caught:
+        field.db_value(value)
+
+    message = str(caught.value)
+    assert why in message
+    assert message == " ".join(message.split())
+    assert message.startswith(f"{caught.value.argument} ")
+    # Neither the value nor an error that carries it.
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        (User.name, NAMES),
+        (DownstreamRequest.request_path, ["", *NAMES, "x" * 70_000]),
+        (UserRateLimit.rpm, INT32),
+        (UserRateLimit.total_tokens, INT64),
+        (User.id, INT64),
+        (UserQuota.quota, DOUBLES),
+        (User.is_admin, [True, False]),
+    ],
+)
+def test_taken_as_it_is(field: peewee.Field[Any], values: list[Any]) -> None:
+    assert [field.db_value(value) for value in values] == values
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        *(User.name, User.id, User.is_admin, User.created_at, DownstreamRequest.request_path),
+        *(UserRateLimit.rpm, UserRateLimit.total_tokens, UserQuota.quota, Usage.user),
+        *(DownstreamRequest.request_body, CredentialStatus.health_json),
+    ],
+)
+def test_none_is_null(field: peewee.Field[Any]) -> None:
+    assert field.db_value(None) is None
+    assert field.python_value(None) is None
+
+
+def test_times_become_utc() -> None:
+    given = [CredentialStatus.checked_at.db_value(at) for at in TIMES]
+
+    assert given == TIMES
+    assert {at.tzinfo for at in given} == {UTC}
+
+
+@pytest.mark.parametrize("wrap", [bytes, bytearray, memoryview])
+def test_bytes_are_read_from_every_driver(wrap: Any) -> None:
+    found = DownstreamRequest.request_body.python_value(wrap(EVERY_BYTE))
+
+    assert type(found) is bytes
+    assert found == EVERY_BYTE
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=ascii)
+def test_json_is_compact_text(document: Any) -> None:
+    text = Provider.settings_json.db_value(document)
+
+    assert isinstance(text, str)
+    assert "\n" not in text
+    assert Provider.settings_json.python_value(text) == document
+
+
+@pytest.mark.parametrize("text", ["{", "", "nul", "{'a': 1}", "[" * 100_000])
+def test_what_is_no_json_is_not_read(text: str) -> None:
+    with pytest.raises(ReadError, match=r"^providers\.settings_json holds what is not JSON$"):
+        Provider.settings_json.python_value(text)

@@ -1,0 +1,42 @@
+"""What importing the package costs, and what it leaves for later."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+import pytest
+
+from tests.processes import run_python
+
+LATER = ["argon2", "click", "dotenv", "tomllib", "asyncio", "hypothesis", "pytest"]
+ALONE = "peewee, cryptography.hazmat.primitives.ciphers.aead"
+
+PROGRAM = """
+import time
+began = time.perf_counter()
+import {modules}
+print(time.perf_counter() - began)
+"""
+
+
+def test_what_is_not_always_needed_is_imported_later(tmp_path: Path) -> None:
+    program = f"import sys, gproxy_storage; print([m for m in {LATER} if m in sys.modules])"
+
+    assert run_python("-c", program, cwd=tmp_path).stdout == "[]\n"
+
+
+@pytest.mark.slow
+def test_importing_costs_little_more_than_the_dependencies(tmp_path: Path) -> None:
+    """At most 1.6 times, as a ratio of medians of alternating runs."""
+
+    def seconds(modules: str) -> float:
+        done = run_python("-c", PROGRAM.format(modules=modules), cwd=tmp_path)
+        return float(done.stdout)
+
+    for modules in (ALONE, "gproxy_storage"):  # compiles, and fills the system's caches
+        seconds(modules)
+    pairs = [(seconds(ALONE), seconds("gproxy_storage")) for _ in range(40)]
+    alone, whole = (statistics.median(times) for times in zip(*pairs, strict=True))
+
+    assert whole <= 1.6 * alone, f"{whole * 1000:.0f} ms against {alone * 1000:.0f} ms"

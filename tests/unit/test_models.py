@@ -1,0 +1,85 @@
+"""How the models are declared; tests/schema says what their tables may be."""
+
+from __future__ import annotations
+
+import peewee
+import pytest
+
+from gproxy_storage import fields
+from gproxy_storage.models import INDEXES, TABLES, Table
+
+each_model = pytest.mark.parametrize("model", TABLES, ids=lambda model: model._meta.table_name)
+
+
+def foreign_keys(model: type[Table]) -> list[fields.ForeignKeyField]:
+    return [each for each in model._meta.sorted_fields if isinstance(each, fields.ForeignKeyField)]
+
+
+def test_parents_precede_children() -> None:
+    for place, model in enumerate(TABLES):
+        for key in foreign_keys(model):
+            assert TABLES.index(key.rel_model) < place
+
+
+def test_every_table_is_listed_once() -> None:
+    assert len(set(TABLES)) == len(TABLES)
+    assert set(TABLES) == set(Table.__subclasses__())
+    assert set(INDEXES) <= set(TABLES)
+
+
+@each_model
+def test_every_column_has_one_of_our_strict_fields(model: type[Table]) -> None:
+    for each in model._meta.sorted_fields:
+        assert type(each).__module__ == fields.__name__, each.name
+
+
+@each_model
+def test_peewee_adds_no_index_of_its_own(model: type[Table]) -> None:
+    assert list(model._meta.fields_to_index()) == []
+    assert model._meta.indexes == []
+
+
+@each_model
+def test_foreign_keys_are_named_by_one_rule(model: type[Table]) -> None:
+    for key in foreign_keys(model):
+        assert key.column_name == f"{key.name}_id" == key.object_id_name
+        assert key.constraint_name == f"fk_{model._meta.table_name}_{key.column_name}"
+        assert key.on_delete in ("CASCADE", "SET NULL")
+        assert key.null or key.on_delete == "CASCADE"
+        assert key.column_name in model.__annotations__  # for readers and type checkers
+
+
+@each_model
+def test_no_field_hides_a_method(model: type[Table]) -> None:
+    for each in model._meta.sorted_fields:
+        for name in {each.name, getattr(each, "object_id_name", None) or each.name}:
+            assert not hasattr(peewee.Model, name)
+
+
+@each_model
+def test_models_have_no_behaviour(model: type[Table]) -> None:
+    own = {name for name, value in vars(model).items() if callable(value)}
+
+    assert own <= {"DoesNotExist", "__repr__"}  # which Peewee adds
+
+
+@each_model
+def test_defaults_in_python_are_the_databases(model: type[Table]) -> None:
+    for each in model._meta.sorted_fields:
+        in_database = [
+            float(node.sql.removeprefix("DEFAULT "))
+            for node in each.constraints or ()
+            if isinstance(node, peewee.SQL) and node.sql.startswith("DEFAULT ")
+        ]
+        assert in_database == ([] if each.default is None else [each.default])
+
+
+def test_rows_show_no_secret() -> None:
+    for model in TABLES:
+        texts = {
+            each.name: "hunter2"
+            for each in model._meta.sorted_fields
+            if isinstance(each, peewee.CharField | peewee.TextField)
+            and each is not model._meta.primary_key
+        }
+        assert "hunter2" not in f"{model(**texts)!r} {model(**texts)}"

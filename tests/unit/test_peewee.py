@@ -1,0 +1,174 @@
+"""What we use of Peewee and PyMySQL that is not public: here a change of it is noticed."""
+
+from __future__ import annotations
+
+import inspect
+import sqlite3
+from collections.abc import Iterator
+from typing import Any
+
+import peewee
+import pymysql
+import pytest
+
+
+class Noted(peewee.FieldDatabaseHook, peewee.IntegerField):
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[object] = []
+        super().__init__()
+
+    def _db_hook(self, database: peewee.Database | None) -> None:
+        self.told.append(database)
+
+
+class Row(peewee.Model):
+    number = Noted()
+    unique = peewee.IntegerField(unique=True)
+
+    class Meta:
+        legacy_table_names = False
+
+
+@pytest.fixture
+def database() -> Iterator[Any]:
+    # Any: the subject is what its type does not say.
+    made = peewee.SqliteDatabase(":memory:", autoconnect=False)
+    yield made
+    if not made.is_closed():
+        made.close()
+    Row._meta.set_database(None)  # type: ignore[arg-type]  # as at the start
+
+
+def test_a_connection_is_made_by_two_private_calls(database: Any) -> None:
+    conn = database._connect()
+
+    assert isinstance(conn, sqlite3.Connection)
+    assert conn.isolation_level is None  # autocommit: BEGIN is Peewee's
+    conn.close()
+    for made in (peewee.PostgresqlDatabase("name"), peewee.MySQLDatabase("name")):
+        assert made.server_version is None
+    assert peewee.MySQLDatabase("name").mariadb is False
+
+
+def test_a_version_is_read_from_the_connection() -> None:
+    class Connection:
+        server_version = "11.4.2-MariaDB-log"
+
+    made: Any = peewee.MySQLDatabase("name")
+    made._set_server_version(Connection)
+
+    assert made.server_version == (11, 4, 2)
+
+
+def test_the_state_of_a_thread(database: Any) -> None:
+    state, conn = database._state, database._connect()
+    assert (state.closed, state.conn, state.transactions) == (True, None, [])
+    state.set_connection(conn)
+    assert (state.closed, state.conn) == (False, conn)
+    assert not database.is_closed()
+    assert database.connection() is conn
+    with database.atomic():
+        assert len(state.transactions) == 1
+        assert database.in_transaction()
+    state.reset()
+    assert (state.closed, state.conn) == (True, None)
+    conn.close()
+
+
+def test_the_end_of_a_transaction_asks_for_it_by_a_method(
+    database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which we override, for a child made by fork inside the transaction."""
+    database.connect()
+    block = database.atomic()
+    block.__enter__()
+
+    def refuse() -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "pop_transaction", refuse)
+        with pytest.raises(ZeroDivisionError):
+            block.__exit__(None, None, None)
+    assert database.connection().in_transaction  # neither COMMIT nor ROLLBACK was sent
+    block.__exit__(None, None, None)
+
+
+def test_statements_take_their_cursor_from_a_method(
+    database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which we override, to say what to do where no session is open."""
+
+    def refuse(**_: object) -> None:
+        raise ZeroDivisionError
+
+    database.connect()
+    monkeypatch.setattr(database, "cursor", refuse)
+    for statement in (
+        lambda: database.execute_sql("SELECT 1"),
+        database.begin,
+        database.commit,
+        database.rollback,
+    ):
+        with pytest.raises(ZeroDivisionError):
+            statement()
+
+
+def test_hooks_see_every_query(database: Any) -> None:
+    seen = []
+    database.query_hooks.append(lambda event: seen.append(event.sql))
+    database.connect()
+    database.execute_sql("SELECT 1")
+
+    assert seen == ["SELECT 1"]
+
+
+def test_a_field_is_told_of_its_database(database: Any) -> None:
+    hook = Row._meta.fields["number"]
+    assert isinstance(hook, Noted)
+    hook.told.clear()
+    database.bind([Row], bind_refs=False, bind_backrefs=False)
+    assert Row._meta.database is database
+    Row._meta.set_database(None)  # type: ignore[arg-type]  # the subject
+
+    assert hook.told == [database, None]
+    with pytest.raises(peewee.PeeweeException):
+        list(Row.select())
+
+
+def test_a_wrapped_error_keeps_the_drivers(database: Any) -> None:
+    with database.bind_ctx([Row]), database.connection_context():
+        Row.create_table()
+        Row.create(number=1, unique=1)
+        with pytest.raises(peewee.IntegrityError) as caught:
+            Row.create(number=1, unique=1)
+
+    error = caught.value.__cause__ or caught.value.__context__
+    assert isinstance(error, sqlite3.IntegrityError)
+    assert error.sqlite_errorcode == sqlite3.SQLITE_CONSTRAINT_UNIQUE
+
+
+def test_what_ddl_is_rendered_from(database: Any) -> None:
+    meta = Row._meta
+    assert [each.column_name for each in meta.sorted_fields] == ["id", "number", "unique"]
+    assert meta.columns["number"] is Row.number
+    assert meta.primary_key is meta.columns["id"]
+    assert meta.table_name == "row"
+    context = database.get_sql_context(scope=peewee.SCOPE_VALUES)
+    assert context.sql(Row.number.ddl(context)).query() == ('"number" INTEGER NOT NULL', [])
+    ordering = Row.number.desc()
+    assert isinstance(ordering, peewee.Ordering)
+    assert ordering.node is Row.number
+    assert peewee.Context(field_types={"WORD": "word"}).state.field_types["WORD"] == "word"
+
+
+def test_pymysql_reads_its_time_outs_before_each_answer() -> None:
+    """They are parameters of connect only; we set them after the login."""
+    conn: Any = pymysql.Connection(defer_connect=True, read_timeout=3, write_timeout=4)
+
+    assert (conn._read_timeout, conn._write_timeout) == (3, 4)
+    source = inspect.getsource(pymysql.Connection)
+    assert source.count("settimeout(self._read_timeout)") >= 2
+    assert "settimeout(self._write_timeout)" in source
