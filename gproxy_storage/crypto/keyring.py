@@ -175,6 +175,11 @@ class Keyring(Opaque):
         return self._keys is not None and self._keys.v2 is not None
 
     @property
+    def binds_to_row(self) -> bool:
+        """Whether a row's primary key must be known to seal: in v3, not in v2 or plaintext."""
+        return self._writes == "v3"
+
+    @property
     def spool(self) -> Key:
         """The key that seals spooled bodies.
 
