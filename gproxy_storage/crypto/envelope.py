@@ -146,7 +146,7 @@ def _parse_text(stored: str) -> Envelope | None:
         raise Malformed(f"it is {type(stored).__name__}, not text")
     if not stored.startswith(PREFIX):
         return None
-    _, version, *parts = stored.split(":")
+    _, version, *parts = stored.split(":", 5)  # one part too many is enough
     if version == "v3":
         if len(parts) == 3:
             return _v3(*parts)

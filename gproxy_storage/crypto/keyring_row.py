@@ -88,7 +88,7 @@ def _split(sealed: str) -> list[str]:
         raise Malformed(f"it is {type(sealed).__name__}, not text")
     if len(sealed) > _MAX_CHARACTERS:
         raise Malformed(f"it is longer than {_MAX_CHARACTERS} characters")
-    version, *parts = sealed.split(":")
+    version, *parts = sealed.split(":", 3)
     if version != "k1" or len(parts) != 2:
         raise Malformed("it is not of the form k1:<nonce>:<ciphertext>")
     return parts

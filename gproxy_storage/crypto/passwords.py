@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from argon2 import PasswordHasher
 
-_PREFIX = "$argon2"
+# What Argon2's own decoder takes; what it does not could never be verified.
+_HASH = re.compile(
+    r"\$argon2(id|i|d)(\$v=[0-9]+)?\$m=[0-9]+,t=[0-9]+,p=[0-9]+\$[A-Za-z0-9+/]+\$[A-Za-z0-9+/]+"
+)
+# Of no password: only its parameters count.
+_DECOY = f"$argon2id$v=19$m=19456,t=2,p=1${'A' * 22}${'A' * 43}"
 
 
 def hash_password(password: str) -> str:
@@ -20,36 +26,28 @@ def hash_password(password: str) -> str:
     """
     if is_hash(password):
         return password
-    return _hasher().hash(password)
+    return _hasher().hash(_encode(password))
 
 
 def verify_password(stored: str | None, password: str) -> bool:
     """Tell whether the password fits the stored hash, in the time that one hash takes.
 
-    A missing hash takes as long as a wrong password, so that names cannot be probed by time.
+    A missing or damaged hash takes as long as a wrong password, so that names cannot be probed by
+    time.
     """
-    from argon2.exceptions import InvalidHashError, VerificationError  # noqa: PLC0415 - start-up
+    from argon2.exceptions import VerificationError  # noqa: PLC0415 - start-up
 
-    presented = password.encode("utf-8", "surrogatepass")  # no error that would carry it
+    if stored is None or not is_hash(stored):
+        stored = _DECOY
     try:
-        matches = _hasher().verify(stored or _decoy(), presented)
-    except (VerificationError, InvalidHashError):
+        return _hasher().verify(stored, _encode(password)) and stored is not _DECOY
+    except VerificationError:
         return False
-    return matches and bool(stored)
 
 
 def is_hash(value: str) -> bool:
     """Tell whether a value already is an Argon2 hash in PHC form."""
-    from argon2 import extract_parameters  # noqa: PLC0415 - start-up
-    from argon2.exceptions import InvalidHashError  # noqa: PLC0415 - start-up
-
-    if not value.startswith(_PREFIX):
-        return False
-    try:
-        extract_parameters(value)
-    except InvalidHashError:
-        return False
-    return True
+    return _HASH.fullmatch(value) is not None
 
 
 @cache
@@ -60,6 +58,5 @@ def _hasher() -> PasswordHasher:
     return PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1, hash_len=32, salt_len=16)
 
 
-@cache
-def _decoy() -> str:
-    return _hasher().hash("")
+def _encode(password: str) -> bytes:
+    return password.encode("utf-8", "surrogatepass")  # no error that would carry it

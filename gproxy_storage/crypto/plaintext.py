@@ -17,7 +17,7 @@ PREFIX = "enc:"
 MARKER = "$gproxy_enc"
 
 # What GPROXY's JSON parser takes: 64 bits with or without a sign, fewer than 128 levels.
-_INTEGERS = range(-(2**63), 2**64)
+_MIN_INTEGER, _MAX_INTEGER = -(2**63), 2**64 - 1
 _MAX_DEPTH = 127
 
 
@@ -154,4 +154,7 @@ def _scalar_problem(value: Any) -> str | None:
         return None if math.isfinite(value) else "holds NaN or infinity, which JSON has not"
     if not isinstance(value, int):
         return f"is not JSON: it holds a {type(value).__name__}"
-    return None if value in _INTEGERS else "holds an integer beyond 64 bits: store it as a string"
+    # Not `in range`, which counts up to a value of a subclass, such as an IntEnum's.
+    if _MIN_INTEGER <= value <= _MAX_INTEGER:
+        return None
+    return "holds an integer beyond 64 bits: store it as a string"

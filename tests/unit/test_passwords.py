@@ -13,6 +13,7 @@ from gproxy_storage.crypto import passwords
 from gproxy_storage.crypto.passwords import hash_password, is_hash, verify_password
 
 PASSWORD = "correct horse battery staple"
+DAMAGED = "$argon2id$v=19$m=19456,t=2,p=1$é$\udcff"
 
 
 def test_gproxys_parameters() -> None:
@@ -43,24 +44,40 @@ def test_a_hash_is_kept_whatever_its_parameters(kind: Type) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["", "$argon2", "$argon2id$v=19$m=19456", "$argon2id$v=19$m=x,t=2,p=1$YQ$YQ", "$2b$12$abc"],
+    [
+        *(
+            "",
+            "$argon2",
+            "$argon2id$v=19$m=19456",
+            "$argon2id$v=19$m=x,t=2,p=1$YQ$YQ",
+            "$2b$12$abc",
+        ),
+        DAMAGED,
+        hash_password(PASSWORD) + "\n",
+        hash_password(PASSWORD).replace("t=2,p=1", "p=1,t=2"),
+    ],
 )
 def test_what_is_no_hash_is_a_password(value: str) -> None:
     assert not is_hash(value)
     assert verify_password(hash_password(value), value)
 
 
-@pytest.mark.parametrize("stored", [None, "", "plain", "$argon2id$damaged", "enc:v2:abc:def"])
+@pytest.mark.parametrize(
+    "stored", [None, "", "plain", "$argon2id$damaged", DAMAGED, "enc:v2:abc:def"]
+)
 @pytest.mark.parametrize("password", ["", "plain", "$argon2id$damaged", "\ud800"])
 def test_nothing_fits_what_is_no_hash(stored: str | None, password: str) -> None:
     assert not verify_password(stored, password)
 
 
-@pytest.mark.parametrize("stored", [None, "", hash_password("other")])
-def test_a_missing_hash_costs_as_much_as_a_wrong_password(
+def test_a_password_that_is_no_unicode_does_not_ride_in_an_error() -> None:
+    assert verify_password(hash_password("canary\udcff"), "canary\udcff")
+
+
+@pytest.mark.parametrize("stored", [None, "", DAMAGED, hash_password("other")])
+def test_a_missing_or_damaged_hash_costs_as_much_as_a_wrong_password(
     stored: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    passwords._decoy()  # made once a process
     hasher = passwords._hasher()
     verified = []
 

@@ -125,7 +125,7 @@ ODD = "holds a character outside base64url"
         (f"enc:v3:{KID}:{N[:-1]}=:{C}", "its nonce is padded"),
         (f"enc:v3:{KID}:{N[:-1]}+:{C}", f"its nonce {ODD}"),
         (f"enc:v3:{KID}: {N[1:]}:{C}", f"its nonce {ODD}"),
-        (f"enc:v2:{N[:-1]}:{C}", "its nonce has spare bits that are not zero"),
+        (f"enc:v2:{N[:-2]}Z:{C}", "its nonce has spare bits that are not zero"),
         (f"enc:v2:{N[:-3]}:{C}", "its nonce has a length that base64url cannot have"),
         (f"enc:v3:{KID}:{N}:", "its ciphertext has fewer than the 16 bytes of a tag"),
         (f"enc:v3:{KID}:{N}:{encode(bytes(15))}", "its ciphertext has fewer than the 16 bytes"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 import pytest
@@ -67,6 +68,7 @@ def test_text_that_is_refused(text: Any, why: str) -> None:
         (2**64 - 1, "18446744073709551615"),
         (-(2**63), "-9223372036854775808"),
         (1e300, "1e+300"),
+        (HTTPStatus.OK, "200"),  # a subclass of int
     ],
 )
 def test_json_is_compact(document: Any, text: str) -> None:
