@@ -19,7 +19,7 @@ from .repositories.catalog import Catalog
 from .repositories.credentials import Credentials
 from .repositories.keys import Keys
 from .repositories.providers import Providers
-from .repositories.settings import GlobalSettingsRow
+from .repositories.settings import ProxySettings
 from .repositories.statuses import Statuses
 from .repositories.usages import Usages
 from .repositories.users import Users
@@ -55,7 +55,7 @@ class Storage:
         self.credentials = Credentials(database)
         self.statuses = Statuses(database)
         self.catalog = Catalog(database)
-        self.settings = GlobalSettingsRow(database)
+        self.settings = ProxySettings(database)
         self.usages = Usages(database)
 
     # -- opening and closing ------------------------------------------------------------------
