@@ -199,5 +199,5 @@ def _changed_hash(user: User | None, password: Change[str | None]) -> Change[str
         stored = user.password
     except CryptoError:  # it cannot be opened: it can be replaced
         stored = None
-    same = stored is not None and (password == stored or verify_password(stored, password))
-    return KEEP if same else hash_password(password)
+    # A hash that is given is kept as it is, so the stored one changes nothing either.
+    return KEEP if verify_password(stored, password) else hash_password(password)

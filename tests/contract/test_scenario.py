@@ -2,7 +2,8 @@
 
 Each is played on a SQLite database in memory first, and then on the backend. What may differ is
 named: ids are numbered in the order in which they were seen, for a failed insert uses up an id on
-the servers; times are only told apart as equal or not.
+the servers; times are not compared; no call breaks two rules at once, for which of them is named
+differs.
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ class Player:
             "credentials": {"kind": "k", "secret": document, "name": text, "enabled": flag},
             "statuses": {"health_kind": "h", "health": document, "checked_at": NOW},
             "users": {"password": self._one_of([None, HASH]), "enabled": flag, "is_admin": flag},
-            "keys": {"label": text, "enabled": flag, "api_key": f"key {self._one_of(NAMES)}"},
+            "keys": {"label": text, "enabled": flag, "api_key": f"key {len(self.said)}"},
             "catalog": {"display_name": text, "enabled": flag, "pricing": document},
         }[where]
 

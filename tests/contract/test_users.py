@@ -80,6 +80,8 @@ def test_filters(storage: Storage) -> None:
     assert names(name=None) == ""
     with pytest.raises(InvalidValue, match="enabled must be a bool"):
         storage.users.list(enabled="true")  # type: ignore[arg-type]  # that is the question
+    with assert_query_count(storage.database, 0), pytest.raises(InvalidValue, match="enabled"):
+        storage.users.iter(enabled="true")  # type: ignore[arg-type]  # before a row is asked for
     with pytest.raises(InvalidValue, match="name must be a str"):
         storage.users.count(name=[1])  # type: ignore[list-item]  # that is the question
 
@@ -238,6 +240,14 @@ def test_the_present_password_keeps_its_hash(storage: Storage) -> None:
             assert changed.password == alice.password
     assert storage.users.upsert("alice").password == alice.password
     assert storage.users.get(alice.id).password == alice.password
+
+
+def test_what_is_stored_and_no_hash_is_replaced(storage: Storage) -> None:
+    with storage.session():
+        alice = insert(User, name="alice", password="plain")
+
+    assert storage.users.update(alice.id, password="plain").password.startswith("$argon2id$")
+    assert storage.users.authenticate("alice", "plain") == alice
 
 
 def test_another_password_changes_the_hash(storage: Storage) -> None:
