@@ -66,34 +66,32 @@ def test_enabling_and_changing(storage: Storage, provider: Provider) -> None:
     assert storage.catalog.count(enabled=True, provider_id=[]) == 0
 
 
-@pytest.mark.parametrize(
-    ("given", "argument"),
-    [
-        ({"model_id": " "}, "model_id"),
-        ({"model_id": "x" * 256}, "model_id"),
-        ({"model_id": None}, "model_id"),
-        ({"enabled": 1}, "enabled"),
-        ({"enabled": None}, "enabled"),
-        ({"display_name": 1}, "display_name"),
-        ({"pricing": "{}"}, "pricing"),
-        ({"pricing": "{not JSON"}, "pricing"),
-        ({"pricing": 1.5}, "pricing"),
-        ({"pricing": {"a": float("nan")}}, "pricing"),
-        ({"pricing": {"a": object()}}, "pricing"),
-        ({"provider": "openai"}, "provider"),
-        ({"provider": True}, "provider"),
-        ({"provider": 10**12}, "provider"),
-    ],
-)
-def test_bad_input(
-    storage: Storage, provider: Provider, given: dict[str, Any], argument: str
-) -> None:
-    values = {"provider": provider, "model_id": "m", **given}
-    for call in (storage.catalog.create, storage.catalog.upsert):
-        with recorded(storage.database) as statements, pytest.raises(InvalidValue) as caught:
-            call(**values)
-        assert caught.value.argument == argument
-        assert isinstance(caught.value, MissingReference) or len(statements) <= 1  # BEGIN
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"model_id": " "}, "model_id"),
+    ({"model_id": "x" * 256}, "model_id"),
+    ({"model_id": None}, "model_id"),
+    ({"enabled": 1}, "enabled"),
+    ({"enabled": None}, "enabled"),
+    ({"display_name": 1}, "display_name"),
+    ({"pricing": "{}"}, "pricing"),
+    ({"pricing": "{not JSON"}, "pricing"),
+    ({"pricing": 1.5}, "pricing"),
+    ({"pricing": {"a": float("nan")}}, "pricing"),
+    ({"pricing": {"a": object()}}, "pricing"),
+    ({"provider": "openai"}, "provider"),
+    ({"provider": True}, "provider"),
+    ({"provider": 10**12}, "provider"),
+]
+
+
+def test_bad_input(storage: Storage, provider: Provider) -> None:
+    for given, argument in BAD:
+        values = {"provider": provider, "model_id": "m", **given}
+        for call in (storage.catalog.create, storage.catalog.upsert):
+            with recorded(storage.database) as statements, pytest.raises(InvalidValue) as caught:
+                call(**values)
+            assert caught.value.argument == argument
+            assert isinstance(caught.value, MissingReference) or len(statements) <= 1  # BEGIN
     assert storage.catalog.count() == 0
 
 

@@ -192,29 +192,29 @@ def test_upserts_of_one_status_at_once_make_one_row(storage: Storage) -> None:
     assert storage.statuses.count() == 1
 
 
-@pytest.mark.parametrize(
-    ("given", "argument"),
-    [
-        ({"channel": ""}, "channel"),
-        ({"channel": "x" * 256}, "channel"),
-        ({"health_kind": " "}, "health_kind"),
-        ({"health": {1, 2}}, "health"),
-        ({"health": float("nan")}, "health"),
-        ({"checked_at": NOW.replace(tzinfo=None)}, "checked_at"),
-        ({"checked_at": "now"}, "checked_at"),
-        ({"last_error": 1}, "last_error"),
-        ({"credential": "1"}, "credential"),
-        ({"credential": 10**12}, "credential"),
-        ({"credential": Credential()}, "credential"),
-    ],
-)
-def test_bad_input_of_statuses(storage: Storage, given: dict[str, Any], argument: str) -> None:
+BAD_STATUSES: list[tuple[dict[str, Any], str]] = [
+    ({"channel": ""}, "channel"),
+    ({"channel": "x" * 256}, "channel"),
+    ({"health_kind": " "}, "health_kind"),
+    ({"health": {1, 2}}, "health"),
+    ({"health": float("nan")}, "health"),
+    ({"checked_at": NOW.replace(tzinfo=None)}, "checked_at"),
+    ({"checked_at": "now"}, "checked_at"),
+    ({"last_error": 1}, "last_error"),
+    ({"credential": "1"}, "credential"),
+    ({"credential": 10**12}, "credential"),
+    ({"credential": Credential()}, "credential"),
+]
+
+
+def test_bad_input_of_statuses(storage: Storage) -> None:
     with storage.session():
         credential = insert(Credential)
-    values = {"credential": credential, "channel": "a", "health_kind": "ok", **given}
-    for call in (storage.statuses.create, storage.statuses.upsert):
-        with recorded(storage.database) as statements, pytest.raises(InvalidValue) as caught:
-            call(**values)
-        assert caught.value.argument == argument
-        assert isinstance(caught.value, MissingReference) or len(statements) <= 1  # BEGIN
+    for given, argument in BAD_STATUSES:
+        values = {"credential": credential, "channel": "a", "health_kind": "ok", **given}
+        for call in (storage.statuses.create, storage.statuses.upsert):
+            with recorded(storage.database) as statements, pytest.raises(InvalidValue) as caught:
+                call(**values)
+            assert caught.value.argument == argument
+            assert isinstance(caught.value, MissingReference) or len(statements) <= 1  # BEGIN
     assert storage.statuses.count() == 0
