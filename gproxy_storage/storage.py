@@ -15,6 +15,8 @@ from .database import db_from_dsn, run_query, run_transaction, session, transact
 from .dsn import Dsn
 from .errors import ConfigError, SecretError
 from .models import INDEXES, TABLES
+from .repositories.access import Access
+from .repositories.files import ClaudeFiles, Files
 from .repositories.providers import Credentials, Providers
 from .repositories.usages import Usages
 from .repositories.users import Keys, Users
@@ -36,7 +38,7 @@ class Storage:
 
     Attributes:
         database: the Peewee database, for queries of your own inside `session()`.
-        users, keys, providers, credentials, usages: the repositories.
+        users, keys, providers, credentials, usages, access, files, claude_files: the repositories.
     """
 
     _open: Storage | None = None
@@ -49,6 +51,9 @@ class Storage:
         self.providers = Providers(database)
         self.credentials = Credentials(database)
         self.usages = Usages(database)
+        self.access = Access(database)
+        self.files = Files(database)
+        self.claude_files = ClaudeFiles(database)
 
     # -- opening and closing ------------------------------------------------------------------
 
