@@ -16,10 +16,15 @@ from .dsn import Dsn
 from .errors import ConfigError, SecretError
 from .models import INDEXES, TABLES
 from .repositories.access import Access
+from .repositories.catalog import Catalog
+from .repositories.credentials import Credentials
 from .repositories.files import ClaudeFiles, Files
-from .repositories.providers import Credentials, Providers
+from .repositories.keys import Keys
+from .repositories.providers import Providers
+from .repositories.settings import GlobalSettingsRow
+from .repositories.statuses import Statuses
 from .repositories.usages import Usages
-from .repositories.users import Keys, Users
+from .repositories.users import Users
 from .schema.catalog import read_snapshot
 from .schema.definitions import definitions
 from .schema.plan import Plan
@@ -38,7 +43,8 @@ class Storage:
 
     Attributes:
         database: the Peewee database, for queries of your own inside `session()`.
-        users, keys, providers, credentials, usages, access, files, claude_files: the repositories.
+        users, keys, providers, credentials, statuses, catalog, access, files, claude_files,
+            settings, usages: the repositories.
     """
 
     _open: Storage | None = None
@@ -50,6 +56,9 @@ class Storage:
         self.keys = Keys(database)
         self.providers = Providers(database)
         self.credentials = Credentials(database)
+        self.statuses = Statuses(database)
+        self.catalog = Catalog(database)
+        self.settings = GlobalSettingsRow(database)
         self.usages = Usages(database)
         self.access = Access(database)
         self.files = Files(database)

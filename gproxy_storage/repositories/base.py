@@ -12,9 +12,11 @@ import peewee
 
 from ..backends.base import Backend
 from ..database import run_query, run_transaction
-from ..errors import InvalidValue, MissingReference, NotFoundError
+from ..errors import ConflictError, InvalidValue, MissingReference, NotFoundError
 from ..models import Table
-from .arguments import require_id, require_ids, require_limit, require_text
+from .arguments import KEEP, Kept, require_id, require_ids, require_limit, require_text
+
+__all__ = ["ANY", "KEEP", "Change", "Filter", "Repository", "condition", "now"]
 
 M = TypeVar("M", bound=Table)
 T = TypeVar("T")
@@ -29,17 +31,8 @@ class Absent(enum.Enum):
     ANY = "any"
 
 
-class Kept(enum.Enum):
-    """The type of KEEP: a value that was not given to an update."""
-
-    KEEP = "keep"
-
-
 ANY: Final = Absent.ANY
 """The default of every filter: all rows. None, by contrast, means NULL."""
-
-KEEP: Final = Kept.KEEP
-"""The default of every change: the column stays as it is. None, by contrast, means NULL."""
 
 Filter: TypeAlias = T | Collection[T] | Absent
 """A filter: a value means equal, a list, tuple or set means one of, ANY means all."""
@@ -212,6 +205,35 @@ class Repository(Generic[M]):
         with self._naming_reference(values):
             return self._write(write)
 
+    def _insert_or_update(
+        self,
+        find: Callable[[], M | None],
+        values: Mapping[str, Any],
+        changes: Mapping[str, Any],
+    ) -> M:
+        """Update the row that `find` finds, else insert one: for tables with secret columns.
+
+        Args:
+            values: of a new row.
+            changes: to one that exists.
+        """
+
+        def write() -> M:
+            row = find()
+            if row is None:
+                try:
+                    return self._insert(**values)
+                except ConflictError:  # another was faster
+                    row = find()
+                    if row is None:
+                        raise
+            if not self._save(row, changes):  # deleted meanwhile
+                return self._insert(**values)
+            return row
+
+        self._check(changes)
+        return self._write(write)
+
     def _delete(self, ids: int | Iterable[int]) -> int:
         """Delete rows by id, all or none, and what hangs on them as the foreign keys say.
 
@@ -252,13 +274,20 @@ class Repository(Generic[M]):
                 and values.get(field.name, values.get(field.column_name)) is not None
             ]
             named = [field for field in keys if field.constraint_name == exc.argument] or keys
-            if len(named) != 1:
+            if len(named) > 1:
+                named = self._read(lambda: [key for key in keys if _points_to_nothing(key, values)])
+            if not named:
                 raise
             table = named[0].rel_model._meta.table_name
             raise MissingReference(
                 f"{named[0].name} points to a row of {table} that does not exist",
                 argument=named[0].name,
             ) from exc
+
+
+def _points_to_nothing(key: peewee.ForeignKeyField, values: Mapping[str, Any]) -> bool:
+    value = values.get(key.name, values.get(key.column_name))
+    return not key.rel_model.select().where(key.rel_field == value).exists()
 
 
 def condition(field: peewee.Field[Any], value: Any) -> peewee.Expression:

@@ -106,7 +106,7 @@ class Files(Repository[UserCredentialFile]):
         after_id: int | None = None,
         limit: int | None = None,
     ) -> list[UserCredentialFile]:
-        """Return the files that fit, by id; at most `limit`, from the first after `after_id`."""
+        """Return the files that fit, by id: the first `limit` after `after_id`."""
         return self._list(
             after_id=after_id,
             limit=limit,
@@ -235,7 +235,7 @@ class ClaudeFiles(Repository[ClaudeFile]):
         after_id: int | None = None,
         limit: int | None = None,
     ) -> list[ClaudeFile]:
-        """Return the files that fit, by id; at most `limit`, from the first after `after_id`."""
+        """Return the files that fit, by id: the first `limit` after `after_id`."""
         return self._list(after_id=after_id, limit=limit, provider_id=provider_id, file_id=file_id)
 
     def iter(

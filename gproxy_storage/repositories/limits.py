@@ -91,7 +91,7 @@ class RateLimits(Repository[UserRateLimit]):
         after_id: int | None = None,
         limit: int | None = None,
     ) -> list[UserRateLimit]:
-        """Return the rate limits that fit, by id; at most `limit`, from the first after `after_id`.
+        """Return the rate limits that fit, by id: the first `limit` after `after_id`.
 
         Args:
             model_pattern: the pattern as it was set, not a model that it fits.

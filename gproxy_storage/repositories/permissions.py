@@ -111,7 +111,7 @@ class ModelPermissions(_Permissions[UserModelPermission]):
         after_id: int | None = None,
         limit: int | None = None,
     ) -> list[UserModelPermission]:
-        """Return the permissions that fit, by id; at most `limit`, from the first after `after_id`.
+        """Return the permissions that fit, by id: the first `limit` after `after_id`.
 
         Args:
             provider_id: None finds those for every provider.
@@ -188,7 +188,7 @@ class FilePermissions(_Permissions[UserFilePermission]):
         after_id: int | None = None,
         limit: int | None = None,
     ) -> list[UserFilePermission]:
-        """Return the permissions that fit, by id; at most `limit`, from the first past `after_id`."""
+        """Return the permissions that fit, by id: the first `limit` after `after_id`."""
         return self._list(after_id=after_id, limit=limit, user_id=user_id, provider_id=provider_id)
 
     def iter(

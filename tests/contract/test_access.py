@@ -52,7 +52,7 @@ def test_a_permission_for_all_providers_is_another_one(
         grant(alice, "gpt-*", provider=openai),
         grant(alice, "gpt-*", provider=azure),
         grant(alice, "GPT-*", provider=azure),
-        grant(alice, "gpt-* ", provider=azure),
+        grant(alice, "gpt-4 ", provider=azure),
         grant(bob, "gpt-*"),
     ]
     models = storage.access.models

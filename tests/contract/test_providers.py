@@ -65,8 +65,8 @@ def test_upserts_of_one_name_at_once_make_one_row(storage: Storage) -> None:
         ({"channel": " "}, "channel"),
         ({"channel": None}, "channel"),
         ({"label": 1}, "label"),
-        ({"settings": {"a": {1, 2}}}, "settings_json"),
-        ({"routing": {"a": float("nan")}}, "routing_json"),
+        ({"settings": {"a": {1, 2}}}, "settings"),
+        ({"routing": {"a": float("nan")}}, "routing"),
     ],
 )
 def test_bad_input(storage: Storage, given: dict[str, Any], argument: str) -> None:
@@ -152,8 +152,8 @@ def test_a_row_of_another_table_is_no_provider(storage: Storage) -> None:
     ("given", "argument"),
     [
         ({"kind": ""}, "kind"),
-        ({"secret": {"a": float("inf")}}, "secret_json"),
-        ({"secret": {"a": "\0"}}, "secret_json"),
+        ({"secret": {"a": float("inf")}}, "secret"),
+        ({"secret": {"a": "\0"}}, "secret"),
         ({"name": 1}, "name"),
         ({"enabled": "yes"}, "enabled"),
     ],

@@ -88,10 +88,10 @@ def test_filters(storage: Storage) -> None:
     "call",
     [
         lambda storage: storage.users.list(nam="alice"),
-        lambda storage: storage.users.count(id=1),
+        lambda storage: storage.users.count(email=1),
         lambda storage: storage.users.find(id=1),
         lambda storage: storage.keys.list(user=1),
-        lambda storage: storage.providers.list(label="x"),
+        lambda storage: storage.providers.iter(label="x"),
         lambda storage: storage.credentials.list(name="x"),
         lambda storage: storage.usages.summarize(user=1),
         lambda storage: storage.usages.record(tokens=1),
