@@ -253,7 +253,7 @@ class Backend(peewee.Database):
         self,
         insert: peewee.ModelInsert,
         key: Sequence[peewee.Field[Any]],
-        update: Mapping[str, Any],
+        update: Mapping[Any, Any],
     ) -> peewee.ModelInsert:
         """Return the insert, made to update the row that has the same natural key.
 

@@ -173,7 +173,7 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
         self,
         insert: peewee.ModelInsert,
         key: Sequence[peewee.Field[Any]],  # noqa: ARG002 - whichever unique key is hit
-        update: Mapping[str, Any],
+        update: Mapping[Any, Any],
     ) -> peewee.ModelInsert:
         return insert.on_conflict(update=dict(update))
 

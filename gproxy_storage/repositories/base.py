@@ -193,7 +193,12 @@ class Repository(Generic[M]):
         """
         self._check(values)
         named = {field.name for field in key}
-        changing = {name: each for name, each in values.items() if name not in {*named, *keep}}
+        changing = {
+            # By the field: Peewee takes the name of a foreign key for its column's.
+            self.model._meta.combined[name]: each
+            for name, each in values.items()
+            if name not in {*named, *keep}
+        }
         insert = self.model.insert(**values)
         found = [field == values[field.name] for field in key]
 
