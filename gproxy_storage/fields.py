@@ -98,7 +98,7 @@ class ForeignKeyField(peewee.ForeignKeyField):
 def _check_int(field: peewee.Field[Any], value: Any, allowed: range) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise _refuse(field, f"must be an int, not {type(value).__name__}")
-    if value not in allowed:
+    if int(value) not in allowed:  # a range walks to find a subclass of int
         raise _refuse(field, f"must be between {allowed.start} and {allowed.stop - 1}")
     return value
 
@@ -231,7 +231,7 @@ def _check_json(field: peewee.Field[Any], value: Any, depth_left: int) -> None:
     if isinstance(value, str):
         check_text(field, value)
     elif isinstance(value, int):
-        if value not in _INT64:
+        if int(value) not in _INT64:
             raise _refuse(field, "holds an integer beyond 64 bits: store it as a string")
     elif isinstance(value, dict | list | tuple):
         if not depth_left:

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from .backends.base import Backend
+from .batch import WriteBatch
 from .config import Settings
 from .database import db_from_dsn, run_query, run_transaction, session, transaction
 from .dsn import Dsn
@@ -208,6 +209,15 @@ class Storage:
             WriteError: with `committed` None when the connection was lost during COMMIT.
         """
         return run_transaction(self.database, callback)
+
+    def batch(self) -> WriteBatch:
+        """Return a batch: writes over all aggregates, made in one transaction.
+
+        with storage.batch() as batch:
+            openai = batch.providers.upsert("openai", channel="openai")
+            batch.catalog.upsert(openai, "gpt-4.1-mini")
+        """
+        return WriteBatch(self.database)
 
     def _bind(self) -> None:
         self.database.bind(TABLES, bind_refs=False, bind_backrefs=False)

@@ -249,6 +249,29 @@ class Backend(peewee.Database):
 
     # -- writing ------------------------------------------------------------------------------
 
+    def upsert(
+        self,
+        insert: peewee.ModelInsert,
+        key: Sequence[peewee.Field[Any]],
+        *,
+        take: Sequence[peewee.Field[Any]],
+        add: Sequence[peewee.Field[Any]] = (),
+    ) -> peewee.ModelInsert:
+        """Return an insert of many rows, made to update those that have the same natural key.
+
+        Args:
+            take: what becomes as in the new row; without any, a row that exists stays as it is.
+            add: what grows by the new row's number.
+        """
+        update: dict[Any, Any] = {field: self.inserted(field) for field in take}
+        update |= {field: field + self.inserted(field) for field in add}
+        return self.on_conflict(insert, key, update or {key[0]: key[0]})
+
+    def inserted(self, field: peewee.Field[Any]) -> peewee.ColumnBase:
+        """Return a column of the row that an upsert would insert, for what it updates."""
+        column: peewee.ColumnBase = getattr(peewee.EXCLUDED, field.column_name)
+        return column
+
     def on_conflict(
         self,
         insert: peewee.ModelInsert,

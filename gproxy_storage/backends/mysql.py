@@ -169,6 +169,10 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
 
     # -- writing ------------------------------------------------------------------------------
 
+    def inserted(self, field: peewee.Field[Any]) -> peewee.ColumnBase:
+        name = peewee.Entity(field.column_name)
+        return peewee.fn.VALUE(name) if self.mariadb else peewee.fn.VALUES(name)
+
     def on_conflict(
         self,
         insert: peewee.ModelInsert,

@@ -51,7 +51,7 @@ def require_id(argument: str, value: Any) -> int:
         raise InvalidValue(
             f"{argument} must be an int, not {type(value).__name__}", argument=argument
         )
-    if value not in _INT64:
+    if int(value) not in _INT64:  # a range walks to find a subclass of int
         raise InvalidValue(f"{argument} is beyond 64 bits", argument=argument)
     return value
 
