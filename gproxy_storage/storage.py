@@ -22,7 +22,7 @@ from .repositories.credentials import Credentials
 from .repositories.files import ClaudeFiles, Files
 from .repositories.keys import Keys
 from .repositories.providers import Providers
-from .repositories.settings import GlobalSettingsRow
+from .repositories.settings import ProxySettings
 from .repositories.statuses import Statuses
 from .repositories.usages import Usages
 from .repositories.users import Users
@@ -59,7 +59,7 @@ class Storage:
         self.credentials = Credentials(database)
         self.statuses = Statuses(database)
         self.catalog = Catalog(database)
-        self.settings = GlobalSettingsRow(database)
+        self.settings = ProxySettings(database)
         self.usages = Usages(database)
         self.access = Access(database)
         self.files = Files(database)

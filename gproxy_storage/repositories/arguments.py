@@ -29,6 +29,15 @@ KEEP: Final = Kept.KEEP
 _INT64 = range(-(2**63), 2**63)
 
 
+def require_str(argument: str, value: Any) -> str:
+    """Return what is text, whatever it says: a name or a key that someone presents."""
+    if not isinstance(value, str):
+        raise InvalidValue(
+            f"{argument} must be a str, not {type(value).__name__}", argument=argument
+        )
+    return value
+
+
 def require_text(argument: str, value: Any) -> str:
     """Return a name that is not empty.
 

@@ -82,6 +82,8 @@ class Repository(Generic[M]):
         return query.where(*conditions) if conditions else query
 
     def _find(self, **filters: Any) -> M | None:
+        if self._key.name in filters:  # one id: a list would give whichever row comes first
+            require_id(self._key.name, filters[self._key.name])
         found: M | None = self._read(lambda: self._select(**filters).get_or_none())
         return found
 
@@ -263,7 +265,7 @@ class Repository(Generic[M]):
         for name, value in values.items():
             if name in self.not_blank:
                 require_text(name, value)
-            elif value is None and not self.model._meta.combined[name].null:
+            elif value is None and not _takes_none(self.model._meta.combined[name]):
                 raise InvalidValue(f"{name} must not be None", argument=name)
 
     @contextmanager
@@ -293,6 +295,10 @@ class Repository(Generic[M]):
 def _points_to_nothing(key: peewee.ForeignKeyField, values: Mapping[str, Any]) -> bool:
     value = values.get(key.name, values.get(key.column_name))
     return not key.rel_model.select().where(key.rel_field == value).exists()
+
+
+def _takes_none(field: peewee.Field[Any]) -> bool:
+    return bool(field.null or field.auto_increment)  # an id of None is one to be made
 
 
 def condition(field: peewee.Field[Any], value: Any) -> peewee.Expression:

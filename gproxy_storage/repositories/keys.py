@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from ..backends.base import Backend
 from ..crypto.digests import api_key_digest
-from ..errors import InvalidValue
 from ..models import User, UserKey
-from .arguments import require_reference, require_text
+from .arguments import require_reference, require_str, require_text
 from .base import ANY, KEEP, Change, Filter, Repository, now
 from .key_lookup import KeyLookup
 
@@ -70,6 +68,9 @@ class Keys(Repository[UserKey]):
 
         The rows come without their secrets, the key itself and the user's password: those are
         None here.
+
+        Raises:
+            InvalidValue: when the key is no str.
         """
         digests = self._digests(api_key)
         lookup = self._lookups.get(len(digests))
@@ -170,10 +171,7 @@ class Keys(Repository[UserKey]):
         """Delete every key, as `delete` does; return how many there were."""
         return self._delete_all()
 
-    def _digests(self, api_key: Any) -> tuple[str, ...]:
+    def _digests(self, api_key: str) -> tuple[str, ...]:
         """Return the digests that a key may be stored under, the one to store first."""
-        if not isinstance(api_key, str):
-            raise InvalidValue(
-                f"api_key must be a str, not {type(api_key).__name__}", argument="api_key"
-            )
+        require_str("api_key", api_key)
         return (api_key_digest(api_key),)

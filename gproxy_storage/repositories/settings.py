@@ -7,10 +7,10 @@ from typing import Any
 from ..dsn import Dsn
 from ..errors import DSNError, InvalidValue
 from ..models import GlobalSettings
-from .arguments import require_id
+from .arguments import require_id, require_str
 from .base import KEEP, Change, Repository, now
 
-_ID = 1
+_ID = 1  # no other row is ever made: that the sequence does not know of it does no harm
 _PORTS = range(2**16)
 
 DEFAULTS: dict[str, Any] = {
@@ -29,7 +29,7 @@ DEFAULTS: dict[str, Any] = {
 """What holds until it is set; beside it the DSN of the database itself."""
 
 
-class GlobalSettingsRow(Repository[GlobalSettings]):
+class ProxySettings(Repository[GlobalSettings]):
     """The settings of the proxy: one row, which the first update makes."""
 
     model = GlobalSettings
@@ -95,7 +95,9 @@ def _require_port(port: Any) -> int:
 
 
 def _masked(dsn: str | Dsn) -> str:
+    if isinstance(dsn, Dsn):
+        return str(dsn)
     try:
-        return str(Dsn.parse(dsn) if isinstance(dsn, str) else dsn)
+        return str(Dsn.parse(require_str("dsn", dsn)))
     except DSNError as exc:
         raise InvalidValue(f"dsn: {exc}", argument="dsn") from exc

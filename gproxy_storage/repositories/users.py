@@ -8,7 +8,7 @@ from typing import Any
 from ..crypto.passwords import hash_password, verify_password
 from ..errors import CryptoError, InvalidValue
 from ..models import User
-from .arguments import require_text
+from .arguments import require_str, require_text
 from .base import ANY, KEEP, Change, Filter, Repository, now
 
 
@@ -96,7 +96,12 @@ class Users(Repository[User]):
         """Return the user when the name exists, the password fits and the user is enabled.
 
         An unknown name takes as long as a wrong password.
+
+        Raises:
+            InvalidValue: when the name or the password is no str.
         """
+        require_str("name", name)
+        require_str("password", password)
         try:
             user = self.find(name=name)
         except InvalidValue:  # no user has such a name
@@ -194,5 +199,5 @@ def _changed_hash(user: User | None, password: Change[str | None]) -> Change[str
         stored = user.password
     except CryptoError:  # it cannot be opened: it can be replaced
         stored = None
-    same = stored is not None and (password == stored or verify_password(stored, password))
-    return KEEP if same else hash_password(password)
+    # A hash that is given is kept as it is, so the stored one changes nothing either.
+    return KEEP if verify_password(stored, password) else hash_password(password)
