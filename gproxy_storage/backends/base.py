@@ -15,7 +15,6 @@ from .catalog import CatalogRows
 from .failures import Failure, as_storage_error, driver_errors
 from .pool import ConnectionPool
 
-
 SECONDS_BEFORE_1970 = 62_167_219_200
 """From the start of year 0 on."""
 
