@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, TypeVar
 import peewee
 
 from ..errors import InvalidValue
-from ..fields import TextField, check_text
+from ..fields import BodyField, TextField, check_text
 from ..models import DownstreamRequest, UpstreamRequest
 from .arguments import require_id, require_ids
 from .base import BATCH_ROWS, Filter
@@ -54,10 +54,11 @@ class Requests(Log[R]):
         return query.select(*self._fields(bodies=True)) if bodies else query
 
     def _fields(self, *, bodies: bool) -> list[peewee.Field[Any]]:
-        left_out: tuple[Any, ...] = (
-            () if bodies else (self.model.request_body, self.model.response_body)
-        )
-        return [field for field in self.model._meta.sorted_fields if field not in left_out]
+        return [
+            field
+            for field in self.model._meta.sorted_fields
+            if bodies or not isinstance(field, BodyField)
+        ]
 
     def _condition(self, name: str, value: Any) -> peewee.Expression:
         status: Any = self.model.response_status
