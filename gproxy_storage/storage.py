@@ -19,11 +19,15 @@ from .models import INDEXES, TABLES
 from .repositories.access import Access
 from .repositories.catalog import Catalog
 from .repositories.credentials import Credentials
+from .repositories.dashboard import Dashboard
+from .repositories.downstream_requests import DownstreamRequests
 from .repositories.files import ClaudeFiles, Files
 from .repositories.keys import Keys
 from .repositories.providers import Providers
+from .repositories.quotas import Quotas
 from .repositories.settings import ProxySettings
 from .repositories.statuses import Statuses
+from .repositories.upstream_requests import UpstreamRequests
 from .repositories.usages import Usages
 from .repositories.users import Users
 from .schema.catalog import read_snapshot
@@ -44,8 +48,8 @@ class Storage:
 
     Attributes:
         database: the Peewee database, for queries of your own inside `session()`.
-        users, keys, providers, credentials, statuses, catalog, access, files, claude_files,
-            settings, usages: the repositories.
+        users, keys, providers, credentials, statuses, catalog, access, quotas, files, claude_files,
+            settings, usages, upstream_requests, downstream_requests, dashboard: the repositories.
     """
 
     _open: Storage | None = None
@@ -61,6 +65,10 @@ class Storage:
         self.catalog = Catalog(database)
         self.settings = ProxySettings(database)
         self.usages = Usages(database)
+        self.quotas = Quotas(database)
+        self.upstream_requests = UpstreamRequests(database)
+        self.downstream_requests = DownstreamRequests(database)
+        self.dashboard = Dashboard(database)
         self.access = Access(database)
         self.files = Files(database)
         self.claude_files = ClaudeFiles(database)

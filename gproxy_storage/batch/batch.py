@@ -14,13 +14,16 @@ from ..models import Provider, Table, User
 from ..repositories.arguments import require_text
 from ..repositories.catalog import Catalog
 from ..repositories.credentials import Credentials
+from ..repositories.downstream_requests import DownstreamRequests
 from ..repositories.files import ClaudeFiles, Files
 from ..repositories.keys import Keys
 from ..repositories.limits import RateLimits
 from ..repositories.permissions import FilePermissions, ModelPermissions
 from ..repositories.providers import Providers
-from ..repositories.settings import GlobalSettingsRow
+from ..repositories.quotas import Quotas
+from ..repositories.settings import ProxySettings
 from ..repositories.statuses import Statuses
+from ..repositories.upstream_requests import UpstreamRequests
 from ..repositories.usages import Usages
 from ..repositories.users import Users
 from .net import Net
@@ -89,8 +92,11 @@ class WriteBatch:
         self.access = BatchAccess(database, self)
         self.files = recording(Files, database, self)
         self.claude_files = recording(ClaudeFiles, database, self)
-        self.settings = recording(GlobalSettingsRow, database, self)
+        self.settings = recording(ProxySettings, database, self)
+        self.quotas = recording(Quotas, database, self)
         self.usages = recording(Usages, database, self)
+        self.upstream_requests = recording(UpstreamRequests, database, self)
+        self.downstream_requests = recording(DownstreamRequests, database, self)
 
     def __len__(self) -> int:
         """Return how many calls are recorded."""

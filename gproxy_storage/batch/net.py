@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, TypeAlias
 
 from ..errors import ConflictError, MissingReference, NotFoundError
@@ -27,6 +28,7 @@ from .operations import (
     AddCost,
     Change,
     Delete,
+    MarkDeleted,
     Named,
     Operation,
     PendingId,
@@ -61,7 +63,7 @@ class Entry:
     taken: set[str] | None = None
     update: dict[str, Any] = field(default_factory=dict)
     added: float = 0.0
-    added_at: Any = None
+    added_at: datetime | None = None
     rows: list[Table] = field(default_factory=list)
 
     @property
@@ -153,6 +155,9 @@ class Net:
                 parents = self._parents(model, values, strict=False)
                 if parents is not None:
                     self._kill(model, _key(model, values, parents, None))
+            case MarkDeleted(ids=ids, at=at):
+                for row_id in ids:
+                    self._mark_deleted(self._key_of(UserCredentialFile, row_id), at)
             case AddCost(user_id=user_id, cost=cost, at=at):
                 user = self._key_of(User, user_id)
                 if user is None:
@@ -210,7 +215,17 @@ class Net:
             if entry.taken is not None:
                 entry.taken |= change.changes.keys()
 
-    def _add_cost(self, user: Key, cost: float, at: Any) -> None:
+    def _mark_deleted(self, key: Key | None, at: datetime) -> None:
+        entry = self._entries[UserCredentialFile].get(key or ())
+        changes = {"active": False, "deleted_at": at, "updated_at": at}
+        if entry is None:
+            return
+        if entry.values is None:
+            entry.update = entry.update or changes  # of the first time
+        elif entry.values["active"]:
+            entry.values |= changes
+
+    def _add_cost(self, user: Key, cost: float, at: datetime) -> None:
         entry = self._entry(UserQuota, (user,), {"user": user})
         if entry.values is not None and "cost_used" in (entry.taken or ()):
             entry.values |= {"cost_used": entry.values["cost_used"] + cost, "updated_at": at}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, TypeAlias
 
 import peewee
@@ -103,12 +104,20 @@ class Revoke:
 
 
 @dataclass(slots=True)
+class MarkDeleted:
+    """Note that the active ones of these files are deleted."""
+
+    ids: tuple[int, ...]
+    at: datetime
+
+
+@dataclass(slots=True)
 class AddCost:
     """Add to what a user has cost."""
 
     user_id: int
     cost: float
-    at: Any
+    at: datetime
 
 
 @dataclass(slots=True)
@@ -120,4 +129,4 @@ class Named:
     name: str
 
 
-Operation: TypeAlias = Put | Change | Delete | Revoke | AddCost | Named
+Operation: TypeAlias = Put | Change | Delete | Revoke | MarkDeleted | AddCost | Named

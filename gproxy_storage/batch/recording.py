@@ -8,10 +8,21 @@ from typing import Any, Protocol, TypeVar
 import peewee
 
 from ..backends.base import Backend
-from ..models import Table
+from ..models import Table, UserQuota
 from ..repositories.arguments import require_id, require_ids
 from ..repositories.base import KEEP, Repository, now
-from .operations import NATURAL_KEYS, Change, Delete, Operation, PendingId, Put, Revoke, references
+from .operations import (
+    NATURAL_KEYS,
+    AddCost,
+    Change,
+    Delete,
+    MarkDeleted,
+    Operation,
+    PendingId,
+    Put,
+    Revoke,
+    references,
+)
 
 M = TypeVar("M", bound=Table)
 R = TypeVar("R", bound="Repository[Any]")
@@ -99,6 +110,15 @@ class Recording(Repository[M]):
 
     def _record(self, values: dict[str, Any], write: Callable[..., T]) -> Any:  # noqa: ARG002 - a log's
         return self._put(values, None)
+
+    def _mark_deleted(self, wanted: Sequence[int]) -> int:
+        self._recorder.add(MarkDeleted(tuple(wanted), now()))
+        return len(wanted)
+
+    def _add_cost(self, user_id: int, cost: float) -> UserQuota:
+        self._check_all({"cost_used": cost})
+        self._recorder.add(AddCost(user_id, cost, now()))
+        return UserQuota(user=user_id, cost_used=cost)
 
     def _put(self, values: Mapping[str, Any], changed: Collection[str] | None) -> M:
         self._check_all(values)

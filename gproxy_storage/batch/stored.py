@@ -7,12 +7,13 @@ from typing import Any, TypeAlias, TypeVar
 
 import peewee
 
-from ..models import TABLES, Provider, Table, User
+from ..models import TABLES, Provider, Table, User, UserCredentialFile
 from .operations import (
     NATURAL_KEYS,
     AddCost,
     Change,
     Delete,
+    MarkDeleted,
     Named,
     Operation,
     PendingId,
@@ -99,6 +100,8 @@ def _named(
                 mention(model, row_id)
             case Delete(model=model, ids=several):
                 mention(model, *several)
+            case MarkDeleted(ids=several):
+                mention(UserCredentialFile, *several)
             case AddCost(user_id=user_id):
                 mention(User, user_id)
             case Named(model=model, name=name):

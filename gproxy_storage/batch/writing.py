@@ -14,7 +14,16 @@ import peewee
 
 from ..backends.base import Backend
 from ..errors import NotFoundError
-from ..models import TABLES, Credential, GlobalSettings, Table, User, UserKey, UserQuota
+from ..models import (
+    TABLES,
+    Credential,
+    GlobalSettings,
+    Table,
+    User,
+    UserCredentialFile,
+    UserKey,
+    UserQuota,
+)
 from .net import Entry, Key, Net
 from .operations import NATURAL_KEYS, PendingId, references
 from .stored import chunks, rows_with_keys, sortable
@@ -181,7 +190,8 @@ class Writer:
             row = existing.get(entry.key)
             if row is None:
                 raise _gone(entry)
-            _save(row, values)
+            if not isinstance(row, UserCredentialFile) or row.active:
+                _save(row, values)  # a file that was deleted before stays as it was
             self._learn(entry, row.get_id())
 
     # -- quotas -------------------------------------------------------------------------------

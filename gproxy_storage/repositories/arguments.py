@@ -81,6 +81,12 @@ def require_limit(argument: str, value: Any) -> int | None:
     return int(value)
 
 
+def require_at_least_zero(argument: str, value: Any) -> None:
+    """Refuse a negative number, and NaN; what is no number is the field's to refuse."""
+    if isinstance(value, int | float) and not value >= 0:
+        raise InvalidValue(f"{argument} must be finite and >= 0", argument=argument)
+
+
 def require_reference(argument: str, value: M | int, model: type[M]) -> M | int:
     """Return a row of that model, or an id of one; whether it exists is the database's to say."""
     if not isinstance(value, model):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import InvalidValue
@@ -62,19 +62,7 @@ class Files(Repository[UserCredentialFile]):
         Returns:
             Number of files that were active until now.
         """
-        wanted = require_ids("ids", ids)
-        at = now()
-        marked = UserCredentialFile.update(active=False, deleted_at=at, updated_at=at)
-        queries = [
-            marked.where(
-                UserCredentialFile.id.in_(wanted[start : start + BATCH_ROWS]),
-                UserCredentialFile.active,
-            )
-            for start in range(0, len(wanted), BATCH_ROWS)
-        ]
-        if not queries:
-            return 0
-        return self._write(lambda: sum(int(query.execute()) for query in queries))
+        return self._mark_deleted(require_ids("ids", ids))
 
     def get(self, row_id: int) -> UserCredentialFile:
         """Return the file with that row's id.
@@ -165,6 +153,20 @@ class Files(Repository[UserCredentialFile]):
     def delete_all(self) -> int:
         """Delete the rows of every file; return how many there were."""
         return self._delete_all()
+
+    def _mark_deleted(self, wanted: Sequence[int]) -> int:
+        at = now()
+        marked = UserCredentialFile.update(active=False, deleted_at=at, updated_at=at)
+        queries = [
+            marked.where(
+                UserCredentialFile.id.in_(wanted[start : start + BATCH_ROWS]),
+                UserCredentialFile.active,
+            )
+            for start in range(0, len(wanted), BATCH_ROWS)
+        ]
+        if not queries:
+            return 0
+        return self._write(lambda: sum(int(query.execute()) for query in queries))
 
 
 class ClaudeFiles(Repository[ClaudeFile]):
