@@ -147,27 +147,21 @@ class Net:
                 self._put(operation)
             case Change():
                 self._change(operation)
-            case Delete(model=model, ids=ids):
-                for key in [self._key_of(model, row_id) for row_id in ids]:
-                    if key is not None:
-                        self._kill(model, key)
+            case Delete():
+                self._delete(operation)
             case Revoke(model=model, values=values):
                 parents = self._parents(model, values, strict=False)
                 if parents is not None:
                     self._kill(model, _key(model, values, parents, None))
-            case MarkDeleted(ids=ids, at=at):
-                for row_id in ids:
-                    self._mark_deleted(self._key_of(UserCredentialFile, row_id), at)
+            case MarkDeleted():
+                self._mark_deleted(operation)
             case AddCost(user_id=user_id, cost=cost, at=at):
                 user = self._key_of(User, user_id)
                 if user is None:
                     raise _missing("user", User)
                 self._add_cost(user, cost, at)
-            case Named(model=model, row=row, name=name):
-                entry = self._entries[model].get((name,))
-                if entry is None or not entry.lives:
-                    raise _not_found(model, "name", name)
-                self._alias(entry, row)
+            case Named():
+                self._name(operation)
 
     def _put(self, put: Put) -> None:
         model = put.model
@@ -203,6 +197,18 @@ class Net:
             self._pending[pending] = entry.key
             self._aliases.setdefault((entry.model, entry.key), []).append(pending)
 
+    def _name(self, named: Named) -> None:
+        entry = self._entries[named.model].get((named.name,))
+        if entry is None or not entry.lives:
+            raise _not_found(named.model, "name", named.name)
+        self._alias(entry, named.row)
+
+    def _delete(self, delete: Delete) -> None:
+        keys = [self._key_of(delete.model, row_id) for row_id in delete.ids]
+        for key in keys:
+            if key is not None:
+                self._kill(delete.model, key)
+
     def _change(self, change: Change) -> None:
         key = self._key_of(change.model, change.row_id)
         if key is None:
@@ -215,15 +221,17 @@ class Net:
             if entry.taken is not None:
                 entry.taken |= change.changes.keys()
 
-    def _mark_deleted(self, key: Key | None, at: datetime) -> None:
-        entry = self._entries[UserCredentialFile].get(key or ())
-        changes = {"active": False, "deleted_at": at, "updated_at": at}
-        if entry is None:
-            return
-        if entry.values is None:
-            entry.update = entry.update or changes  # of the first time
-        elif entry.values["active"]:
-            entry.values |= changes
+    def _mark_deleted(self, mark: MarkDeleted) -> None:
+        changes = {"active": False, "deleted_at": mark.at, "updated_at": mark.at}
+        for row_id in mark.ids:
+            key = self._key_of(UserCredentialFile, row_id)
+            entry = self._entries[UserCredentialFile].get(key or ())
+            if entry is None:
+                continue
+            if entry.values is None:
+                entry.update = entry.update or changes  # of the first time
+            elif entry.values["active"]:
+                entry.values |= changes
 
     def _add_cost(self, user: Key, cost: float, at: datetime) -> None:
         entry = self._entry(UserQuota, (user,), {"user": user})

@@ -195,4 +195,5 @@ def _correct(database: Backend, user_ids: Sequence[int]) -> Sequence[Correction]
 
 def _id(user: User | int) -> int:
     found = require_reference("user", user, User)
-    return found if isinstance(found, int) else int(found.get_id())
+    user_id: int = found if isinstance(found, int) else found.get_id()
+    return user_id  # as it is, not int(): the id of a row in a batch is a class of its own
