@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from ..backends.base import Backend
-from ..database import run_transaction
-from ..errors import MissingReference
+from ..database import MAX_ATTEMPTS, run_transaction
+from ..errors import ConflictError, MissingReference, StorageError
 from ..models import Provider, Table, User
 from ..repositories.arguments import require_text
 from ..repositories.catalog import Catalog
@@ -27,10 +27,10 @@ from ..repositories.upstream_requests import UpstreamRequests
 from ..repositories.usages import Usages
 from ..repositories.users import Users
 from .net import Net
-from .operations import Named, Operation, PendingId, Put
+from .operations import LOGS, Named, Operation, PendingId, Put
 from .recording import recording
 from .stored import read_stored
-from .writing import Writer
+from .writing import THROUGH_ROWS, Writer
 
 N = TypeVar("N", Provider, User)
 
@@ -144,11 +144,7 @@ class WriteBatch:
         """
         if not self._operations:
             return BatchReport(0, {}, {})
-        try:
-            done = run_transaction(self._database, self._attempt)
-        except MissingReference:
-            # Where what a log refers to was deleted after we looked: looking again says so.
-            done = run_transaction(self._database, self._attempt)
+        done = self._written()
         for row, row_id in done.ids:
             row.id = row_id  # type: ignore[attr-defined]  # no log's row is among them
         report = BatchReport(len(self), done.written, done.deleted)
@@ -187,6 +183,26 @@ class WriteBatch:
         row = model(id=self.new_id(), name=require_text("name", name))
         self.add(Named(model, row, name))
         return row
+
+    def _written(self) -> Writer:
+        """Write, and again when what was found at the beginning was no longer so at the end.
+
+        Another writer may have inserted a row that was to be upserted through rows, or deleted
+        what a log's row refers to. Looking again finds that out.
+        """
+        for _ in range(MAX_ATTEMPTS - 1):
+            try:
+                return run_transaction(self._database, self._attempt)
+            except (ConflictError, MissingReference) as exc:
+                if not self._may_be_outdated(exc):
+                    raise
+        return run_transaction(self._database, self._attempt)
+
+    def _may_be_outdated(self, exc: StorageError) -> bool:
+        puts = [operation for operation in self._operations if isinstance(operation, Put)]
+        if isinstance(exc, MissingReference):
+            return any(put.model in LOGS for put in puts)
+        return any(put.model in THROUGH_ROWS and put.changes is not None for put in puts)
 
     def _attempt(self) -> Writer:
         net = Net(self._operations, read_stored(self._operations))

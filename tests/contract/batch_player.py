@@ -377,7 +377,7 @@ def _fields(model: type[Table]) -> list[Any]:
     return [field for field in model._meta.sorted_fields if field.name not in left_out]
 
 
-def _shown(row: Any, field: peewee.Field[Any], names: dict[Any, Any]) -> Any:
+def _shown(row: Any, field: Any, names: dict[Any, Any]) -> Any:
     value = getattr(row, field.safe_name)
     if isinstance(field, peewee.ForeignKeyField):
         return None if value is None else names[field.rel_model, value]
