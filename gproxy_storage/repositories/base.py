@@ -163,7 +163,8 @@ class Repository(Generic[M]):
                 raise self._not_found(**{key: row_id})
             return row
 
-        return self._write(write)
+        with self._naming_reference(given):
+            return self._write(write)
 
     def _save(self, row: M, changes: Mapping[str, Any]) -> bool:
         """Store the changes of a row that was just read; False when it is gone."""
@@ -173,8 +174,7 @@ class Repository(Generic[M]):
             changes = {**changes, "updated_at": now()}
         for name, value in changes.items():
             setattr(row, name, value)
-        with self._naming_reference(changes):
-            return bool(row.save())
+        return bool(row.save())
 
     def _upsert(
         self,

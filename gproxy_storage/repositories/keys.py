@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 from ..backends.base import Backend
 from ..crypto.digests import api_key_digest
@@ -72,12 +73,7 @@ class Keys(Repository[UserKey]):
         Raises:
             InvalidValue: when the key is no str.
         """
-        digests = self._digests(api_key)
-        lookup = self._lookups.get(len(digests))
-        if lookup is None:
-            lookup = self._lookups[len(digests)] = KeyLookup(self._database, len(digests))
-        found = lookup
-        return self._read(lambda: found.first(digests))
+        return self._find_enabled(self._digests(api_key))
 
     def find(self, api_key: str) -> UserKey | None:
         """Return the key's row with its user, enabled or not; None when there is no such key."""
@@ -170,6 +166,12 @@ class Keys(Repository[UserKey]):
     def delete_all(self) -> int:
         """Delete every key, as `delete` does; return how many there were."""
         return self._delete_all()
+
+    def _find_enabled(self, digests: tuple[str, ...]) -> UserKey | None:
+        lookup = self._lookups.get(len(digests))
+        if lookup is None:
+            lookup = self._lookups[len(digests)] = KeyLookup(self._database, len(digests))
+        return self._read(partial(lookup.first, digests))
 
     def _digests(self, api_key: str) -> tuple[str, ...]:
         """Return the digests that a key may be stored under, the one to store first."""
