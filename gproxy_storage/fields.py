@@ -103,7 +103,7 @@ class ForeignKeyField(peewee.ForeignKeyField):
 def _check_int(field: peewee.Field[Any], value: Any, allowed: range) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise _refuse(field, f"must be an int, not {type(value).__name__}")
-    if value not in allowed:
+    if int(value) not in allowed:  # a range walks to find a subclass of int
         raise _refuse(field, f"must be between {allowed.start} and {allowed.stop - 1}")
     return value
 
@@ -158,6 +158,23 @@ class BytesField(peewee.BlobField):
 
     def python_value(self, value: Any) -> bytes | None:
         return None if value is None else bytes(value)
+
+
+class _BodyAccessor(peewee.FieldAccessor):
+    """Raises for a body that was not read, where None would mean that there is none."""
+
+    def __get__(self, instance: Any, instance_type: Any = None) -> Any:
+        if instance is not None and self.name not in instance.__data__:
+            raise ReadError(
+                f"{self.name} was not read with its row: get or list it with bodies=True"
+            )
+        return super().__get__(instance, instance_type)
+
+
+class BodyField(BytesField):
+    """Bytes that may be large, and are read only when asked for."""
+
+    accessor_class = _BodyAccessor
 
 
 class UtcDateTimeField(peewee.FieldDatabaseHook, peewee.Field):
@@ -232,7 +249,7 @@ def _check_json(field: peewee.Field[Any], value: Any, depth_left: int) -> None:
     if isinstance(value, str):
         check_text(field, value)
     elif isinstance(value, int):
-        if value not in _INT64:
+        if int(value) not in _INT64:
             raise _refuse(field, "holds an integer beyond 64 bits: store it as a string")
     elif isinstance(value, dict | list | tuple):
         if not depth_left:

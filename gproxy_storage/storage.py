@@ -11,17 +11,24 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from .backends.base import Backend
+from .batch import WriteBatch
 from .config import Settings
 from .database import db_from_dsn, run_query, run_transaction, session, transaction
 from .dsn import Dsn
 from .errors import ConfigError, SecretError
 from .models import INDEXES, TABLES
+from .repositories.access import Access
 from .repositories.catalog import Catalog
 from .repositories.credentials import Credentials
+from .repositories.dashboard import Dashboard
+from .repositories.downstream_requests import DownstreamRequests
+from .repositories.files import ClaudeFiles, Files
 from .repositories.keys import Keys
 from .repositories.providers import Providers
+from .repositories.quotas import Quotas
 from .repositories.settings import ProxySettings
 from .repositories.statuses import Statuses
+from .repositories.upstream_requests import UpstreamRequests
 from .repositories.usages import Usages
 from .repositories.users import Users
 from .schema.catalog import read_snapshot
@@ -42,7 +49,8 @@ class Storage:
 
     Attributes:
         database: the Peewee database, for queries of your own inside `session()`.
-        users, keys, providers, credentials, statuses, catalog, settings, usages: the repositories.
+        users, keys, providers, credentials, statuses, catalog, access, quotas, files, claude_files,
+            settings, usages, upstream_requests, downstream_requests, dashboard: the repositories.
     """
 
     _open: Storage | None = None
@@ -58,6 +66,13 @@ class Storage:
         self.catalog = Catalog(database)
         self.settings = ProxySettings(database)
         self.usages = Usages(database)
+        self.quotas = Quotas(database)
+        self.upstream_requests = UpstreamRequests(database)
+        self.downstream_requests = DownstreamRequests(database)
+        self.dashboard = Dashboard(database)
+        self.access = Access(database)
+        self.files = Files(database)
+        self.claude_files = ClaudeFiles(database)
 
     # -- opening and closing ------------------------------------------------------------------
 
@@ -203,6 +218,15 @@ class Storage:
             WriteError: with `committed` None when the connection was lost during COMMIT.
         """
         return run_transaction(self.database, callback)
+
+    def batch(self) -> WriteBatch:
+        """Return a batch: writes over all aggregates, made in one transaction.
+
+        with storage.batch() as batch:
+            openai = batch.providers.upsert("openai", channel="openai")
+            batch.catalog.upsert(openai, "gpt-4.1-mini")
+        """
+        return WriteBatch(self.database)
 
     def _bind(self) -> None:
         self.database.bind(TABLES, bind_refs=False, bind_backrefs=False)

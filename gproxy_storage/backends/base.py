@@ -15,6 +15,17 @@ from .catalog import CatalogRows
 from .failures import Failure, as_storage_error, driver_errors
 from .pool import ConnectionPool
 
+SECONDS_BEFORE_1970 = 62_167_219_200
+"""From the start of year 0 on."""
+
+
+def bucket_shift(seconds: int) -> int:
+    """Return a multiple of a bucket's length that makes every time of ours positive.
+
+    Integer division rounds towards zero: for times before 1970 that would be upwards.
+    """
+    return -(-SECONDS_BEFORE_1970 // seconds) * seconds
+
 
 class Backend(peewee.Database):
     """A Peewee database over our own pool; `sqlite`, `postgres` and `mysql` fill in the rest.
@@ -255,17 +266,46 @@ class Backend(peewee.Database):
 
     # -- writing ------------------------------------------------------------------------------
 
+    def upsert(
+        self,
+        insert: peewee.ModelInsert,
+        key: Sequence[peewee.Field[Any]],
+        *,
+        take: Sequence[peewee.Field[Any]],
+        add: Sequence[peewee.Field[Any]] = (),
+    ) -> peewee.ModelInsert:
+        """Return an insert of many rows, made to update those that have the same natural key.
+
+        Args:
+            take: what becomes as in the new row; without any, a row that exists stays as it is.
+            add: what grows by the new row's number.
+        """
+        update: dict[Any, Any] = {field: self.inserted(field) for field in take}
+        update |= {field: field + self.inserted(field) for field in add}
+        return self.on_conflict(insert, key, update or {key[0]: key[0]})
+
+    def inserted(self, field: peewee.Field[Any]) -> peewee.ColumnBase:
+        """Return a column of the row that an upsert would insert, for what it updates."""
+        column: peewee.ColumnBase = getattr(peewee.EXCLUDED, field.column_name)
+        return column
+
     def on_conflict(
         self,
         insert: peewee.ModelInsert,
         key: Sequence[peewee.Field[Any]],
-        update: Mapping[str, Any],
+        update: Mapping[Any, Any],
     ) -> peewee.ModelInsert:
         """Return the insert, made to update the row that has the same natural key.
 
         Never send an id in such an insert: MySQL would update the row with that id.
         """
         return insert.on_conflict(conflict_target=list(key), update=dict(update))
+
+    def will_insert_id(self, key: peewee.Field[Any], row_id: int) -> None:
+        """Keep ids that the database gives out above one that a caller is about to insert.
+
+        Call it inside the transaction, before the insert.
+        """
 
     # -- values -------------------------------------------------------------------------------
 
@@ -275,6 +315,35 @@ class Backend(peewee.Database):
 
     def time_from_db(self, value: Any) -> datetime:
         """Return a stored time as an aware UTC datetime."""
+        raise NotImplementedError
+
+    def time_to_key(self, stored: Any) -> str:
+        """Return a time, as the driver read it, as text that `time_from_key` turns back exactly."""
+        return self.time_from_db(stored).isoformat()
+
+    def time_from_key(self, key: str) -> Any:
+        """Return the driver's parameter for a time that is exactly the stored one.
+
+        Raises:
+            ValueError: when it is not a key of a time.
+        """
+        return self.time_to_db(datetime.fromisoformat(key))
+
+    # -- expressions --------------------------------------------------------------------------
+
+    def contains(self, column: peewee.Field[Any], text: str) -> peewee.Expression:
+        """Return the condition that a column's text holds this text; case counts."""
+        raise NotImplementedError
+
+    def time_bucket(self, column: peewee.Field[Any], seconds: int) -> peewee.ColumnBase:
+        """Return the start of the bucket that a time lies in, in whole Unix seconds.
+
+        Buckets are so many seconds long and counted from 1970 on, backwards too.
+        """
+        raise NotImplementedError
+
+    def month_number(self, column: peewee.Field[Any]) -> peewee.ColumnBase:
+        """Return the number of a time's month in UTC: twelve times the year, plus 0 to 11."""
         raise NotImplementedError
 
     # -- schema -------------------------------------------------------------------------------

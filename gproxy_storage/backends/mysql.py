@@ -12,10 +12,12 @@ from typing import Any
 
 import peewee
 import pymysql
+from peewee import fn
 from pymysql.constants import CLIENT, CR, ER, SERVER_STATUS
 
 from ..dsn import Dsn
 from ..errors import DSNError
+from .base import SECONDS_BEFORE_1970, bucket_shift
 from .failures import Failure
 from .mysql_schema import MySQLSchema
 
@@ -167,11 +169,15 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
 
     # -- writing ------------------------------------------------------------------------------
 
+    def inserted(self, field: peewee.Field[Any]) -> peewee.ColumnBase:
+        name = peewee.Entity(field.column_name)
+        return peewee.fn.VALUE(name) if self.mariadb else peewee.fn.VALUES(name)
+
     def on_conflict(
         self,
         insert: peewee.ModelInsert,
         key: Sequence[peewee.Field[Any]],  # noqa: ARG002 - whichever unique key is hit
-        update: Mapping[str, Any],
+        update: Mapping[Any, Any],
     ) -> peewee.ModelInsert:
         return insert.on_conflict(update=dict(update))
 
@@ -183,6 +189,22 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
     def time_from_db(self, value: Any) -> datetime:
         at: datetime = value
         return at.replace(tzinfo=UTC)
+
+    # -- expressions --------------------------------------------------------------------------
+
+    def contains(self, column: peewee.Field[Any], text: str) -> peewee.Expression:
+        # As bytes: the collation of GPROXY's tables may ignore case.
+        return fn.LOCATE(peewee.Cast(peewee.Value(text), "BINARY"), column) > 0
+
+    def time_bucket(self, column: peewee.Field[Any], seconds: int) -> peewee.ColumnBase:
+        shift = bucket_shift(seconds)
+        # UNIX_TIMESTAMP ends in 3001; TO_SECONDS counts from year 0.
+        since_year_0: Any = fn.TO_SECONDS(column) + (shift - SECONDS_BEFORE_1970)
+        bucket: peewee.ColumnBase = since_year_0.op("DIV")(seconds) * seconds - shift
+        return bucket
+
+    def month_number(self, column: peewee.Field[Any]) -> peewee.ColumnBase:
+        return fn.YEAR(column) * 12 + fn.MONTH(column) - 1
 
 
 def _code(error: Exception) -> int:

@@ -57,7 +57,7 @@ def require_id(argument: str, value: Any) -> int:
         raise InvalidValue(
             f"{argument} must be an int, not {type(value).__name__}", argument=argument
         )
-    if value not in _INT64:
+    if int(value) not in _INT64:  # a range walks to find a subclass of int
         raise InvalidValue(f"{argument} is beyond 64 bits", argument=argument)
     return value
 
@@ -76,6 +76,12 @@ def require_limit(argument: str, value: Any) -> int | None:
     if require_id(argument, value) < 0:
         raise InvalidValue(f"{argument} must be >= 0, or None for no limit", argument=argument)
     return int(value)
+
+
+def require_at_least_zero(argument: str, value: Any) -> None:
+    """Refuse a negative number, and NaN; what is no number is the field's to refuse."""
+    if isinstance(value, int | float) and not value >= 0:
+        raise InvalidValue(f"{argument} must be finite and >= 0", argument=argument)
 
 
 def require_reference(argument: str, value: M | int, model: type[M]) -> M | int:

@@ -195,7 +195,12 @@ class Repository(Generic[M]):
         """
         self._check(values)
         named = {field.name for field in key}
-        changing = {name: each for name, each in values.items() if name not in {*named, *keep}}
+        changing = {
+            # By the field: Peewee takes the name of a foreign key for its column's.
+            self.model._meta.combined[name]: each
+            for name, each in values.items()
+            if name not in {*named, *keep}
+        }
         insert = self.model.insert(**values)
         found = [field == values[field.name] for field in key]
 
@@ -276,13 +281,20 @@ class Repository(Generic[M]):
                 and values.get(field.name, values.get(field.column_name)) is not None
             ]
             named = [field for field in keys if field.constraint_name == exc.argument] or keys
-            if len(named) != 1:
+            if len(named) > 1:
+                named = self._read(lambda: [key for key in keys if _points_to_nothing(key, values)])
+            if not named:
                 raise
             table = named[0].rel_model._meta.table_name
             raise MissingReference(
                 f"{named[0].name} points to a row of {table} that does not exist",
                 argument=named[0].name,
             ) from exc
+
+
+def _points_to_nothing(key: peewee.ForeignKeyField, values: Mapping[str, Any]) -> bool:
+    value = values.get(key.name, values.get(key.column_name))
+    return not key.rel_model.select().where(key.rel_field == value).exists()
 
 
 def _takes_none(field: peewee.Field[Any]) -> bool:

@@ -1,0 +1,132 @@
+"""What a batch keeps of the calls made on it, in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypeAlias
+
+import peewee
+
+from ..models import (
+    ClaudeFile,
+    CredentialStatus,
+    DownstreamRequest,
+    GlobalSettings,
+    LLMModel,
+    Provider,
+    Table,
+    UpstreamRequest,
+    Usage,
+    User,
+    UserCredentialFile,
+    UserFilePermission,
+    UserModelPermission,
+    UserQuota,
+    UserRateLimit,
+)
+
+NATURAL_KEYS: dict[type[Table], tuple[str, ...]] = {
+    GlobalSettings: ("id",),
+    Provider: ("name",),
+    CredentialStatus: ("credential", "channel"),
+    User: ("name",),
+    LLMModel: ("provider", "model_id"),
+    UserModelPermission: ("user", "provider", "model_pattern"),
+    UserFilePermission: ("user", "provider"),
+    UserRateLimit: ("user", "model_pattern"),
+    UserQuota: ("user",),
+    UserCredentialFile: ("user", "provider", "file_id"),
+    ClaudeFile: ("provider", "file_id"),
+}
+"""The fields that tell a table's rows apart; of tables not named here, only the id does."""
+
+LOGS = (Usage, UpstreamRequest, DownstreamRequest)
+"""Tables whose rows outlive what they refer to, with NULL in its place."""
+
+
+class PendingId(int):
+    """The id of a row that a batch has yet to write; no other int is taken for one."""
+
+    __slots__ = ()
+
+
+def references(model: type[Table]) -> list[peewee.ForeignKeyField]:
+    """Return a table's foreign keys."""
+    fields = model._meta.sorted_fields
+    return [each for each in fields if isinstance(each, peewee.ForeignKeyField)]
+
+
+# Values may be secrets: no repr shows them.
+
+
+@dataclass(slots=True)
+class Put:
+    """Insert a row, or give these changes to the one that has its natural key.
+
+    Attributes:
+        row: what the caller was given; it gets the id when that is known.
+        values: of a new row, by field; references as ids.
+        changes: of a row that exists; None where there must be none.
+    """
+
+    model: type[Table]
+    row: Table = field(repr=False)
+    values: Mapping[str, Any] = field(repr=False)
+    changes: Mapping[str, Any] | None = field(repr=False)
+
+
+@dataclass(slots=True)
+class Change:
+    """Change columns of the row with an id, which must exist."""
+
+    model: type[Table]
+    row_id: int
+    changes: Mapping[str, Any] = field(repr=False)
+    row: Table | None = field(repr=False, default=None)
+
+
+@dataclass(slots=True)
+class Delete:
+    """Delete the rows with these ids, and what hangs on them."""
+
+    model: type[Table]
+    ids: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class Revoke:
+    """Delete the row with a natural key."""
+
+    model: type[Table]
+    values: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class MarkDeleted:
+    """Note that the active ones of these files are deleted."""
+
+    ids: tuple[int, ...]
+    at: datetime
+
+
+@dataclass(slots=True)
+class AddCost:
+    """Add to what a user has cost."""
+
+    user_id: int
+    cost: float
+    at: datetime
+
+
+@dataclass(slots=True)
+class Named:
+    """Refer to a row that exists, or is in the batch, by its name."""
+
+    model: type[Table]
+    row: Table = field(repr=False)
+    name: str
+
+
+Operation: TypeAlias = Put | Change | Delete | Revoke | MarkDeleted | AddCost | Named

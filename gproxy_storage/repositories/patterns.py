@@ -1,0 +1,83 @@
+"""Model patterns: `gpt-4.1` names one model, `gpt-*` a prefix, `*-mini` a suffix, `*` every model.
+
+Case counts. A `*` has a meaning at one end only; a pattern with another is refused when it is
+stored, and one that another program stored fits nothing but itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ..errors import InvalidValue
+from .arguments import require_text
+
+EVERY = "*"
+"""The pattern that fits every model."""
+
+MAX_PATTERN_LENGTH = 255
+"""How many characters a pattern has at most: the length of its column."""
+
+
+def require_pattern(argument: str, value: Any) -> str:
+    """Return a pattern that can fit a model.
+
+    Raises:
+        InvalidValue: when it is blank, or has a `*` that is neither its first nor its last
+            character, or one at each end.
+    """
+    pattern = require_text(argument, value)
+    if pattern != EVERY and "*" in pattern[1:-1] + pattern[:1] * pattern.endswith("*"):
+        raise InvalidValue(
+            f"{argument} may have one *, as its first or its last character", argument=argument
+        )
+    return pattern
+
+
+def require_model(argument: str, value: Any) -> str:
+    """Return the name of a model, as a request gives it."""
+    model = require_text(argument, value)
+    if "\0" in model:
+        raise InvalidValue(f"{argument} must not hold a NUL character", argument=argument)
+    return model
+
+
+def matches(pattern: str, model: str) -> bool:
+    """Tell whether a pattern fits a model."""
+    if pattern.endswith("*"):
+        return model.startswith(pattern[:-1])
+    if pattern.startswith("*"):
+        return model.endswith(pattern[1:])
+    return pattern == model
+
+
+def precedence(pattern: str, model: str) -> tuple[int, int]:
+    """Return how closely a pattern fits a model; the greatest of those that fit applies.
+
+    The model itself, then the longest prefix, then the longest suffix, then `*`. GPROXY's rule
+    is silent on suffixes: here they come where they change nothing that the rule decides.
+    """
+    if pattern == model:
+        return 3, 0
+    if pattern == EVERY:
+        return 0, 0
+    return (2 if pattern.endswith("*") else 1), len(pattern)
+
+
+def closest(patterns: Iterable[str], model: str) -> str | None:
+    """Return the pattern that applies to a model, or None when none fits."""
+    fitting = [pattern for pattern in patterns if matches(pattern, model)]
+    return max(fitting, key=lambda pattern: precedence(pattern, model), default=None)
+
+
+def candidates(model: str) -> list[str]:
+    """Return every pattern that fits a model and has room in its column.
+
+    They are few (twice the model's length), so that an index finds those that are stored by
+    equality; LIKE would read every pattern of the user and trip over ``_`` and ``%``.
+    """
+    longest = min(len(model), MAX_PATTERN_LENGTH - 1)
+    prefixes = [f"{model[:length]}*" for length in range(longest + 1)]  # `*` first
+    suffixes = [f"*{model[len(model) - length :]}" for length in range(1, longest + 1)]
+    exact = [model] if len(model) <= MAX_PATTERN_LENGTH else []
+    return [*exact, *prefixes, *suffixes]

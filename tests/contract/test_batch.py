@@ -1,0 +1,408 @@
+"""WriteBatch: what it writes, in how many statements, what it refuses, two of them at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from gproxy_storage import Storage
+from gproxy_storage.batch import BatchReport, WriteBatch
+from gproxy_storage.errors import ConflictError, InvalidValue, MissingReference, NotFoundError
+from gproxy_storage.models import DownstreamRequest, LLMModel, Provider, Usage, User, UserKey
+from tests.contract.support import NOW, in_threads, insert
+from tests.support import assert_query_count, recorded
+
+
+def test_a_whole_installation_at_once(storage: Storage) -> None:
+    with storage.batch() as batch:
+        openai = batch.providers.upsert("openai", channel="openai", settings={"a": 1})
+        credential = batch.credentials.create(openai, kind="api_key", secret={"key": "s"})
+        batch.statuses.upsert(credential, "chat", health_kind="ok")
+        batch.catalog.upsert(openai, "gpt-4.1", pricing={"input": 1})
+        alice = batch.users.create("alice", password="correct horse")
+        key, plaintext = batch.keys.create(alice, label="ci")
+        batch.access.models.grant(alice, "gpt-*", provider=openai)
+        batch.access.files.grant(alice, openai)
+        batch.access.limits.upsert(alice, "*", rpm=10)
+        batch.quotas.set(alice, quota=5.0)
+        batch.files.upsert(
+            user=alice, user_key=key, provider=openai, credential=credential, file_id="f"
+        )
+        batch.settings.update(port=80)
+        batch.usages.record(user_id=alice.id, user_key_id=key.id, provider_id=openai.id, cost=0.5)
+        assert storage.providers.count() == storage.users.count() == 0
+
+    found = storage.keys.authenticate(plaintext)
+    assert found is not None
+    assert (found.id, found.user.id) == (key.id, alice.id)
+    assert storage.users.authenticate("alice", "correct horse") is not None
+    assert storage.credentials.get(credential.id).secret_json == {"key": "s"}
+    assert storage.credentials.get(credential.id).provider_id == openai.id
+    assert storage.access.allows(alice, openai, "gpt-4.1")
+    assert storage.access.allows_files(alice, openai)
+    assert storage.quotas.remaining(alice) == 4.5
+    assert storage.files.find(alice, openai, "f") is not None
+    assert storage.settings.get().port == 80
+    (usage,) = storage.usages.list()
+    assert (usage.user_id, usage.user_key_id, usage.provider_id) == (alice.id, key.id, openai.id)
+
+
+def test_the_report_and_the_next_batch(storage: Storage) -> None:
+    batch = storage.batch()
+    assert batch.write() == BatchReport(0, {}, {})
+    openai = batch.providers.upsert("openai", channel="old")
+    batch.providers.upsert("openai", channel="openai")
+    batch.catalog.upsert(openai, "gpt")
+    batch.access.models.revoke(batch.users.create("alice"), "none")
+    assert len(batch) == 5
+
+    assert batch.write() == BatchReport(5, {"providers": 1, "users": 1, "models": 1}, {})
+    assert len(batch) == 0
+    assert storage.providers.get(openai.id).channel == "openai"
+    batch.providers.delete(openai.id)  # the id is the real one by now
+    assert batch.write() == BatchReport(1, {}, {"providers": 1})
+    assert storage.catalog.count() == 0
+
+
+def test_an_exception_discards(storage: Storage) -> None:
+    batch = storage.batch()
+
+    def work() -> None:
+        with batch:
+            batch.providers.upsert("openai", channel="openai")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        work()
+    assert len(batch) == 0
+    assert storage.providers.count() == 0
+
+
+def test_after_an_error_nothing_is_written_and_all_is_kept(storage: Storage) -> None:
+    batch = storage.batch()
+    openai = batch.providers.upsert("openai", channel="openai")
+    batch.catalog.upsert(openai, "gpt")
+    batch.users.create("alice")
+    storage.users.create("alice")
+    with pytest.raises(ConflictError):
+        batch.write()
+    assert storage.providers.count() == storage.catalog.count() == 0
+    assert len(batch) == 3
+
+    storage.users.delete_all()
+    batch.write()
+    assert storage.catalog.list()[0].provider_id == openai.id
+
+
+def test_in_the_callers_transaction(storage: Storage) -> None:
+    def work() -> None:
+        with storage.transaction():
+            with storage.batch() as batch:
+                batch.providers.upsert("openai", channel="openai")
+            assert storage.providers.count() == 1
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        work()
+    assert storage.providers.count() == 0
+
+
+def test_created_at_and_id_survive(storage: Storage) -> None:
+    with storage.session():
+        old = {"created_at": NOW, "updated_at": NOW}
+        openai, alice = insert(Provider, name="openai", **old), insert(User, name="alice", **old)
+        gpt = insert(LLMModel, provider=openai, model_id="gpt", **old)
+    with storage.batch() as batch:
+        for row in (
+            batch.providers.upsert("openai", channel="openai"),
+            batch.users.upsert("alice", is_admin=True),
+            batch.catalog.upsert(openai, "gpt", enabled=False),
+        ):
+            assert row.id < 0
+    for found, before in (
+        (storage.providers.get(openai.id), openai),
+        (storage.users.get(alice.id), alice),
+        (storage.catalog.get(gpt.id), gpt),
+    ):
+        assert found.created_at == before.created_at
+        assert found.updated_at > before.updated_at
+
+
+def test_ids_that_the_database_gives_out_go_on_after_a_batch(storage: Storage) -> None:
+    trace_id = 5_000_000_000 + len(storage.database.name)
+    with storage.batch() as batch:
+        batch.downstream_requests.record(request_method="GET", request_path="/", trace_id=trace_id)
+        batch.downstream_requests.record(request_method="GET", request_path="/")
+        batch.providers.upsert("a", channel="c")
+    assert storage.providers.create("b", channel="c").id > storage.providers.list()[0].id
+    later = storage.downstream_requests.record(request_method="GET", request_path="/")
+    assert later.trace_id > trace_id
+    storage.downstream_requests.delete_all()
+
+
+def test_rows_by_name(storage: Storage) -> None:
+    storage.providers.create("openai", channel="openai")
+    with storage.batch() as batch:
+        batch.users.create("alice")
+        batch.access.models.grant(batch.user("alice"), "*", provider=batch.provider("openai"))
+    assert storage.access.models.count() == 1
+
+    batch.keys.create(batch.user("nobody"))
+    with pytest.raises(NotFoundError, match="users has no row with name 'nobody'"):
+        batch.write()
+
+
+# -- the order of calls counts, as it does without a batch --------------------------------------
+
+
+def test_a_deletion_drops_what_was_to_be_written(storage: Storage) -> None:
+    with recorded(storage.database) as statements, storage.batch() as batch:
+        openai = batch.providers.create("openai", channel="openai")
+        credential = batch.credentials.create(openai, kind="k", secret={})
+        batch.statuses.upsert(credential, "chat", health_kind="ok")
+        batch.usages.record(provider_id=openai.id, credential_id=credential.id)
+        batch.providers.delete(openai.id)
+
+    assert storage.row_counts() | {"usages": 1} == storage.row_counts()
+    assert not any("INSERT INTO" in sql and "usages" not in sql for sql in statements.sent)
+    (usage,) = storage.usages.list()
+    assert (usage.provider_id, usage.credential_id) == (None, None)
+
+
+def test_a_row_deleted_and_written_again_is_a_new_one(storage: Storage) -> None:
+    before = storage.providers.create("openai", channel="openai")
+    storage.catalog.create(before, "gpt")
+    with storage.batch() as batch:
+        batch.providers.delete(before.id)
+        after = batch.providers.upsert("openai", channel="new")
+
+    assert after.id > before.id
+    assert storage.providers.list() == [after]
+    assert storage.catalog.count() == 0
+
+
+@pytest.mark.parametrize("by", ["row", "id"])
+def test_what_was_deleted_before_cannot_be_referred_to(storage: Storage, by: str) -> None:
+    stored = storage.providers.create("openai", channel="openai")
+    batch = storage.batch()
+    row = batch.providers.upsert("openai", channel="openai")
+    batch.providers.delete(stored.id)
+    batch.providers.upsert("openai", channel="openai")
+    batch.catalog.upsert(row if by == "row" else stored.id, "gpt")
+    with pytest.raises(MissingReference, match="provider points to a row of providers") as caught:
+        batch.write()
+    assert caught.value.argument == "provider"
+    assert storage.providers.list() == [stored]
+
+
+def test_a_file_moved_to_another_key_outlives_the_first(storage: Storage) -> None:
+    with storage.session():
+        first, second = insert(UserKey), insert(UserKey)
+    openai = storage.providers.create("openai", channel="openai")
+    credential = storage.credentials.create(openai, kind="k", secret={})
+    given: dict[str, Any] = {
+        "user": first.user_id,
+        "provider": openai,
+        "credential": credential,
+        "file_id": "f",
+    }
+    file = storage.files.upsert(user_key=first, **given)
+    with storage.batch() as batch:
+        batch.files.upsert(user_key=second, **given)
+        batch.keys.delete(first.id)
+
+    assert [(row.id, row.user_key_id) for row in storage.files.list()] == [(file.id, second.id)]
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_a_row_is_created_once(storage: Storage, stored: bool) -> None:
+    batch = storage.batch()
+    (storage if stored else batch).providers.create("openai", channel="openai")
+    batch.providers.create("openai", channel="openai")
+    with pytest.raises(ConflictError) as caught:
+        batch.write()
+    assert (caught.value.table, caught.value.fields) == ("providers", ("name",))
+
+
+def test_costs_add_up(storage: Storage) -> None:
+    alice = storage.users.create("alice")
+    storage.quotas.set(alice, quota=9.0, cost_used=1.0)
+    with storage.batch() as batch:
+        bob = batch.users.create("bob")
+        for _ in range(100):
+            batch.usages.record(user_id=alice.id, cost=0.25)
+            batch.usages.record(user_id=bob.id, cost=0.5)
+        batch.quotas.add_cost(bob, 0.5)
+
+    assert [(row.user_id, row.quota, row.cost_used) for row in storage.quotas.list()] == [
+        (alice.id, 9.0, 26.0),
+        (bob.id, 0.0, 50.5),
+    ]
+
+
+# -- statements ---------------------------------------------------------------------------------
+
+
+def test_many_rows_are_few_statements(storage: Storage) -> None:
+    openai = storage.providers.create("openai", channel="openai")
+    rows = 600
+
+    def upsert(enabled: bool) -> WriteBatch:
+        batch = storage.batch()
+        for number in range(rows):
+            batch.catalog.upsert(openai, f"model {number:03}", enabled=enabled)
+            batch.usages.record(provider_id=openai.id)
+        return batch
+
+    for enabled in (True, False):
+        batch = upsert(enabled)
+        # BEGIN, the provider, three times: models and their ids; usages.
+        with assert_query_count(storage.database, 1 + 1 + 3 * 2 + 3):
+            batch.write()
+        assert storage.catalog.count(enabled=enabled) == rows
+    assert storage.usages.count() == 2 * rows
+    batch = storage.batch()
+    batch.catalog.delete([row.id for row in storage.catalog.list()])
+    with assert_query_count(storage.database, 1 + 3 + 1 + 3):  # what they are, their provider
+        assert batch.write().deleted == {"models": rows}
+
+
+def test_secrets_are_written_a_row_a_statement(storage: Storage) -> None:
+    """What seals them must know each row."""
+    storage.users.create("user 0")
+    with recorded(storage.database) as statements, storage.batch() as batch:
+        for number in range(5):
+            batch.keys.create(batch.users.upsert(f"user {number}"))
+    writes = [sql for sql in statements.sent if sql.startswith(("INSERT", "UPDATE"))]
+
+    assert len(writes) == 10
+    assert len(statements) == 10 + 1 + 2 + 5  # BEGIN, who is there, who changes; each looked up
+
+
+def test_rows_go_in_one_order(storage: Storage) -> None:
+    """So that of two writers one waits for the other."""
+    rounds, names = 8, [f"name {number:02}" for number in range(30)]
+
+    def work(order: int) -> None:
+        for _ in range(rounds):
+            with storage.batch() as batch:
+                for name in names[::order]:
+                    provider = batch.providers.upsert(name, channel=str(order))
+                    batch.catalog.upsert(provider, "gpt")
+                    batch.users.upsert(name, enabled=order > 0)
+
+    in_threads(lambda: work(1), lambda: work(-1))
+
+    assert sorted(row.name for row in storage.providers.list()) == names
+    assert storage.catalog.count() == storage.users.count() == len(names)
+    assert len({row.channel for row in storage.providers.list()}) == 1
+
+
+# -- bad input is refused when it is recorded ---------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "argument"),
+    [
+        (lambda batch: batch.providers.upsert("", channel="c"), "name"),
+        (lambda batch: batch.providers.upsert("x" * 256, channel="c"), "name"),
+        (lambda batch: batch.providers.create("a", channel="a\0"), "channel"),
+        (lambda batch: batch.providers.update("1", channel="c"), "id"),
+        (lambda batch: batch.providers.update(1, label=7), "label"),
+        (lambda batch: batch.providers.delete("1"), "ids"),
+        (lambda batch: batch.credentials.create(1, kind="k", secret={"a": {1}}), "secret"),
+        (lambda batch: batch.credentials.create("1", kind="k", secret={}), "provider"),
+        (lambda batch: batch.credentials.update(1, enabled="no"), "enabled"),
+        (lambda batch: batch.statuses.upsert(1, "c", health_kind="h", checked_at="now"), None),
+        (lambda batch: batch.users.create("a", password=""), "password"),
+        (lambda batch: batch.users.create("a", is_admin=1), "is_admin"),
+        (lambda batch: batch.keys.create(User(name="new")), "user"),
+        (lambda batch: batch.catalog.upsert(1, "m", pricing="{}"), "pricing"),
+        (lambda batch: batch.access.models.grant(1, "a*b"), "model_pattern"),
+        (lambda batch: batch.access.models.revoke(1, 7), "model_pattern"),
+        (lambda batch: batch.access.limits.upsert(1, "a", rpm=2**31), "rpm"),
+        (lambda batch: batch.quotas.set(1, quota=float("nan")), "quota"),
+        (lambda batch: batch.quotas.add_cost(1, float("inf")), "cost_used"),
+        (lambda batch: batch.quotas.add_cost(1, -1.0), "cost"),
+        (lambda batch: batch.usages.record(cost=-1), "cost"),
+        (lambda batch: batch.usages.record(user_id="1"), "user_id"),
+        (lambda batch: batch.usages.record(at=NOW.replace(tzinfo=None)), "at"),
+        (lambda batch: batch.settings.update(port=70_000), "port"),
+        (lambda batch: batch.provider(""), "name"),
+    ],
+)
+def test_bad_input(
+    storage: Storage, call: Callable[[WriteBatch], object], argument: str | None
+) -> None:
+    batch = storage.batch()
+    with pytest.raises(InvalidValue) as caught:
+        call(batch)
+
+    if argument:
+        assert caught.value.argument == argument
+    assert len(batch) == 0
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda batch: batch.providers.upsert("a", chanel="c"),
+        lambda batch: batch.providers.update(1, name="b"),
+        lambda batch: batch.catalog.update(1, model_id="b"),
+        lambda batch: batch.providers.delete_all(),
+        lambda batch: batch.usages.delete_all(),
+        lambda batch: batch.upstream_requests.clear_all_bodies(),
+        lambda batch: batch.quotas.reconcile(1),
+    ],
+)
+def test_what_a_batch_cannot_do(storage: Storage, call: Callable[[WriteBatch], object]) -> None:
+    batch = storage.batch()
+    with pytest.raises(TypeError, match=r"batch cannot|unexpected keyword"):
+        call(batch)
+    assert len(batch) == 0
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (lambda batch: batch.catalog.upsert(10**9, "m"), MissingReference),
+        (lambda batch: batch.keys.create(10**9), MissingReference),
+        (lambda batch: batch.quotas.add_cost(10**9, 1.0), MissingReference),
+        (lambda batch: batch.credentials.update(10**9, enabled=True), NotFoundError),
+        (lambda batch: batch.keys.revoke(10**9), NotFoundError),
+    ],
+)
+def test_what_is_not_there(
+    storage: Storage, call: Callable[[WriteBatch], object], error: type[Exception]
+) -> None:
+    batch = storage.batch()
+    batch.providers.upsert("openai", channel="openai")
+    call(batch)
+    with pytest.raises(error):
+        batch.write()
+    assert storage.providers.count() == 0
+
+
+def test_what_shows_no_secret(storage: Storage) -> None:
+    batch = storage.batch()
+    batch.users.create("alice", password="correct horse battery staple")
+    batch.credentials.create(1, kind="k", secret={"key": "correct horse"})
+    shown = repr(batch) + repr(batch._operations)
+
+    assert "horse" not in shown
+    assert "argon2" not in shown
+
+
+def test_rows_of_logs_are_appended(storage: Storage) -> None:
+    rows: list[Any] = []
+    with storage.batch() as batch:
+        for number in range(3):
+            rows.append(batch.usages.record(model=str(number), at=NOW))
+            batch.downstream_requests.record(request_method="GET", request_path="/", at=NOW)
+        batch.usages.delete(rows[1].trace_id)
+        batch.usages.delete([10**9])
+    with storage.session():
+        assert [row.model for row in Usage.select().order_by(Usage.trace_id)] == ["0", "2"]
+        assert DownstreamRequest.select().count() == 3

@@ -1,0 +1,54 @@
+"""A batch comes to the same as its calls made one after the other."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gproxy_storage import Storage, StorageError
+from tests.contract.batch_player import KINDS, Operation, dump, seeded
+
+NUMBER = st.integers(0, 7)
+OPERATIONS = st.lists(st.tuples(st.sampled_from(KINDS), NUMBER, NUMBER, NUMBER), max_size=30)
+SAME_STORAGE = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+
+
+def compare(storage: Storage, operations: list[Operation]) -> None:
+    one_by_one = seeded(storage, lambda: storage)
+    try:
+        with storage.transaction():
+            one_by_one.play(operations)
+        expected = dump(storage)
+    except StorageError as exc:
+        expected = [type(exc).__name__]
+
+    batched = seeded(storage, storage.batch)
+    try:
+        batched.play(operations)
+        batched.writer.write()
+        found = dump(storage)
+    except StorageError as exc:
+        found = [type(exc).__name__]
+
+    assert found == expected
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+@settings(max_examples=60, suppress_health_check=SAME_STORAGE)
+@given(OPERATIONS)
+def test_a_batch_is_its_calls_one_by_one(storage: Storage, operations: list[Operation]) -> None:
+    compare(storage, operations)
+
+
+@settings(max_examples=6, suppress_health_check=SAME_STORAGE)
+@given(OPERATIONS)
+def test_so_it_is_everywhere(storage: Storage, operations: list[Operation]) -> None:
+    compare(storage, operations)
+
+
+@pytest.mark.slow
+@settings(max_examples=500, suppress_health_check=SAME_STORAGE)
+@given(OPERATIONS)
+def test_so_it_is_with_many_examples(storage: Storage, operations: list[Operation]) -> None:
+    compare(storage, operations)
