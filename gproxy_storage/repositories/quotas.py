@@ -13,7 +13,7 @@ from peewee import fn
 from ..backends.base import Backend
 from ..errors import InvalidValue, MissingReference
 from ..models import Usage, User, UserQuota
-from .arguments import require_at_least_zero, require_reference
+from .arguments import require_cost, require_reference
 from .base import ANY, KEEP, Change, Filter, Repository, now
 
 _USERS_A_BATCH = 100  # whose quotas `reconcile` holds locked at a time
@@ -52,7 +52,8 @@ class Quotas(Repository[UserQuota]):
         kept = [name for name, value in given.items() if value is KEEP]
         if len(kept) == len(given):
             raise InvalidValue("set() needs a quota or a cost_used", argument="quota")
-        require_at_least_zero("cost_used", cost_used)
+        if cost_used is not KEEP:
+            require_cost("cost_used", cost_used)
         values = {name: 0.0 if value is KEEP else value for name, value in given.items()}
         owner = require_reference("user", user, User)
         return self._upsert(
@@ -81,11 +82,10 @@ class Quotas(Repository[UserQuota]):
         Raises:
             MissingReference: when there is no such user.
         """
-        require_at_least_zero("cost", cost)
-        user_id = _id(user)
+        amount, user_id = require_cost("cost", cost), _id(user)
 
         def write() -> UserQuota:
-            add_cost(self._database, user_id, cost, now())
+            add_cost(self._database, user_id, amount, now())
             return UserQuota.get(UserQuota.user == user_id)
 
         with self._naming_reference({"user": user_id}):
