@@ -115,6 +115,19 @@ class PostgresBackend(PostgresSchema, peewee.PostgresqlDatabase):
     def reason(self, error: Exception) -> str:
         return f"{type(error).__name__} ({getattr(error, 'pgcode', None) or 'no SQLSTATE'})"
 
+    # -- writing ------------------------------------------------------------------------------
+
+    share_lock = "FOR SHARE"
+    exclusive_lock = "FOR UPDATE"
+
+    def lock_rows(self, query: Any) -> Any:
+        # FOR UPDATE would also hold up inserts of rows that refer to these.
+        return query.for_update("FOR NO KEY UPDATE")
+
+    def lock_table(self, table: str) -> None:
+        # FOR UPDATE would starve behind a stream of FOR SHARE; a table's lock queues fairly.
+        self.execute_sql(f"LOCK TABLE {table} IN EXCLUSIVE MODE")
+
     # -- values -------------------------------------------------------------------------------
 
     def time_from_db(self, value: Any) -> datetime:

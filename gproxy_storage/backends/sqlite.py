@@ -149,6 +149,19 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
     def reason(self, error: Exception) -> str:
         return getattr(error, "sqlite_errorname", type(error).__name__)
 
+    # -- writing ------------------------------------------------------------------------------
+
+    def overwrite_deleted(self) -> None:
+        self.execute_sql("PRAGMA secure_delete = on")
+
+    def scrub(self) -> bool:
+        try:
+            self.execute_sql("VACUUM")
+            busy, _, _ = self.query("PRAGMA wal_checkpoint(TRUNCATE)")[0]
+        except peewee.OperationalError:  # others are reading or writing, or the disk is full
+            return False
+        return not busy
+
     # -- values -------------------------------------------------------------------------------
 
     def time_to_db(self, at: datetime) -> str:

@@ -10,6 +10,7 @@ import click
 
 from .. import __version__
 from ..errors import StorageError
+from .encryption import encryption, keygen
 from .schema import status, sync
 
 
@@ -72,3 +73,5 @@ def main(
 
 main.add_command(status)
 main.add_command(sync)
+main.add_command(keygen)
+main.add_command(encryption)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 
-from ..crypto.digests import api_key_digest
 from ..crypto.passwords import hash_password, verify_password
 from ..models import User, UserKey
 from .base import ANY, Filter, Repository, now, require_text
@@ -95,7 +94,6 @@ class Keys(Repository[UserKey]):
         key = self._insert(
             user=user,
             api_key_ciphertext=plaintext,
-            api_key_digest=api_key_digest(plaintext),
             label=label,
             enabled=True,
             created_at=at,
@@ -105,13 +103,23 @@ class Keys(Repository[UserKey]):
 
     def authenticate(self, api_key: str) -> UserKey | None:
         """Return the key's row with its user, in one query, when both are enabled; else None."""
-        digest = api_key_digest(api_key)
+        vault = self._database.vault
+        for keyring in (vault.keyring, None):
+            if keyring is None and not vault.refresh():
+                break
+            key = self._find_enabled((keyring or vault.keyring).lookup_digests(api_key))
+            if key is not None:
+                return key
+        return None
+
+    def _find_enabled(self, digests: tuple[str, ...]) -> UserKey | None:
         query = (
             UserKey.select(UserKey, User)
             .join(User)
-            .where(UserKey.api_key_digest == digest, UserKey.enabled, User.enabled)
+            .where(UserKey.api_key_digest.in_(digests), UserKey.enabled, User.enabled)
         )
-        return self._read(query.get_or_none)
+        found: UserKey | None = self._read(query.get_or_none)
+        return found
 
     def list(
         self,
