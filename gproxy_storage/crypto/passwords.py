@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _HASH = re.compile(
     r"\$argon2(id|i|d)(\$v=[0-9]+)?\$m=[0-9]+,t=[0-9]+,p=[0-9]+\$[A-Za-z0-9+/]+\$[A-Za-z0-9+/]+"
 )
-# Of no password: only its parameters count.
+# Fits no password that can be found: only its parameters count.
 _DECOY = f"$argon2id$v=19$m=19456,t=2,p=1${'A' * 22}${'A' * 43}"
 
 
@@ -40,7 +40,7 @@ def verify_password(stored: str | None, password: str) -> bool:
     if stored is None or not is_hash(stored):
         stored = _DECOY
     try:
-        return _hasher().verify(stored, _encode(password)) and stored is not _DECOY
+        return _hasher().verify(stored, _encode(password))
     except VerificationError:
         return False
 

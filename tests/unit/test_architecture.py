@@ -16,8 +16,8 @@ PACKAGE = Path(gproxy_storage.__file__).parent
 ROOMS = (
     ("errors",),
     ("secret",),
-    ("dsn_parameters",),
-    ("config", "dsn"),
+    ("dsn",),
+    ("config",),
     ("crypto",),
     ("backends",),
     ("database",),
@@ -35,7 +35,7 @@ DOORS = {"__init__", "__main__"}  # of the package itself: they lead to every ro
 LEVEL_OF_INIT = LEVEL["storage"]  # which it imports
 
 DIALECTS = {"sqlite", "postgres", "postgresql", "mysql", "mariadb"}
-KNOWS_DIALECTS = {"backends", "dsn", "dsn_parameters", "config"}
+KNOWS_DIALECTS = {"backends", "dsn", "config"}
 
 DATABASES = {"peewee", "playhouse", "sqlite3", "psycopg2", "pymysql"}
 

@@ -12,7 +12,7 @@ import psycopg2.extensions
 import pytest
 
 from gproxy_storage.dsn import MAX_LENGTH, Dsn, Host, PoolOptions
-from gproxy_storage.dsn_parameters import POOL, RULES
+from gproxy_storage.dsn.rules import POOL, RULES
 from gproxy_storage.errors import DSNError
 from gproxy_storage.secret import Secret
 

@@ -3,27 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import takewhile
-from typing import Literal, NamedTuple, Protocol
-
-from .errors import DSNError
-from .secret import REDACTED
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple
 
 Backend = Literal["sqlite", "postgres", "mysql"]
-
-ESCAPES = (
-    "in a user, password, database or value write '@' as %40, ':' %3A, '/' %2F, '?' %3F, "
-    "'#' %23, '%' %25, '&' %26, '=' %3D"
-)
-
-
-class Source(Protocol):
-    """Where a query comes from: decodes its values, and makes the errors about it."""
-
-    def error(self, part: str, problem: str) -> DSNError: ...
-    def decode(self, part: str, raw: str) -> str: ...
 
 
 class Rule(NamedTuple):
@@ -108,7 +91,6 @@ def _require_auth(value: str) -> str | None:
     return value if one_kind and len(names) == len(methods) and names <= _AUTH_METHODS else None
 
 
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,39}")
 _AUTH_METHODS = {"password", "md5", "gss", "sspi", "scram-sha-256", "none"}
 _SWITCH = _one_of("0", "1")
 _TLS_VERSION = _any_case("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
@@ -220,127 +202,6 @@ REFUSED: Mapping[str, str] = {
 }
 
 
-class Parameters(Mapping[str, str]):
-    """Driver parameters by name: read-only, hashable, secrets redacted in the repr."""
-
-    __slots__ = ("_values",)
-
-    def __init__(self, values: Mapping[str, str] | None = None) -> None:
-        self._values = dict(sorted((values or {}).items()))
-
-    def __getitem__(self, name: str) -> str:
-        return self._values[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __hash__(self) -> int:
-        return hash(tuple(self._values.items()))
-
-    def __repr__(self) -> str:
-        shown = {n: REDACTED if is_secret(n) else value for n, value in self._values.items()}
-        return f"Parameters({shown!r})"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoolOptions:
-    """How many connections to keep, and how long to wait; the same defaults on every backend."""
-
-    max_connections: int = 10
-    stale_timeout_s: float = 1800.0
-    pool_timeout_s: float = 30.0
-    connect_timeout_s: float = 10.0
-
-    @classmethod
-    def take_from(cls, parameters: dict[str, str]) -> PoolOptions:
-        """Remove the pool's parameters, checked before, and return what they say."""
-        taken = {name: parameters.pop(name) for name in POOL if name in parameters}
-        size = int(taken.pop("max_connections", cls().max_connections))
-        seconds = {f"{name}_s": float(value) for name, value in taken.items()}
-        return cls(max_connections=size, **seconds)
-
-    def as_parameters(self) -> dict[str, str]:
-        """Return the options that differ from the defaults, as parameters of a DSN."""
-        default = PoolOptions()
-        pairs = {
-            "max_connections": (self.max_connections, default.max_connections),
-            "stale_timeout": (self.stale_timeout_s, default.stale_timeout_s),
-            "pool_timeout": (self.pool_timeout_s, default.pool_timeout_s),
-            "connect_timeout": (self.connect_timeout_s, default.connect_timeout_s),
-        }
-        return {
-            name: repr(value).removesuffix(".0")
-            for name, (value, usual) in pairs.items()
-            if value != usual
-        }
-
-
 def is_secret(name: str) -> bool:
     """Tell whether the values of the parameter of that name are never shown."""
     return any(name in rules and rules[name].secret for rules in RULES.values())
-
-
-def read_query(query: str, backend: Backend, source: Source) -> dict[str, str]:
-    """Return the parameters of a query by canonical name, each value checked.
-
-    Raises:
-        DSNError: when one is unknown, given twice, or has a value that it cannot have.
-    """
-    values: dict[str, str] = {}
-    for piece in filter(None, query.split("&")):
-        typed, equals, raw = piece.partition("=")
-        if not equals or "=" in raw:
-            raise source.error("query", f"a parameter is not of the form name=value; {ESCAPES}")
-        typed = source.decode("query", typed)
-        name = ALIASES[backend].get(typed, typed)
-        if name not in RULES[backend]:
-            # Behind a password, this may be what follows an unescaped "&" in it.
-            if any(map(is_secret, values)) or not _NAME.fullmatch(typed):
-                raise source.error("query", f"a parameter in it {_unknown('', backend)}")
-            raise source.error(f"parameter {typed!r}", f"it {_unknown(typed, backend)}")
-        part = f"parameter {name!r}"
-        if name in values:
-            raise source.error(part, "it is given twice; keep one")
-        value = RULES[backend][name].canonical(source.decode(part, raw))
-        if value is None:
-            raise source.error(part, f"it must be {RULES[backend][name].expected}")
-        values[name] = value
-    return values
-
-
-def _unknown(name: str, backend: Backend) -> str:
-    if name in REFUSED:
-        return f"is not taken: {REFUSED[name]}"
-    known = RULES[backend]
-    return f"is not known; {nearest(name, known)}known are {', '.join(sorted(known))}"
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return a question that suggests the known name most like a mistyped one, or nothing."""
-    import difflib  # noqa: PLC0415 - 5 ms that only a mistake pays for
-
-    near = difflib.get_close_matches(name.lower(), known, n=1)
-    return f"did you mean {near[0]!r}? " if near else ""
-
-
-def shown_query(query: str, backend: Backend) -> str:
-    """Return what of an unchecked query may be shown, beginning with "?" unless empty.
-
-    From the first parameter on that is secret, unknown or oddly written, nothing is: an
-    unescaped character may have torn a password into what looks like parameters.
-    """
-    pieces = query.split("&")
-    shown = list(takewhile(lambda piece: _is_plain(piece, backend), pieces))
-    if len(shown) < len(pieces):
-        shown.append(REDACTED)
-    return f"?{'&'.join(shown)}" if query else ""
-
-
-def _is_plain(piece: str, backend: Backend) -> bool:
-    name, _, value = piece.partition("=")
-    name = ALIASES[backend].get(name, name)
-    known = name in RULES[backend] and not RULES[backend][name].secret
-    return known and bool(re.fullmatch(r"[A-Za-z0-9_.,:/!+%~ -]*", value))

@@ -5,49 +5,21 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
-from urllib.parse import quote, unquote_to_bytes
+from typing import Any, Literal
 
-from .dsn_parameters import (
-    ESCAPES,
-    Backend,
-    Parameters,
-    PoolOptions,
-    ip_addresses,
-    is_secret,
-    nearest,
-    read_query,
-    shown_query,
-)
-from .errors import DSNError
-from .secret import REDACTED, Secret
-
-__all__ = ["Backend", "Dsn", "Host", "Mode", "Parameters", "PoolOptions"]
+from ..secret import REDACTED, Secret
+from .hosts import Host, is_socket, parse_hosts, quoted, render_host
+from .parameters import Parameters, PoolOptions, read_query
+from .rules import Backend, is_secret
+from .text import ESCAPES, LOGIN, SCHEME, SCHEMES, Source, misplaced, nearest
 
 Mode = Literal["ro", "rw", "rwc", "memory"]
 
-SCHEMES: Mapping[str, Backend] = {
-    "sqlite": "sqlite",
-    "postgres": "postgres",
-    "postgresql": "postgres",
-    "mysql": "mysql",
-    "mariadb": "mysql",  # the server's version tells the two apart, not the DSN
-}
 MAX_LENGTH = 8192
 
 _FORMS = "write sqlite://PATH or SCHEME://USER:PASSWORD@HOST:PORT/DATABASE"
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,31}):(//)?(.*)", re.DOTALL)
-_STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_PLACE = re.compile(r"(\[[^\[\]]+\]|[^:\[\]]*)(?::(.*))?", re.DOTALL)
-_PLAIN_PLACES = re.compile(r"(?:(?:\[[\w:.%]*\]|[\w.%-]*)(?::[0-9]{0,5})?(?:,|$))*")
-_HOST_NAME = re.compile(r"[\w.-]*")
-# What a network DSN looks like after its scheme was changed to sqlite. A path of this shape,
-# `a:b/c@d`, can be written with %40.
-_LOGIN = re.compile(r"(?!:memory:)[^/]*:.*@", re.DOTALL)
 _TOO_LONG = f"it is longer than {MAX_LENGTH} characters; shorten it"
 _UNUSABLE = {
     re.compile(r"\A\Z"): f"it is empty; {_FORMS}",
@@ -62,23 +34,6 @@ _NOT_IN_MEMORY = (
     ("cache", "private", "each connection would have an empty database of its own"),
     ("vfs", None, "a database in memory has its own"),
 )
-
-# surrogatepass: what is not UTF-8 then fails in `parse`, as a DSNError that does not hold it.
-_quote = partial(quote, errors="surrogatepass")
-
-
-class Host(NamedTuple):
-    """One place to connect to.
-
-    Attributes:
-        name: a host name in the case it was typed in (libpq looks it up in its password file by
-            case), an IP address without brackets, for postgres also a socket directory; "" is
-            the driver's default.
-        port: 1 to 65535, or None for the backend's default.
-    """
-
-    name: str
-    port: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -127,7 +82,7 @@ class Dsn:
                 shows the DSN masked.
         Source: DESIGN section 4; SQLx's options/parse.rs; libpq 17's connection URIs.
         """
-        source = _Source(text.strip(" \t\r\n\v\f"), setting)
+        source = Source(text.strip(" \t\r\n\v\f"), setting)
         dsn = _parse(source)
         # The normalised form must parse as well, and escaping makes text up to nine times longer.
         if len(dsn.reveal()) > MAX_LENGTH:
@@ -152,7 +107,7 @@ class Dsn:
             DSNError: when the path is not UTF-8, or is ``:memory:``, which SQLite would not open
                 as a file.
         """
-        source = _Source(f"sqlite://{_quote(str(path))}?mode={mode}", setting)
+        source = Source(f"sqlite://{quoted(str(path))}?mode={mode}", setting)
         dsn = _parse(source)
         if dsn.in_memory:
             raise source.error("path", "SQLite takes it for a database in memory; rename the file")
@@ -192,112 +147,28 @@ class Dsn:
         if self.in_memory:
             base = "sqlite::memory:"
         elif self.backend == "sqlite":
-            base = f"sqlite://{_quote(self.path)}"
+            base = f"sqlite://{quoted(self.path)}"
             query = {"mode": self.mode, **query}
         else:
-            login = _quote(self.user or "", safe="")
+            login = quoted(self.user or "", safe="")
             if self.password:
-                secret = REDACTED if masked else _quote(self.password.reveal(), safe="")
+                secret = REDACTED if masked else quoted(self.password.reveal(), safe="")
                 login = f"{login}:{secret}"
-            hosts = ",".join(map(_render_host, self.hosts))
+            hosts = ",".join(map(render_host, self.hosts))
             at = "@" if login else ""
-            base = f"{self.backend}://{login}{at}{hosts}/{_quote(self.database, safe='')}"
+            base = f"{self.backend}://{login}{at}{hosts}/{quoted(self.database, safe='')}"
         values = (
-            f"{name}={REDACTED if masked and is_secret(name) else _quote(value)}"
+            f"{name}={REDACTED if masked and is_secret(name) else quoted(value)}"
             for name, value in query.items()
         )
         return f"{base}?{'&'.join(values)}" if query else base
 
 
-def _render_host(host: Host) -> str:
-    is_ipv6 = ":" in host.name and not _is_socket(host.name)
-    name = f"[{_quote(host.name, safe=':')}]" if is_ipv6 else _quote(host.name, safe="")
-    return name if host.port is None else f"{name}:{host.port}"
-
-
-def _is_socket(host_name: str) -> bool:
-    return host_name.startswith(("/", "@"))  # "@": in Linux's abstract namespace
-
-
-class _Source(NamedTuple):
-    """The text of a DSN on its way in, and the errors about it."""
-
-    text: str
-    setting: str | None
-
-    def error(self, part: str, problem: str) -> DSNError:
-        """Make an error. Neither `part` nor `problem` may hold what could belong to a password."""
-        dsn = _mask(self.text)
-        where = f" (in {dsn})" if dsn else ""
-        message = _one_line(f"{self.setting or 'DSN'}: {part}: {problem}{where}")
-        return DSNError(message, part=part, dsn=dsn, setting=self.setting)
-
-    def decode(self, part: str, raw: str) -> str:
-        """Percent-decode, strictly."""
-        if _STRAY_PERCENT.search(raw):
-            raise self.error(part, f"a '%' is not followed by two hex digits; {ESCAPES}")
-        text = None
-        # A UnicodeDecodeError holds the bytes: it must not become the DSNError's context.
-        with suppress(UnicodeDecodeError):
-            text = unquote_to_bytes(raw).decode()
-        if text is None:
-            raise self.error(part, "its percent-escapes are not UTF-8; escape the bytes of UTF-8")
-        if "\0" in text:
-            raise self.error(part, "it holds %00, which no database takes; remove it")
-        return text
-
-
-def _one_line(text: str) -> str:
-    return "".join(character if character.isprintable() else "?" for character in text)
-
-
-def _mask(text: str) -> str | None:
-    """Show what is safe to show of a text that need not be a DSN; None where nothing is.
-
-    Passwords are masked by position, and a text in which a password may have slipped out of its
-    position shows its scheme only.
-    """
-    match = _SCHEME.fullmatch(text)
-    scheme, slashes, rest = match.groups("") if match else ("", "", "")
-    backend = SCHEMES.get(scheme.lower())
-    before, _, query = rest.partition("?")
-    if backend is None:
-        # Only "//" makes what stands before it a scheme; else it may be anything.
-        return f"{scheme}://{REDACTED}" if slashes else None
-    if backend == "sqlite":
-        doubtful = bool(_LOGIN.match(rest))
-    else:
-        authority, _, database = before.partition("/")
-        _, at, location = authority.rpartition("@")
-        doubtful = (
-            not slashes
-            or _misplaced(rest) is not None
-            or not _PLAIN_PLACES.fullmatch(location)
-            or (":" in location and not at and not database)  # user:password without a host?
-        )
-        before = before.rpartition("@")[2]
-        slashes += f"{REDACTED}@" if at else ""
-    if doubtful:
-        return f"{scheme}://{REDACTED}"
-    return _one_line(f"{scheme}:{slashes}{before}{shown_query(query, backend)}")[:300]
-
-
-def _misplaced(rest: str) -> str | None:
-    """Return an unescaped character that may have torn a password apart, if there is one.
-
-    libpq and SQLx each take a DSN with such a character for another one.
-    """
-    before, _, query = rest.partition("?")
-    database = before.partition("/")[2]
-    match = re.search("#", rest) or re.search("[@/=&]", database) or re.search("@", query)
-    return match and match[0]
-
-
-def _parse(source: _Source) -> Dsn:
+def _parse(source: Source) -> Dsn:
     for pattern, problem in _UNUSABLE.items():
         if pattern.search(source.text):
             raise source.error("text", problem)
-    match = _SCHEME.fullmatch(source.text)
+    match = SCHEME.fullmatch(source.text)
     scheme, slashes, rest = match.groups("") if match else ("", "", "")
     backend = SCHEMES.get(scheme.lower())
     if backend == "sqlite":
@@ -310,8 +181,8 @@ def _parse(source: _Source) -> Dsn:
     raise source.error("scheme", f"{problem}known are {', '.join(SCHEMES)}: {_FORMS}")
 
 
-def _parse_sqlite(source: _Source, rest: str) -> Dsn:
-    if _LOGIN.match(rest):
+def _parse_sqlite(source: Source, rest: str) -> Dsn:
+    if LOGIN.match(rest):
         raise source.error("path", f"SQLite has no user, password or host; {_FORMS}")
     # As in SQLx, everything up to "?" is the path: a "#" is a character of it.
     raw_path, _, query = rest.partition("?")
@@ -341,10 +212,10 @@ def _parse_sqlite(source: _Source, rest: str) -> Dsn:
     )
 
 
-def _parse_network(source: _Source, backend: Backend, rest: str) -> Dsn:
-    if misplaced := _misplaced(rest):
+def _parse_network(source: Source, backend: Backend, rest: str) -> Dsn:
+    if stray := misplaced(rest):
         problem = "it cannot stand there; it or another, in a password perhaps, is not escaped"
-        raise source.error(f"character {misplaced!r}", f"{problem}: {ESCAPES}")
+        raise source.error(f"character {stray!r}", f"{problem}: {ESCAPES}")
     before, _, query = rest.partition("?")
     authority, _, database = before.partition("/")
     # The last "@", as in SQLx: no host has one, so a password may. libpq takes the first.
@@ -356,7 +227,7 @@ def _parse_network(source: _Source, backend: Backend, rest: str) -> Dsn:
     user = given.pop("user", source.decode("user", user))
     password = given.pop("password", source.decode("password", password))
     database = given.pop("dbname", source.decode("database", database))
-    hosts = _hosts(source, location, given.pop("host", None), given.pop("port", None))
+    hosts = parse_hosts(source, location, given.pop("host", None), given.pop("port", None))
     dsn = Dsn(
         backend=backend,
         user=user or None,
@@ -369,55 +240,6 @@ def _parse_network(source: _Source, backend: Backend, rest: str) -> Dsn:
     for part, problem in _contradictions(dsn):
         raise source.error(part, problem)
     return dsn
-
-
-def _hosts(
-    source: _Source, location: str, names: str | None, ports: str | None
-) -> tuple[Host, ...]:
-    """Join hosts with ports as libpq does: one port for all hosts, or one for each."""
-    places = [_place(source, place) for place in location.split(",")]
-    each_name = [name for name, _ in places] if names is None else names.split(",")
-    each_port = [port for _, port in places] if ports is None else ports.split(",")
-    if len(each_port) == 1:
-        each_port *= len(each_name)
-    if len(each_port) != len(each_name):
-        problem = f"{len(each_port)} ports for {len(each_name)} hosts; give one, or one for each"
-        raise source.error("port", problem)
-    hosts = tuple(
-        Host(_host_name(source, name), _port(source, port))
-        for name, port in zip(each_name, each_port, strict=True)
-    )
-    if len(hosts) > 1 and any(not host.name for host in hosts):
-        raise source.error("host", "one of several is empty; name each")
-    return () if hosts == (Host("", None),) else hosts
-
-
-def _place(source: _Source, place: str) -> tuple[str, str | None]:
-    match = _PLACE.fullmatch(place)
-    if match is None or (match[2] and ":" in match[2]):
-        raise source.error("host", f"an IPv6 address is written [ADDRESS]; {ESCAPES}")
-    return source.decode("host", match[1].removeprefix("[").removesuffix("]")), match[2]
-
-
-def _host_name(source: _Source, name: str) -> str:
-    canonical: str | None = name
-    if "," in name or not name.isprintable():
-        canonical = None
-    elif ":" in name and not _is_socket(name):
-        canonical = ip_addresses(name)
-    elif not (_is_socket(name) or _HOST_NAME.fullmatch(name)):
-        canonical = None
-    if canonical is None:
-        raise source.error("host", f"it is no host name, address or socket directory; {ESCAPES}")
-    return canonical
-
-
-def _port(source: _Source, port: str | None) -> int | None:
-    if port is None:
-        return None
-    if not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= 65_535:
-        raise source.error("port", f"it must be a whole number from 1 to 65535; {ESCAPES}")
-    return int(port)
 
 
 def _contradictions(dsn: Dsn) -> Iterator[tuple[str, str]]:
@@ -433,7 +255,7 @@ def _contradictions(dsn: Dsn) -> Iterator[tuple[str, str]]:
     names = [host.name for host in dsn.hosts]
     if len(names) > 1:
         yield "host", "MySQL and MariaDB take one host; remove the others"
-    if any(map(_is_socket, names)):
+    if any(map(is_socket, names)):
         yield "host", "a socket is given as ?socket=/PATH"
     if "socket" in parameters and not {"", "localhost"}.issuperset(names):
         yield "parameter 'socket'", "it contradicts the host; remove one, or write localhost"

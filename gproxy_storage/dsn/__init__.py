@@ -1,0 +1,8 @@
+"""DSNs and what they mean; nothing here connects."""
+
+from .hosts import Host
+from .parameters import Parameters, PoolOptions
+from .rules import Backend
+from .value import MAX_LENGTH, Dsn, Mode
+
+__all__ = ["MAX_LENGTH", "Backend", "Dsn", "Host", "Mode", "Parameters", "PoolOptions"]

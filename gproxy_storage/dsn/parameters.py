@@ -1,0 +1,106 @@
+"""The query of a DSN: read by the rules, into driver parameters and the pool's options."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from ..secret import REDACTED
+from .rules import ALIASES, POOL, REFUSED, RULES, Backend, is_secret
+from .text import ESCAPES, Source, nearest
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,39}")
+
+
+class Parameters(Mapping[str, str]):
+    """Driver parameters by name: read-only, hashable, secrets redacted in the repr."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, str] | None = None) -> None:
+        self._values = dict(sorted((values or {}).items()))
+
+    def __getitem__(self, name: str) -> str:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._values.items()))
+
+    def __repr__(self) -> str:
+        shown = {n: REDACTED if is_secret(n) else value for n, value in self._values.items()}
+        return f"Parameters({shown!r})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolOptions:
+    """How many connections to keep, and how long to wait; the same defaults on every backend."""
+
+    max_connections: int = 10
+    stale_timeout_s: float = 1800.0
+    pool_timeout_s: float = 30.0
+    connect_timeout_s: float = 10.0
+
+    @classmethod
+    def take_from(cls, parameters: dict[str, str]) -> PoolOptions:
+        """Remove the pool's parameters, checked before, and return what they say."""
+        taken = {name: parameters.pop(name) for name in POOL if name in parameters}
+        size = int(taken.pop("max_connections", cls().max_connections))
+        seconds = {f"{name}_s": float(value) for name, value in taken.items()}
+        return cls(max_connections=size, **seconds)
+
+    def as_parameters(self) -> dict[str, str]:
+        """Return the options that differ from the defaults, as parameters of a DSN."""
+        default = PoolOptions()
+        pairs = {
+            "max_connections": (self.max_connections, default.max_connections),
+            "stale_timeout": (self.stale_timeout_s, default.stale_timeout_s),
+            "pool_timeout": (self.pool_timeout_s, default.pool_timeout_s),
+            "connect_timeout": (self.connect_timeout_s, default.connect_timeout_s),
+        }
+        return {
+            name: repr(value).removesuffix(".0")
+            for name, (value, usual) in pairs.items()
+            if value != usual
+        }
+
+
+def read_query(query: str, backend: Backend, source: Source) -> dict[str, str]:
+    """Return the parameters of a query by canonical name, each value checked.
+
+    Raises:
+        DSNError: when one is unknown, given twice, or has a value that it cannot have.
+    """
+    values: dict[str, str] = {}
+    for piece in filter(None, query.split("&")):
+        typed, equals, raw = piece.partition("=")
+        if not equals or "=" in raw:
+            raise source.error("query", f"a parameter is not of the form name=value; {ESCAPES}")
+        typed = source.decode("query", typed)
+        name = ALIASES[backend].get(typed, typed)
+        if name not in RULES[backend]:
+            # Behind a password, this may be what follows an unescaped "&" in it.
+            if any(map(is_secret, values)) or not _NAME.fullmatch(typed):
+                raise source.error("query", f"a parameter in it {_unknown('', backend)}")
+            raise source.error(f"parameter {typed!r}", f"it {_unknown(typed, backend)}")
+        part = f"parameter {name!r}"
+        if name in values:
+            raise source.error(part, "it is given twice; keep one")
+        value = RULES[backend][name].canonical(source.decode(part, raw))
+        if value is None:
+            raise source.error(part, f"it must be {RULES[backend][name].expected}")
+        values[name] = value
+    return values
+
+
+def _unknown(name: str, backend: Backend) -> str:
+    if name in REFUSED:
+        return f"is not taken: {REFUSED[name]}"
+    known = RULES[backend]
+    return f"is not known; {nearest(name, known)}known are {', '.join(sorted(known))}"
