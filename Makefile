@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+# how many tests of `make test` run at once: as many as there are processors, but no more than four
+JOBS ?= auto
 # further arguments of pytest: make test PYTEST_ARGS="--backend=postgres -x"
 PYTEST_ARGS ?=
 
@@ -19,7 +21,7 @@ run: $(VENV)/.installed ## run the quickstart; DSN=postgres://... picks another 
 	@$(BIN)/python examples/quickstart.py $${DSN:+"$$DSN"}
 
 test: $(VENV)/.test ## run the tests, but for the slow ones, on SQLite and the servers at hand
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow" -n $(JOBS) --maxprocesses=4 --dist=worksteal $(PYTEST_ARGS)
 
 soak: $(VENV)/.test ## run the slow tests: many rounds, kills, outages, large data
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)

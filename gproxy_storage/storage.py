@@ -91,7 +91,7 @@ class Storage:
     def from_settings(cls, settings: Settings, *, sync: bool = True) -> Self:
         """Open the storage that loaded settings name. Errors as `open`'s."""
         if settings.dsn_is_default and settings.dsn.mode == "rwc":
-            _create_data_dir(settings.data_dir)
+            _create_data_dir(settings.data_dir, settings.dsn.setting)
         return cls._connect(
             settings.dsn, settings.secret_key, secret_file=settings.secret_key_file, sync=sync
         )
@@ -288,13 +288,13 @@ class Storage:
         }
 
 
-def _create_data_dir(path: Path) -> None:
+def _create_data_dir(path: Path, setting: str | None) -> None:
     """Create the data directory for its owner only; one that exists is left as it is."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as exc:
         raise ConfigError(
-            f"GPROXY_DATA_DIR: the directory {path} cannot be created: {exc.strerror}; choose "
-            "another, or create it for this user",
-            setting="GPROXY_DATA_DIR",
+            f"{setting}: the directory {path} cannot be created: {exc.strerror}; choose another, "
+            "or create it for this user",
+            setting=setting,
         ) from exc

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -83,13 +83,30 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = sorted(kept, key=lambda item: order.index(_backend_of(item) or ""))
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """With pytest-xdist, find or start the servers once, for all of its workers."""
+    config = session.config
+    if config.getoption("numprocesses", None) and not config.option.collectonly:
+        selected = _selected_backends(config)
+        servers.share(selected)
+        _require_in_ci(selected)
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """In CI, stop before the first test when a server is missing, and say all that are."""
-    if not in_ci() or session.config.option.collectonly:
+    if not session.config.option.collectonly:
+        _require_in_ci(
+            {
+                _backend_of(item)
+                for item in session.items
+                if "server" in getattr(item, "fixturenames", ())
+            }
+        )
+
+
+def _require_in_ci(needed: Container[str | None]) -> None:
+    if not in_ci():
         return
-    needed = {
-        _backend_of(item) for item in session.items if "server" in getattr(item, "fixturenames", ())
-    }
     found = {name: servers.available(name) for name in servers.BACKENDS if name in needed}
     missing = [
         f"  {name}: {answer.reason}"

@@ -235,6 +235,12 @@ class Backend(peewee.Database):
         raise NotImplementedError
 
     def connect_error(self, exc: Exception) -> ConnectError:
+        """Return the error for a failure to connect; it names the setting of the DSN."""
+        setting = f"{self.dsn.setting}: " if self.dsn.setting else ""
+        problem = self.connect_problem(exc)
+        return ConnectError(f"{setting}cannot open {self.dsn}: {problem}", dsn=str(self.dsn))
+
+    def connect_problem(self, exc: Exception) -> str:
         """Say in one line why connecting failed and what to do, without the password."""
         raise NotImplementedError
 

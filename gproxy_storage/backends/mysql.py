@@ -15,7 +15,7 @@ import pymysql
 from pymysql.constants import CLIENT, CR, ER, SERVER_STATUS
 
 from ..dsn import Dsn
-from ..errors import ConnectError, DSNError
+from ..errors import DSNError
 from .failures import Failure
 from .mysql_schema import MySQLSchema
 
@@ -143,12 +143,10 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
     def version_text(self) -> str:
         return ".".join(str(part) for part in self.server_version or ())
 
-    def connect_error(self, exc: Exception) -> ConnectError:
+    def connect_problem(self, exc: Exception) -> str:
         code, said = _code(exc), str(exc.args[-1] if exc.args else exc)
         hint = _HINTS.get(code, "check that the server runs and that host and port are right")
-        return ConnectError(
-            f"cannot connect to {self.dsn}: {' '.join(said.split())}; {hint}", dsn=str(self.dsn)
-        )
+        return f"{' '.join(said.split())}; {hint}"
 
     def failure(self, error: Exception) -> tuple[Failure, str | None]:
         found = _FAILURES.get(_code(error), Failure.OTHER)
@@ -207,7 +205,7 @@ def _connect_params(dsn: Dsn) -> dict[str, Any]:
         "read_timeout": dsn.pool.connect_timeout_s,  # of the login; then see `_connect`
         "write_timeout": dsn.pool.connect_timeout_s,
         "program_name": "gproxy",
-        **_tls(options),
+        **_tls(dsn),
     }
     if "socket" in options:
         params["unix_socket"] = options["socket"]
@@ -223,32 +221,37 @@ def _connect_params(dsn: Dsn) -> dict[str, Any]:
 
 
 @contextmanager
-def _reading_files(*names: str) -> Iterator[None]:
+def _reading_files(dsn: Dsn, *names: str) -> Iterator[None]:
     """Say which parameter names a file that cannot be used."""
     part = " and ".join(names)
     try:
         yield
     except OSError as exc:  # an ssl.SSLError is one
+        problem = f"{exc.strerror or exc}; name files in PEM form that can be read"
         raise DSNError(
-            f"{part}: {exc.strerror or exc}; name files in PEM form that can be read", part=part
+            f"{dsn.setting or 'DSN'}: {part}: {problem} (in {dsn})",
+            part=part,
+            dsn=str(dsn),
+            setting=dsn.setting,
         ) from exc
 
 
-def _tls(options: Mapping[str, str]) -> dict[str, Any]:
+def _tls(dsn: Dsn) -> dict[str, Any]:
     """Translate ssl-mode and its files (https://dev.mysql.com/doc/refman/en/connection-options)."""
+    options = dsn.parameters
     ca, cert = options.get("ssl-ca"), options.get("ssl-cert")
     mode = options.get("ssl-mode", "VERIFY_CA" if ca else "PREFERRED")
     if mode == "DISABLED":
         return {"ssl_disabled": True}
     if mode == "PREFERRED" and not cert:
         return {}  # PyMySQL tries TLS and falls back
-    with _reading_files("ssl-ca"):
+    with _reading_files(dsn, "ssl-ca"):
         context = ssl.create_default_context(cafile=ca)
     context.check_hostname = mode == "VERIFY_IDENTITY"
     if not mode.startswith("VERIFY"):
         context.verify_mode = ssl.CERT_NONE
     if cert:
-        with _reading_files("ssl-cert", "ssl-key"):
+        with _reading_files(dsn, "ssl-cert", "ssl-key"):
             # An empty password, or OpenSSL would ask for one at the terminal.
             context.load_cert_chain(cert, options.get("ssl-key"), password="")
     return {"ssl": context}

@@ -11,7 +11,6 @@ import psycopg2
 from psycopg2 import extensions, extras
 
 from ..dsn import Dsn
-from ..errors import ConnectError
 from .failures import Failure
 from .postgres_schema import PostgresSchema
 
@@ -83,13 +82,13 @@ class PostgresBackend(PostgresSchema, peewee.PostgresqlDatabase):
         version: int = self.server_version or 0
         return f"{version // 10000}.{version % 10000}"
 
-    def connect_error(self, exc: Exception) -> ConnectError:
+    def connect_problem(self, exc: Exception) -> str:
         said = " ".join(str(exc).split())
         hint = next(
             (hint for words, hint in _HINTS if words in said),
             "check that the server runs and that host and port are right",
         )
-        return ConnectError(f"cannot connect to {self.dsn}: {said}; {hint}", dsn=str(self.dsn))
+        return f"{said}; {hint}"
 
     def failure(self, error: Exception) -> tuple[Failure, str | None]:
         state: str | None = getattr(error, "pgcode", None)

@@ -125,12 +125,11 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
     def version_text(self) -> str:
         return sqlite3.sqlite_version
 
-    def connect_error(self, exc: Exception) -> ConnectError:
+    def connect_problem(self, exc: Exception) -> str:
         try:
-            problem = _open_problem(self.dsn, exc)
+            return _open_problem(self.dsn, exc)
         except OSError as denied:  # a directory above the file that may not be searched
-            problem = f"{denied.strerror}: {denied.filename}"
-        return ConnectError(f"cannot open {self.dsn}: {problem}", dsn=str(self.dsn))
+            return f"{denied.strerror}: {denied.filename}"
 
     def failure(self, error: Exception) -> tuple[Failure, str | None]:
         message = str(error)

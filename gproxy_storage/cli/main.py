@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from .. import __version__
+from ..dsn import Dsn
 from ..errors import StorageError
 from .encryption import encryption, keygen
 from .schema import status, sync
@@ -18,7 +19,7 @@ from .schema import status, sync
 class Options:
     """What the group's options say; None where the environment decides."""
 
-    dsn: str | None
+    dsn: Dsn | None
     data_dir: Path | None
     config: Path | None
 
@@ -68,7 +69,8 @@ def main(
     Exit codes: 0 done, 1 it failed and says why, 2 the command line is wrong.
     """
     del debug  # read by _Group
-    ctx.obj = Options(dsn, data_dir, config)
+    parsed = None if dsn is None else Dsn.parse(dsn, setting="--dsn")
+    ctx.obj = Options(parsed, data_dir, config)
 
 
 main.add_command(status)

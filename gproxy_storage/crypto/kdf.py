@@ -23,7 +23,7 @@ SALT_BYTES = range(16, 33)
 _ARGON2_VERSION = 0x13
 _PLACE = Place("encryption_keys", "kdf", 1)
 _NUMBER = "(0|[1-9][0-9]{0,9})"
-_FORM = re.compile(rf"argon2id\$19\${_NUMBER},{_NUMBER},{_NUMBER}\$([^$]*)")
+_FORM = rf"argon2id\$19\${_NUMBER},{_NUMBER},{_NUMBER}\$([^$]*)"  # compiled when used
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class Kdf:
 def _parse(text: str) -> tuple[int, int, int, bytes]:
     if not isinstance(text, str):
         raise Malformed(f"it is {type(text).__name__}, not text")
-    match = _FORM.fullmatch(text)
+    match = re.fullmatch(_FORM, text)
     if not match:
         raise Malformed("it is not of the form argon2id$19$<memory>,<passes>,<lanes>$<salt>")
     memory_kib, passes, lanes = map(int, match.groups()[:3])

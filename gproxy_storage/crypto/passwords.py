@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from argon2 import PasswordHasher
 
-# What Argon2's own decoder takes; what it does not could never be verified.
-_HASH = re.compile(
-    r"\$argon2(id|i|d)(\$v=[0-9]+)?\$m=[0-9]+,t=[0-9]+,p=[0-9]+\$[A-Za-z0-9+/]+\$[A-Za-z0-9+/]+"
-)
+# What Argon2's own decoder takes; what it does not could never be verified. Compiled when used.
+_HASH = r"\$argon2(id|i|d)(\$v=[0-9]+)?\$m=[0-9]+,t=[0-9]+,p=[0-9]+\$[A-Za-z0-9+/]+\$[A-Za-z0-9+/]+"
 # Fits no password that can be found: only its parameters count.
 _DECOY = f"$argon2id$v=19$m=19456,t=2,p=1${'A' * 22}${'A' * 43}"
 
@@ -47,7 +45,7 @@ def verify_password(stored: str | None, password: str) -> bool:
 
 def is_hash(value: str) -> bool:
     """Tell whether a value already is an Argon2 hash in PHC form."""
-    return _HASH.fullmatch(value) is not None
+    return re.fullmatch(_HASH, value) is not None
 
 
 @cache

@@ -53,6 +53,7 @@ class Dsn:
             postgres: libpq's names; mysql: ``ssl-mode`` (upper case), ``ssl-ca``, ``ssl-cert``,
             ``ssl-key``, ``charset``, ``socket``.
         pool: size and time-outs of the connection pool.
+        setting: where the DSN comes from, for messages; equality passes it over.
     """
 
     backend: Backend
@@ -64,6 +65,7 @@ class Dsn:
     database: str = ""
     parameters: Parameters = field(default_factory=Parameters)
     pool: PoolOptions = field(default_factory=PoolOptions)
+    setting: str | None = field(default=None, compare=False)
 
     @classmethod
     def parse(cls, text: str, *, setting: str | None = None) -> Dsn:
@@ -83,7 +85,7 @@ class Dsn:
         Source: DESIGN section 4; SQLx's options/parse.rs; libpq 17's connection URIs.
         """
         source = Source(text.strip(" \t\r\n\v\f"), setting)
-        dsn = _parse(source)
+        dsn = dataclasses.replace(_parse(source), setting=setting)
         # The normalised form must parse as well, and escaping makes text up to nine times longer.
         if len(dsn.reveal()) > MAX_LENGTH:
             raise source.error("text", _TOO_LONG)
@@ -108,7 +110,7 @@ class Dsn:
                 as a file.
         """
         source = Source(f"sqlite://{quoted(str(path))}?mode={mode}", setting)
-        dsn = _parse(source)
+        dsn = dataclasses.replace(_parse(source), setting=setting)
         if dsn.in_memory:
             raise source.error("path", "SQLite takes it for a database in memory; rename the file")
         return dsn
@@ -134,7 +136,8 @@ class Dsn:
             DSNError: when the result would not be a usable DSN.
             TypeError: when there is no such attribute.
         """
-        return Dsn.parse(dataclasses.replace(self, **changes).reveal())
+        changed = dataclasses.replace(self, **changes)
+        return Dsn.parse(changed.reveal(), setting=changed.setting)
 
     def __str__(self) -> str:
         return self.masked

@@ -333,7 +333,7 @@ def test_any_name_of_a_file(directory: Path, name: str) -> None:
 
 @pytest.mark.parametrize("place", ["/proc/gproxy", "/sys/gproxy"])
 def test_a_data_directory_that_cannot_be_made(directory: Path, place: str) -> None:
-    with pytest.raises(ConfigError, match=rf"^GPROXY_DATA_DIR: the directory {place} cannot be"):
+    with pytest.raises(ConfigError, match=rf"^data_dir: the directory {place} cannot be"):
         Storage.open(data_dir=place)
 
     assert list(directory.iterdir()) == []

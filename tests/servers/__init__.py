@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from . import mariadb, mysql, postgres
@@ -47,6 +47,7 @@ __all__ = [
     "database_name",
     "file_dsn",
     "private",
+    "share",
     "stop_all",
 ]
 
@@ -88,6 +89,14 @@ def available(backend: str) -> Server | Unavailable:
         return _found[backend]
 
 
+def share(backends: Iterable[str]) -> None:
+    """Find or start these servers, and hand them to the processes started from now on."""
+    for backend in backends:
+        found = available(backend)
+        if isinstance(found, Server) and backend in SERVER_BACKENDS:
+            os.environ[_variable(backend)] = found.admin_dsn
+
+
 def private(backend: str, *, durable: bool = False, options: Sequence[str] = ()) -> PrivateServer:
     """Return a private server of a backend, not yet started; `with` starts and deletes it.
 
@@ -121,10 +130,14 @@ def stop_all() -> None:
         _sqlite.close()
 
 
+def _variable(backend: str) -> str:
+    return f"GPROXY_TEST_{backend.upper()}_DSN"
+
+
 def _find(backend: str) -> Server:
     if backend == "sqlite":
         return _sqlite
-    variable = f"GPROXY_TEST_{backend.upper()}_DSN"
+    variable = _variable(backend)
     if dsn := os.environ.get(variable):
         try:
             return _FROM_DSN[backend](dsn, variable)

@@ -229,8 +229,8 @@ def test_options_go_before_the_environment(command: Command, directory: Path) ->
             "postgres://u:hunter2xyz@h/d?sslmod=x",
             ["GPROXY_DSN", "sslmod", "did you mean 'sslmode'"],
         ),
-        ("sqlite://missing.db", ["no such file", "?mode=rwc"]),
-        ("sqlite://missing/x.db", ["no directory missing"]),
+        ("sqlite://missing.db", ["GPROXY_DSN", "no such file", "?mode=rwc"]),
+        ("sqlite://missing/x.db", ["GPROXY_DSN", "no directory missing"]),
     ],
 )
 @pytest.mark.parametrize("name", ["status", "sync"])
@@ -238,6 +238,23 @@ def test_an_error_is_one_line(command: Command, dsn: str, words: list[str], name
     result = command(name, dsn=dsn)
 
     failure(result, *words)
+    assert "hunter2xyz" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "setting"),
+    [
+        (["--dsn", "oracle://u:hunter2xyz@h/d", "sync"], "--dsn: scheme: "),
+        (["--dsn", "sqlite://missing.db", "sync"], "--dsn: cannot open sqlite:"),
+        (["--dsn", "", "sync"], "--dsn: text: it is empty"),
+        (["--data-dir", "/proc", "sync"], "data_dir: cannot open sqlite:///proc/gproxy.db"),
+        (["--data-dir", "/proc/x", "sync"], "data_dir: the directory /proc/x cannot be created"),
+    ],
+)
+def test_an_error_names_its_option(command: Command, arguments: list[str], setting: str) -> None:
+    result = command(*arguments)
+
+    failure(result, setting)
     assert "hunter2xyz" not in result.output
 
 
@@ -296,7 +313,7 @@ def test_a_process_that_fails(directory: Path) -> None:
     debug = run_python("-m", "gproxy_storage", "--debug", "sync", settings=settings, cwd=directory)
     assert debug.returncode == 1
     assert debug.stderr.startswith("Traceback")
-    assert "ConnectError: cannot open sqlite://missing.db" in debug.stderr
+    assert "ConnectError: GPROXY_DSN: cannot open sqlite://missing.db" in debug.stderr
 
     usage = run_python("-m", "gproxy_storage", "nothing", cwd=directory)
     assert usage.returncode == 2

@@ -104,6 +104,14 @@ def test_a_leaking_test_fails(kind: str, guarded: pytest.Pytester) -> None:
     assert not leaks.found_in(result.stdout.str() + result.stderr.str())
 
 
+def test_a_leaking_test_fails_in_a_worker_too(guarded: pytest.Pytester) -> None:
+    guarded.makepyfile(HEADER + "def test_it():\n    print(SECRET)\n    assert SECRET == ''\n")
+    result = guarded.runpytest_subprocess("-n1", "-rA")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*secret leaked in captured stdout call, the failure's text*"])
+    assert not leaks.found_in(result.stdout.str() + result.stderr.str())
+
+
 @pytest.mark.parametrize("kind", ["setup", "teardown"])
 def test_leaking_fixtures_are_errors(kind: str, guarded: pytest.Pytester) -> None:
     body = "    print(SECRET)\n    yield\n" if kind == "setup" else "    yield\n    print(SECRET)\n"

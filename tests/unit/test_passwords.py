@@ -14,7 +14,10 @@ from gproxy_storage.crypto.passwords import hash_password, is_hash, verify_passw
 
 PASSWORD = "correct horse battery staple"
 # Of the password "other". Salted anew, it would give the tests other names in each process.
-STORED = "$argon2id$v=19$m=19456,t=2,p=1$7CnO8CZF9w+5SVw7Rf6pOA$EDnDp5btOAnyJbe76DZy3EdYBSrWYd0FapmRcm5Qkic"
+STORED = (
+    "$argon2id$v=19$m=19456,t=2,p=1$7CnO8CZF9w+5SVw7Rf6pOA$"
+    "EDnDp5btOAnyJbe76DZy3EdYBSrWYd0FapmRcm5Qkic"
+)
 DAMAGED = "$argon2id$v=19$m=19456,t=2,p=1$é$\udcff"
 
 

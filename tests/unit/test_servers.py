@@ -95,6 +95,7 @@ def test_a_dsn_from_the_environment_is_not_passed_over(
 def test_all_reasons_are_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nothing listens, nothing is installed, nothing can be."""
     monkeypatch.setattr(servers, "_found", {})
+    monkeypatch.delenv("GPROXY_TEST_MARIADB_DSN", raising=False)
     monkeypatch.setenv("GPROXY_TEST_PRIVATE", "1")
     monkeypatch.setenv("GPROXY_TEST_SERVERS_DIR", str(tmp_path / "file"))
     monkeypatch.setattr("tests.servers.mariadb._installed", lambda: None)
