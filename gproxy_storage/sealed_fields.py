@@ -15,7 +15,8 @@ from .backends.secret_parameter import SecretParameter
 from .crypto.envelope import PENDING_JSON, PENDING_TEXT
 from .crypto.opaque import Opaque
 from .crypto.place import Place
-from .errors import InvalidValue
+from .database import run_query
+from .errors import InvalidValue, KeyringLost, PlaintextFound, UnknownKey
 from .fields import JSONField, TextField, to_json
 
 if TYPE_CHECKING:
@@ -46,9 +47,20 @@ class Sealed(Opaque):
             CryptoError: when it does not open there (see `Keyring.open_text`).
             InvalidValue: when the primary key is needed and was not selected.
         """
+        try:
+            return self._open(self.stored, field, pk)
+        except (UnknownKey, PlaintextFound, KeyringLost):
+            # It was read before it was sealed anew, and the keyring loaded after: what is there
+            # now decides.
+            stored = None if pk is None else field.stored_now(pk)
+            if stored is None or stored == self.stored:
+                raise
+        return self._open(stored, field, pk)
+
+    def _open(self, stored: Any, field: SealedField, pk: int | None) -> Any:
         place = field.place(pk)
         return self._vault.retrying(
-            self._keyring, lambda keyring: field.opened(keyring, self.stored, place)
+            self._keyring, lambda keyring: field.opened(keyring, stored, place)
         )
 
 
@@ -108,6 +120,13 @@ class SealedField(peewee.FieldDatabaseHook, peewee.Field):
     def opened(self, keyring: Keyring, stored: Any, place: Place) -> Any:
         """Return the value that a stored one stands for."""
         raise NotImplementedError
+
+    def stored_now(self, pk: int) -> Any:
+        """Return what is stored for a row now; None where there is nothing."""
+        model: Any = self.model
+        query = model.select(self).where(model._meta.primary_key == pk).tuples()
+        rows = run_query(model._meta.database, lambda: list(query))
+        return rows[0][0].stored if rows and rows[0][0] is not None else None
 
     def ticket(self, value: Any, pk: int | None, keyring: Keyring) -> Ticket | None:
         """Seal a value for a row, to be written in this transaction, which is fenced.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from .backends.base import Backend
 from .config import Settings, clean_secret
-from .database import db_from_dsn, run_query, run_transaction, session, transaction
+from .database import db_from_dsn, run_query, run_transaction, session, transaction, translated
 from .dsn import Dsn
 from .encryption.guard import check_write
 from .encryption.startup import settle, unlock
@@ -160,7 +160,8 @@ class Storage:
             vault = Vault(database, secret_file=secret_file)
             storage = Storage._open = cls(database, vault)
         try:
-            with session(database):  # the server says which one it is
+            # In a session at once: the server says which one it is.
+            with translated(database, writing=True), session(database):
                 storage._bind()
                 if start is not None:
                     start(storage)
@@ -183,12 +184,13 @@ class Storage:
         unlock(self._vault, secret)  # before anything is written
         if sync:
             self.sync_report = self.sync()
-        settle(self.database, self._vault, secret, may_change=sync)
+        settle(self.database, self._vault, secret, may_change=sync and self.database.writes)
 
     def _unlock(self, secret: Secret | None, *, sync: bool) -> None:
         unlock(self._vault, secret)
         if sync:
             self.sync_report = self.sync()
+            self._vault.insert_row()
         row = self._vault.peek()
         if row is not None and row.sealed is None:
             self._vault.adopt(Unlocked.plaintext(row))
@@ -233,7 +235,7 @@ class Storage:
         """
         report = sync(self.database, lock_timeout_s=lock_timeout_s)
         if report:
-            with session(self.database):
+            with translated(self.database, writing=True), session(self.database):
                 self._vault.insert_row()
         return report
 

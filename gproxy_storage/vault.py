@@ -18,6 +18,7 @@ from .config import read_secret_file
 from .crypto.kdf import Kdf
 from .crypto.keyring import Keyring
 from .crypto.keys import Key
+from .crypto.keyset import Mode
 from .crypto.opaque import Opaque
 from .database import run_query
 from .errors import (
@@ -86,9 +87,12 @@ class Unlocked(Opaque):
         return cls(Keyring.plaintext(), row.generation if row else 0, None, None)
 
     def reopened(self, row: KeyringRow) -> Unlocked | None:
-        """Open a later state of the row; None where that takes another secret."""
+        """Open a later state of the row; None where that takes a new start."""
         if row.sealed is None:
-            return self.plaintext(row)
+            # Who writes to the database can empty the row, too: it is believed only where the
+            # keyring itself said before that the database is being decrypted.
+            was_sealed = self.keyring.mode not in (Mode.PLAINTEXT, Mode.DECRYPTING)
+            return None if was_sealed else self.plaintext(row)
         if self.key is None or row.kdf != self.kdf:
             return None
         return self._open(row, self.key)
@@ -168,21 +172,28 @@ class Vault:
         self._database.lock_table(TABLE)
         return self._required(self._read(self._database.exclusive_lock))
 
-    def insert_row(self) -> None:
-        """Insert the row of a plaintext database, unless there is one."""
-        if self.peek() is None:
-            database = self._database
-            values = ", ".join([database.param] * 4)
-            try:
-                with database.atomic():
-                    database.execute_sql(
-                        f"INSERT INTO {TABLE} (id, generation, decrypted, updated_at) "  # noqa: S608 - placeholders
-                        f"VALUES ({values})",
-                        (1, 0, False, database.time_to_db(database.now())),
-                    )
-            except Exception as exc:
-                if database.classify(exc) is not Failure.CONFLICT:
-                    raise  # by another process meanwhile, it is there
+    def insert_row(self) -> KeyringRow | None:
+        """Insert the row of a plaintext database, unless there is one, and return what is there.
+
+        Nothing is inserted, and None returned, where the database cannot be written.
+        """
+        row = self.peek()
+        if row is not None:
+            return row
+        database = self._database
+        values = ", ".join([database.param] * 4)
+        try:
+            with database.atomic():
+                database.execute_sql(
+                    f"INSERT INTO {TABLE} (id, generation, decrypted, updated_at) "  # noqa: S608 - placeholders
+                    f"VALUES ({values})",
+                    (1, 0, False, database.time_to_db(database.now())),
+                )
+        except Exception as exc:
+            # Another process may have been first.
+            if database.classify(exc) not in (Failure.CONFLICT, Failure.READ_ONLY):
+                raise
+        return self.peek()
 
     def write(self, row: KeyringRow) -> None:
         """Write the row that `lock` holds."""
@@ -241,6 +252,10 @@ class Vault:
             raise unexpected
         return attempt(self.keyring)
 
+    def after_fork_in_child(self) -> None:
+        """Take a new lock: another thread of the parent may have held the old one."""
+        self._lock = threading.Lock()
+
     # -- inside -------------------------------------------------------------------------------
 
     def _read(self, lock: str) -> KeyringRow | None:
@@ -269,14 +284,21 @@ class Vault:
                 f"{state.generation}): restore the newer one from a backup",
                 table=TABLE,
             )
-        self.adopt(state.reopened(row) or self._with_new_secret(row))
+        self.adopt(state.reopened(row) or self._opened_anew(row))
 
     def _is_older(self, row: KeyringRow) -> bool:
         # Read before another thread took up a later one? Then that one is in the database.
         latest = self.peek()
         return latest is not None and latest.generation <= row.generation
 
-    def _with_new_secret(self, row: KeyringRow) -> Unlocked:
+    def _opened_anew(self, row: KeyringRow) -> Unlocked:
+        if row.sealed is None:
+            raise KeyringLost(
+                f"the keyring was taken out of {TABLE} under this process: where the database was "
+                "decrypted on purpose, restart it without DATABASE_SECRET_KEY; else restore the "
+                "row from a backup",
+                table=TABLE,
+            )
         if self._secret_file is not None:
             try:
                 return Unlocked.open(row, read_secret_file(self._secret_file))

@@ -102,6 +102,8 @@ class Backend(peewee.Database):
     def after_fork_in_child(self) -> None:
         """Forget the parent's connections without touching them; lend no more if one was in use."""
         self._state.reset()
+        if self.vault is not None:
+            self.vault.after_fork_in_child()
         if self.pool.after_fork_in_child():
             self.bar_child()
 
@@ -338,6 +340,9 @@ class Backend(peewee.Database):
     exclusive_lock: ClassVar[str] = ""
     """What follows a SELECT that locks its rows until the transaction ends: against writers, or
     against those who lock at all. Nothing where a transaction locks the whole database."""
+
+    writes: bool = True
+    """False where the DSN opens the database for reading only."""
 
     def lock_rows(self, query: Any) -> Any:
         """Return the select, made to lock its rows against other writers."""

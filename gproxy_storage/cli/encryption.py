@@ -22,7 +22,8 @@ from ..storage import Storage
 from .schema import EXIT_TO_DO, load_settings
 
 if TYPE_CHECKING:
-    from ..encryption.commands import Encryption, Outcome, Progress
+    from ..encryption.commands import Encryption, Progress
+    from ..encryption.outcome import Outcome
     from ..encryption.scan import Checked
     from .main import Options
 
@@ -109,9 +110,9 @@ def check(ctx: click.Context, as_json: bool) -> None:
     Exit code 1 when something is wrong. It proves neither that values are the latest nor that
     rows are complete.
     """
-    settings = _with_secret(load_settings(ctx.obj), prompt=False)
+    settings = _to_look_at(_with_secret(load_settings(ctx.obj)))
     with Storage.from_settings(settings, sync=False) as storage:
-        with _progress("checked", as_json) as progress:
+        with _progress("checking", storage, as_json) as progress:
             checked = storage.encryption.check(progress)
         is_clean = storage.encryption.is_clean(checked)
     if as_json:
@@ -146,6 +147,8 @@ def change_secret(ctx: click.Context, dry_run: bool, as_json: bool) -> None:
     if settings.secret_key is None:
         raise SecretError(f"{SECRET_KEY} is not set: set it to the present secret")
     new = _new_secret()
+    if dry_run:
+        settings = _to_look_at(settings)
     with Storage.inspect(settings.dsn) as storage:
         outcome = storage.encryption.change_secret(settings.secret_key, new, dry_run=dry_run)
     _report(ctx, outcome, dry_run=dry_run, as_json=as_json)
@@ -191,9 +194,11 @@ def _run(
     as_json: bool,
 ) -> None:
     dry_run: bool = ctx.params["dry_run"]
+    if dry_run:
+        settings = _to_look_at(settings)
     with (
         Storage.for_encryption(settings, sync=not dry_run) as storage,
-        _progress("sealed", as_json) as progress,
+        _progress("writing", storage, as_json) as progress,
     ):
         outcome = operation(storage.encryption, progress)
     _report(ctx, outcome, dry_run=dry_run, as_json=as_json)
@@ -235,26 +240,23 @@ def _print_errors(errors: list[Any]) -> None:
 
 
 @contextmanager
-def _progress(verb: str, as_json: bool) -> Iterator[Progress]:
-    """Count rows on the terminal, and only there."""
+def _progress(doing: str, storage: Storage, as_json: bool) -> Iterator[Progress]:
+    """Show a bar on the terminal, and only there."""
     if as_json or not sys.stderr.isatty():
         yield lambda _: None
         return
-    done = 0
-
-    def show(rows: int) -> None:
-        nonlocal done
-        before, done = done, done + rows
-        if before // 100 != done // 100:
-            click.echo(f"\r{done} rows {verb}", nl=False, err=True)
-
-    yield show
-    click.echo(f"\r{done} rows {verb}", err=True)
+    values = storage.encryption.count()
+    with click.progressbar(length=values, label=doing, file=sys.stderr) as bar:
+        yield bar.update
 
 
-def _with_secret(settings: Settings, *, prompt: bool = True) -> Settings:
+def _to_look_at(settings: Settings) -> Settings:
+    return replace(settings, dsn=to_look_at(settings.dsn))
+
+
+def _with_secret(settings: Settings) -> Settings:
     """Ask for the secret at a terminal where no setting has it."""
-    if settings.secret_key is not None or not prompt or not sys.stdin.isatty():
+    if settings.secret_key is not None or not sys.stdin.isatty():
         return settings
     text = click.prompt(SECRET_KEY, hide_input=True, err=True)
     return replace(settings, secret_key=clean_secret(text, SECRET_KEY))

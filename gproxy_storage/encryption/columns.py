@@ -63,18 +63,24 @@ COLUMNS = tuple(Column(model, field) for model, fields in SEALED_FIELDS.items() 
 """Every encrypted column."""
 
 
-def stored_values(database: Backend, column: Column) -> Iterator[tuple[int, Any, str | None]]:
+def stored_values(
+    database: Backend, column: Column, *, marked: bool = False
+) -> Iterator[tuple[int, Any, str | None]]:
     """Yield primary key, stored value and digest (if any) of each row that has a value.
 
     In pk order, a batch a query: a later batch sees what was written meanwhile.
+
+    Args:
+        marked: only of those that look sealed.
     """
     pk: Any = column.model._meta.primary_key
     selected = [pk, column.field, *([column.digest] if column.digest else [])]
+    wanted = column.looks_sealed(database) if marked else column.field.is_null(False)
     after = 0
     while True:
         query = (
             column.model.select(*selected)
-            .where((pk > after) & column.field.is_null(False))
+            .where((pk > after) & wanted)
             .order_by(pk)
             .limit(BATCH_ROWS)
             .tuples()
@@ -87,20 +93,18 @@ def stored_values(database: Backend, column: Column) -> Iterator[tuple[int, Any,
         after = rows[-1][0]
 
 
+def sealed_values(database: Backend, column: Column) -> Iterator[tuple[int, Any]]:
+    """Yield primary key and stored value of each row whose value is sealed, or malformed."""
+    for pk, stored, _ in stored_values(database, column, marked=True):
+        if column.form(stored) is not Form.PLAINTEXT:
+            yield pk, stored
+
+
+def count_values(database: Backend, column: Column) -> int:
+    """Count the rows that have a value."""
+    return run_query(database, column.model.select().where(column.field.is_null(False)).count)
+
+
 def count_forms(database: Backend, column: Column) -> Counter[Form]:
     """Count the column's values by form."""
     return Counter(column.form(stored) for _, stored, _ in stored_values(database, column))
-
-
-def first_sealed(database: Backend, column: Column, limit: int = 1) -> list[tuple[int, Any]]:
-    """Return a few rows whose value is marked as sealed, or malformed: pk and stored value."""
-    pk: Any = column.model._meta.primary_key
-    query: Any = (
-        column.model.select(pk, column.field)
-        .where(column.looks_sealed(database))
-        .order_by(pk)
-        .limit(limit)
-        .tuples()
-    )
-    found = [(row_pk, sealed.stored) for row_pk, sealed in query]
-    return [row for row in found if column.form(row[1]) is not Form.PLAINTEXT]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import time
 
+import peewee
+
 from ..backends.base import Backend
 
 LEDGER = "seaql_migrations"
@@ -16,11 +18,17 @@ VERSION = "m99999999_gproxy_storage_v3"
 
 def prepare_ledger(database: Backend) -> None:
     """Create the ledger where it is missing, outside of a transaction: DDL may commit it."""
-    if not database.table_exists(LEDGER):
+    if database.table_exists(LEDGER):
+        return
+    try:
         database.execute_sql(
             f"CREATE TABLE IF NOT EXISTS {LEDGER} "
             "(version VARCHAR(255) NOT NULL PRIMARY KEY, applied_at BIGINT NOT NULL)"
         )
+    except peewee.PeeweeException:
+        # PostgreSQL's IF NOT EXISTS fails where another process creates it at the same time.
+        if not database.table_exists(LEDGER):
+            raise
 
 
 def gproxy_uses(database: Backend) -> bool:

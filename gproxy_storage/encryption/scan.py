@@ -45,6 +45,16 @@ def scan(database: Backend) -> dict[str, InUse]:
     return found
 
 
+def all_forms(found: dict[str, InUse]) -> Counter[Form]:
+    """Add up the forms of all columns."""
+    return sum((in_use.forms for in_use in found.values()), Counter[Form]())
+
+
+def all_kids(found: dict[str, InUse]) -> Counter[str]:
+    """Add up the keys of all columns."""
+    return sum((in_use.kids for in_use in found.values()), Counter[str]())
+
+
 @dataclass
 class Checked:
     """What a check found in one encrypted column.

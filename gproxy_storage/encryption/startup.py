@@ -8,23 +8,19 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from contextlib import suppress
 
 from ..backends.base import Backend
-from ..crypto.envelope import Envelope, Form
-from ..crypto.kdf import V2_KDF, Kdf
-from ..crypto.keyring import Keyring
-from ..crypto.keys import Key
+from ..backends.failures import Failure
+from ..crypto.envelope import Form
 from ..crypto.keyset import Mode
-from ..database import run_transaction
-from ..errors import ConfigError, KeyringLost, MalformedEnvelope, PlaintextFound, WrongSecret
+from ..errors import ConfigError, PlaintextFound, SchemaError, WrongSecret
 from ..secret import Secret
 from ..vault import TABLE, KeyringRow, Unlocked, Vault
-from . import gproxy
-from .columns import COLUMNS, count_forms, first_sealed
+from .columns import COLUMNS, sealed_values
+from .creation import create_keyring
 
 MIN_SECRET_CHARACTERS = 16
-
-_V2_SAMPLES = 20
 
 _logger = logging.getLogger("gproxy_storage")
 
@@ -67,9 +63,10 @@ def settle(database: Backend, vault: Vault, secret: Secret | None, *, may_change
         may_change: a keyring may be created where there is none.
     Raises:
         KeyringLost: when there are sealed values and no keyring.
+        UnknownKey: when there are values in GPROXY's format and no secret is set.
         WrongSecret: when the secret opens neither the keyring nor GPROXY's values.
         PlaintextFound: when the database was decrypted on purpose and a secret is set.
-        ConfigError: when a keyring would have to be created and may not.
+        ConfigError: when a keyring would have to be created and may not, or cannot.
     """
     while True:
         row = vault.peek()
@@ -77,52 +74,28 @@ def settle(database: Backend, vault: Vault, secret: Secret | None, *, may_change
             if row.generation != vault.state.generation:
                 unlock(vault, secret)
             return
+        if row is None and may_change:
+            row = vault.insert_row()
         vault.adopt(Unlocked.plaintext(row))
         if secret is None:
-            _stay_plaintext(database)
+            _stay_plaintext(database, vault)
             return
         _check_may_create(row, may_change=may_change)
-        if _create(database, vault, secret):
+        forms = _create(database, vault, secret)
+        if forms is not None:
+            _warn_of_plaintext(vault.keyring.mode, forms)
             return
 
 
-def _stay_plaintext(database: Backend) -> None:
+def _stay_plaintext(database: Backend, vault: Vault) -> None:
+    """Refuse what only a keyring opens: the error of opening the first such value says which."""
     for column in COLUMNS:
-        found = first_sealed(database, column)
-        if found:
-            pk, stored = found[0]
-            raise _sealed_without_keyring(column.name, pk, column.form(stored))
+        with suppress(SchemaError):  # not synced yet: no value either
+            for pk, stored in sealed_values(database, column):
+                column.field.opened(vault.keyring, stored, column.field.place(pk))
     _logger.warning(
         "secrets are stored in the clear: set DATABASE_SECRET_KEY to encrypt them (`gproxy-storage "
         "keygen` makes one)"
-    )
-
-
-def _sealed_without_keyring(column: str, pk: int, form: Form) -> Exception:
-    table, _, name = column.partition(".")
-    if form is Form.V2:
-        return WrongSecret(
-            f"{column}, row {pk} is sealed in GPROXY's format and no secret is set: set "
-            "DATABASE_SECRET_KEY to GPROXY's; the database need not be deleted",
-            table=table,
-            column=name,
-            pk=pk,
-        )
-    if form is Form.V3:
-        return KeyringLost(
-            f"{column}, row {pk} is sealed, and {TABLE} has no keyring: restore that table from a "
-            "backup; the database need not be deleted",
-            table=table,
-            column=name,
-            pk=pk,
-        )
-    problem = f"it is {form}, in a database without a keyring"
-    return MalformedEnvelope(
-        f"{column}, row {pk} is malformed: {problem}; overwrite the value or delete its row",
-        problem,
-        table=table,
-        column=name,
-        pk=pk,
     )
 
 
@@ -134,93 +107,30 @@ def _check_may_create(row: KeyringRow | None, *, may_change: bool) -> None:
             table=TABLE,
         )
     if not may_change:
-        raise ConfigError(
-            "DATABASE_SECRET_KEY is set and the database is not encrypted: open it once with "
-            "write access and sync, or run `gproxy-storage encryption encrypt`",
-            setting="DATABASE_SECRET_KEY",
-        )
+        raise _cannot_create()
 
 
-def _create(database: Backend, vault: Vault, secret: Secret) -> bool:
-    """Create the keyring; False where another process did so meanwhile."""
-    candidate = Candidate.prepare(secret)
-    check_v2(database, candidate.v2)
-    gproxy.prepare_ledger(database)
+def _cannot_create() -> ConfigError:
+    return ConfigError(
+        "DATABASE_SECRET_KEY is set and the database is not encrypted: open it once with write "
+        "access and sync, or run `gproxy-storage encryption encrypt`",
+        setting="DATABASE_SECRET_KEY",
+    )
 
-    def create() -> Unlocked | None:
-        row = vault.lock()
-        if row.sealed is not None or row.decrypted:
-            return None
-        forms = sum((count_forms(database, column) for column in COLUMNS), Counter[Form]())
-        if forms[Form.V3]:
-            raise KeyringLost(
-                f"{forms[Form.V3]} values are sealed, and {TABLE} has no keyring: restore that "
-                "table from a backup; the database need not be deleted",
-                table=TABLE,
-            )
-        mode = _mode(database, forms)
-        state, sealed_row = candidate.sealed(mode, row.generation)
-        if mode is not Mode.V2:
-            gproxy.keep_off(database)
-        vault.write(sealed_row)
-        return state
 
-    state = run_transaction(database, create)
-    if state is None:
-        return False
-    vault.adopt(state)
-    if state.keyring.mode is Mode.MIGRATING:
+def _create(database: Backend, vault: Vault, secret: Secret) -> Counter[Form] | None:
+    try:
+        return create_keyring(database, vault, secret)
+    except Exception as exc:
+        if database.classify(exc) is Failure.READ_ONLY:
+            raise _cannot_create() from exc
+        raise
+
+
+def _warn_of_plaintext(mode: Mode, forms: Counter[Form]) -> None:
+    if mode is Mode.MIGRATING:
         _logger.warning(
-            "encryption is on; values from before still lie in the clear: seal them by "
-            "`gproxy-storage encryption encrypt`"
+            "encryption is on, and %d values from before still lie in the clear: seal them by "
+            "`gproxy-storage encryption encrypt`",
+            forms[Form.PLAINTEXT],
         )
-    return True
-
-
-def _mode(database: Backend, forms: Counter[Form]) -> Mode:
-    if forms[Form.V2] or gproxy.gproxy_uses(database):
-        return Mode.V2
-    return Mode.MIGRATING if forms.total() else Mode.ENCRYPTED
-
-
-class Candidate:
-    """Keys for a database that has none, derived before a lock is taken."""
-
-    def __init__(self, kdf: Kdf, key: Key, v2: Key) -> None:
-        self._kdf = kdf
-        self._key = key
-        self.v2 = v2
-
-    @classmethod
-    def prepare(cls, secret: Secret) -> Candidate:
-        """Derive the key of the keyring's row and GPROXY's from a secret."""
-        kdf = Kdf.new()
-        return cls(kdf, kdf.derive(secret), V2_KDF.derive(secret))
-
-    def sealed(self, mode: Mode, generation: int) -> tuple[Unlocked, KeyringRow]:
-        """Draw a keyring and return it with its row, for the next generation."""
-        keyring = Keyring.create(mode, v2=self.v2 if mode is Mode.V2 else None)
-        return Unlocked(keyring, generation, str(self._kdf), self._key).resealed(keyring)
-
-
-def check_v2(database: Backend, v2: Key) -> None:
-    """Check that a key opens one of the database's GPROXY values, if there are some.
-
-    Raises:
-        WrongSecret: when it opens none of the first twenty.
-    """
-    samples = [
-        envelope
-        for column in COLUMNS
-        for _, stored in first_sealed(database, column, _V2_SAMPLES)
-        if column.form(stored) is Form.V2 and (envelope := column.envelope(stored))
-    ][:_V2_SAMPLES]
-    if samples and not any(_opens(v2, envelope) for envelope in samples):
-        raise WrongSecret(
-            f"the secret opens none of {len(samples)} values in GPROXY's format: set "
-            "DATABASE_SECRET_KEY to GPROXY's; the database need not be deleted"
-        )
-
-
-def _opens(key: Key, envelope: Envelope) -> bool:
-    return key.open(envelope.nonce, envelope.ciphertext, b"") is not None

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from gproxy_storage import Dsn, Storage
-from tests.processes import ROOT, run_python
+from tests.processes import PLAINTEXT_WARNING, ROOT, run_python
 
 QUICKSTART = ROOT / "examples" / "quickstart.py"
 
@@ -33,7 +33,7 @@ def check(printed: str, dsn: str, run: int) -> None:
 def test_the_quickstart_runs_twice(database_dsn: str, tmp_path: Path) -> None:
     for run in (1, 2):
         done = run_python(QUICKSTART, database_dsn, cwd=tmp_path)
-        assert (done.returncode, done.stderr) == (0, "")
+        assert (done.returncode, done.stderr) == (0, PLAINTEXT_WARNING)
         check(done.stdout, str(Dsn.parse(database_dsn)), run)
 
     with Storage.connect(database_dsn) as storage:
@@ -45,13 +45,14 @@ def test_the_quickstart_runs_twice(database_dsn: str, tmp_path: Path) -> None:
         "user_keys": 2,
         "user_quotas": 1,
         "usages": 2,
+        "encryption_keys": 1,
     }
 
 
 def test_without_settings_it_makes_a_private_file(tmp_path: Path) -> None:
     for run in (1, 2):
         done = run_python(QUICKSTART, cwd=tmp_path)
-        assert (done.returncode, done.stderr) == (0, "")
+        assert (done.returncode, done.stderr) == (0, PLAINTEXT_WARNING)
         check(done.stdout, "sqlite://data/gproxy.db?mode=rwc", run)
 
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
