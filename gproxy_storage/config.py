@@ -43,6 +43,7 @@ class Settings:
         dsn: the database.
         data_dir: the directory of the default database.
         secret_key: ``DATABASE_SECRET_KEY``, trimmed and not empty; None for no encryption.
+        secret_key_file: the file that it was read from, if any.
         dsn_is_default: nothing names a DSN, so it is ``gproxy.db`` in `data_dir`.
         sources: where ``dsn``, ``data_dir`` and ``secret_key`` come from: ``argument``,
             ``environment``, ``.env``, the path of the TOML file, or ``default``.
@@ -51,6 +52,7 @@ class Settings:
     dsn: Dsn
     data_dir: Path
     secret_key: Secret | None
+    secret_key_file: Path | None
     dsn_is_default: bool
     sources: Mapping[str, str] = field(hash=False)
 
@@ -86,7 +88,7 @@ class Settings:
             _Layer("environment", "", os.environ if environ is None else environ),
             _Layer(".env", f" in {dotenv}", _read_dotenv(dotenv)),
         )
-        key = _secret_key(secret_key, layers)
+        key, key_file = _secret_key(secret_key, layers)
         toml = _read_toml(config, _find(CONFIG, layers))
         directory = _data_dir(data_dir, _find(DATA_DIR, layers) or toml.get("data_dir"))
         database = _dsn(dsn, _find(DSN, layers) or toml.get("dsn"), directory)
@@ -95,6 +97,7 @@ class Settings:
             dsn=database.value,
             data_dir=directory.value,
             secret_key=key.value,
+            secret_key_file=key_file,
             dsn_is_default=database.source == "default",
             sources=MappingProxyType({name: entry.source for name, entry in found.items()}),
         )
@@ -148,10 +151,11 @@ def _data_dir(argument: str | Path | None, found: _Found | None) -> _Found:
     return found._replace(value=Path(text))
 
 
-def _secret_key(argument: str | Secret | None, layers: Sequence[_Layer]) -> _Found:
+def _secret_key(
+    argument: str | Secret | None, layers: Sequence[_Layer]
+) -> tuple[_Found, Path | None]:
     if argument is not None:
-        text = argument.reveal() if isinstance(argument, Secret) else argument
-        return _Found(_clean_secret(text, "secret_key"), "argument", "secret_key")
+        return _Found(clean_secret(argument, "secret_key"), "argument", "secret_key"), None
     key = _find(SECRET_KEY, layers, may_be_blank=True)
     file = _find(SECRET_KEY_FILE, layers, may_be_blank=True)
     if key and file:
@@ -159,13 +163,23 @@ def _secret_key(argument: str | Secret | None, layers: Sequence[_Layer]) -> _Fou
             f"{key.setting} and {file.setting} are both set; unset one", setting=key.setting
         )
     if file:
-        key = file._replace(value=_read_secret_file(file) if file.value.strip() else "")
+        path = Path(file.value) if file.value.strip() else None
+        secret = read_secret_file(path, file.setting) if path else clean_secret("", file.setting)
+        return file._replace(value=secret), path
     if not key:
-        return _Found(None, "default", SECRET_KEY)
-    return key._replace(value=_clean_secret(key.value, key.setting))
+        return _Found(None, "default", SECRET_KEY), None
+    return key._replace(value=clean_secret(key.value, key.setting)), None
 
 
-def _clean_secret(text: str, setting: str) -> Secret:
+def clean_secret(secret: str | Secret, setting: str) -> Secret:
+    """Return a secret without its surrounding white space.
+
+    Args:
+        setting: where it comes from, for the message.
+    Raises:
+        SecretError: when it is blank or not UTF-8.
+    """
+    text = secret.reveal() if isinstance(secret, Secret) else secret
     trimmed = text.strip(WHITE_SPACE)
     if not trimmed:
         raise SecretError(
@@ -178,10 +192,15 @@ def _clean_secret(text: str, setting: str) -> Secret:
     return Secret(trimmed)
 
 
-def _read_secret_file(found: _Found) -> str:
-    path = Path(found.value)
+def read_secret_file(path: Path, setting: str = SECRET_KEY_FILE) -> Secret:
+    """Return the secret that a file holds.
+
+    Raises:
+        SecretError: when the file cannot be read or is over 64 KiB, or its secret is blank or
+            not UTF-8.
+    """
     # What is no absolute path may be the secret itself, in the wrong variable.
-    shown = repr(found.value) if path.is_absolute() else "the file that it names"
+    shown = repr(str(path)) if path.is_absolute() else "the file that it names"
     content = _read(path, MAX_SECRET_FILE_BYTES + 1)
     text = _decode(content)
     if isinstance(content, OSError):
@@ -193,8 +212,8 @@ def _read_secret_file(found: _Found) -> str:
     elif not text.strip(WHITE_SPACE):
         problem = "is blank; write the secret into it"
     else:
-        return text
-    raise SecretError(f"{found.setting}: {shown} {problem}", setting=found.setting)
+        return clean_secret(text, setting)
+    raise SecretError(f"{setting}: {shown} {problem}", setting=setting)
 
 
 def _read_dotenv(path: str | Path | None) -> dict[str, str]:

@@ -26,6 +26,7 @@ from .fields import (
     TextField,
     UtcDateTimeField,
 )
+from .sealed_fields import EncryptedJSONField, EncryptedTextField, SealedField, SealedRow
 
 
 class Table(peewee.Model):
@@ -126,15 +127,15 @@ _add_index(Provider, Provider.name, unique=True)
 _add_index(Provider, Provider.channel)
 
 
-class Credential(Table):
-    """A credential of a provider; `secret_json` is a secret."""
+class Credential(SealedRow, Table):
+    """A credential of a provider."""
 
     id = BigAutoField()
     provider_id: int
     provider = _foreign_key(Provider, "credentials", "provider_id", "CASCADE")
     name = TextField(null=True)
     kind = TextField()
-    secret_json = JSONField()
+    secret_json = EncryptedJSONField("credentials", "secret_json")
     enabled = BooleanField()
     created_at = UtcDateTimeField()
     updated_at = UtcDateTimeField()
@@ -166,12 +167,12 @@ class CredentialStatus(Table):
 _add_index(CredentialStatus, CredentialStatus.credential, CredentialStatus.channel, unique=True)
 
 
-class User(Table):
-    """A user of the proxy; `password` is an Argon2id hash, itself a secret."""
+class User(SealedRow, Table):
+    """A user of the proxy; `password` is an Argon2id hash, itself encrypted."""
 
     id = BigAutoField()
     name = CharField()
-    password = TextField(null=True)
+    password = EncryptedTextField("users", "password", null=True)
     enabled = BooleanField()
     is_admin = BooleanField()
     created_at = UtcDateTimeField()
@@ -184,13 +185,15 @@ class User(Table):
 _add_index(User, User.name, unique=True)
 
 
-class UserKey(Table):
-    """An API key of a user; looked up by its digest."""
+class UserKey(SealedRow, Table):
+    """An API key of a user; looked up by its digest, which saving the key sets."""
 
     id = BigAutoField()
     user_id: int
     user = _foreign_key(User, "user_keys", "user_id", "CASCADE")
-    api_key_ciphertext = TextField()
+    api_key_ciphertext = EncryptedTextField(
+        "user_keys", "api_key_ciphertext", digest="api_key_digest"
+    )
     api_key_digest = CharField()
     label = TextField(null=True)
     enabled = BooleanField()
@@ -481,6 +484,20 @@ class StorageState(Table):
         table_name = "storage_state"
 
 
+class EncryptionKeys(Table):
+    """The one row of the keyring, with id 1; see `vault.py`."""
+
+    id = BigIntegerField(primary_key=True)
+    generation = BigIntegerField(default=0, constraints=[SQL("DEFAULT 0")])
+    kdf = TextField(null=True)
+    sealed = TextField(null=True)
+    decrypted = BooleanField(default=False, constraints=[SQL("DEFAULT FALSE")])
+    updated_at = UtcDateTimeField()
+
+    class Meta:
+        table_name = "encryption_keys"
+
+
 TABLES: tuple[type[Table], ...] = (
     GlobalSettings,
     Provider,
@@ -499,5 +516,17 @@ TABLES: tuple[type[Table], ...] = (
     UserCredentialFile,
     ClaudeFile,
     StorageState,
+    EncryptionKeys,
 )
 """Every table, parents before children."""
+
+SEALED_FIELDS: dict[type[Table], tuple[SealedField, ...]] = {
+    model: fields
+    for model in TABLES
+    if (
+        fields := tuple(
+            field for field in model._meta.sorted_fields if isinstance(field, SealedField)
+        )
+    )
+}
+"""The encrypted fields of each table that has some."""

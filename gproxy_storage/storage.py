@@ -8,14 +8,16 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from .backends.base import Backend
 from .batch import WriteBatch
-from .config import Settings
-from .database import db_from_dsn, run_query, run_transaction, session, transaction
+from .config import Settings, clean_secret
+from .database import db_from_dsn, run_query, run_transaction, session, transaction, translated
 from .dsn import Dsn
-from .errors import ConfigError, SecretError
+from .encryption.guard import check_write
+from .encryption.startup import settle, unlock
+from .errors import ConfigError
 from .models import INDEXES, TABLES
 from .repositories.access import Access
 from .repositories.catalog import Catalog
@@ -36,6 +38,10 @@ from .schema.definitions import definitions
 from .schema.plan import Plan
 from .schema.sync import LOCK_TIMEOUT_S, SyncReport, plan, sync
 from .secret import Secret
+from .vault import Unlocked, Vault
+
+if TYPE_CHECKING:
+    from .encryption.commands import Encryption
 
 T = TypeVar("T")
 
@@ -51,13 +57,16 @@ class Storage:
         database: the Peewee database, for queries of your own inside `session()`.
         users, keys, providers, credentials, statuses, catalog, access, quotas, files, claude_files,
             settings, usages, upstream_requests, downstream_requests, dashboard: the repositories.
+        sync_report: what the sync of the opening did.
     """
 
     _open: Storage | None = None
     _open_lock = threading.Lock()
 
-    def __init__(self, database: Backend) -> None:
+    def __init__(self, database: Backend, vault: Vault) -> None:
         self.database = database
+        self._vault = vault
+        self.sync_report = SyncReport((), 0.0)
         self.users = Users(database)
         self.keys = Keys(database)
         self.providers = Providers(database)
@@ -96,12 +105,20 @@ class Storage:
         Raises:
             ConfigError: when a setting cannot be used.
             ConnectError: when the database cannot be opened.
+            CryptoError: when the secret, or its absence, does not fit the database.
             SchemaError: when the schema cannot be brought up to date.
         """
         settings = Settings.load(dsn=dsn, data_dir=data_dir, config=config, secret_key=secret_key)
+        return cls.from_settings(settings, sync=sync)
+
+    @classmethod
+    def from_settings(cls, settings: Settings, *, sync: bool = True) -> Self:
+        """Open the storage that loaded settings name. Errors as `open`'s."""
         if settings.dsn_is_default and settings.dsn.mode == "rwc":
             _create_data_dir(settings.data_dir, settings.dsn.setting)
-        return cls.connect(settings.dsn, settings.secret_key, sync=sync)
+        return cls._connect(
+            settings.dsn, settings.secret_key, secret_file=settings.secret_key_file, sync=sync
+        )
 
     @classmethod
     def connect(
@@ -109,18 +126,54 @@ class Storage:
     ) -> Self:
         """Open the storage at a DSN, whatever the environment says.
 
+        Args:
+            secret_key: what `DATABASE_SECRET_KEY` would be; None for a plaintext database.
         Raises:
             ConfigError: when the DSN or the secret cannot be used, or a Storage is open already.
             ConnectError: when the database cannot be opened.
+            CryptoError: when the secret, or its absence, does not fit the database.
             SchemaError: when the schema cannot be brought up to date.
         """
-        if secret_key is not None:
-            # Fail closed: nothing is stored in the clear for someone who asked for encryption.
-            raise SecretError(
-                "DATABASE_SECRET_KEY is set, and this version cannot encrypt yet: unset it to "
-                "store secrets in the clear",
-                setting="DATABASE_SECRET_KEY",
-            )
+        secret = None if secret_key is None else clean_secret(secret_key, "secret_key")
+        return cls._connect(dsn, secret, sync=sync)
+
+    @classmethod
+    def inspect(cls, dsn: str | Dsn) -> Self:
+        """Open the storage at a DSN to look at its schema and rows; changes nothing.
+
+        The secret is not needed: encrypted values stay closed.
+
+        Raises:
+            ConfigError: when the DSN cannot be used, or a Storage is open already.
+            ConnectError: when the database cannot be opened.
+        """
+        return cls._connect(dsn, None, sync=False, start=lambda _: None)
+
+    @classmethod
+    def for_encryption(cls, settings: Settings, *, sync: bool = True) -> Self:
+        """Open the storage for the operations of `encryption`, whatever its mode.
+
+        A keyring that there is is opened; none is made. Errors as `open`'s.
+        """
+        return cls._connect(
+            settings.dsn,
+            settings.secret_key,
+            secret_file=settings.secret_key_file,
+            sync=sync,
+            start=lambda storage: storage._unlock(settings.secret_key, sync=sync),
+        )
+
+    @classmethod
+    def _connect(
+        cls,
+        dsn: str | Dsn,
+        secret: Secret | None,
+        *,
+        secret_file: Path | None = None,
+        sync: bool,
+        start: Callable[[Self], None] | None = None,
+    ) -> Self:
+        """Open the database and start up, by `start` where that is not as usual."""
         with cls._open_lock:
             if Storage._open is not None:
                 raise ConfigError(
@@ -128,16 +181,43 @@ class Storage:
                     "or use it"
                 )
             database = db_from_dsn(dsn)
-            storage = Storage._open = cls(database)
+            vault = Vault(database, secret_file=secret_file)
+            storage = Storage._open = cls(database, vault)
         try:
-            with session(database):  # the server says which one it is
+            # In a session at once: the server says which one it is.
+            with translated(database, writing=True), session(database):
                 storage._bind()
-                if sync:
-                    storage.sync()
+                if start is not None:
+                    start(storage)
+                else:
+                    storage._start(secret, sync=sync)
         except BaseException:
             storage.close()
             raise
         return storage
+
+    @property
+    def encryption(self) -> Encryption:
+        """The keys of the database, and what may be done to them."""
+        # Imported when first needed: who only opens a storage starts sooner without.
+        from .encryption.commands import Encryption  # noqa: PLC0415
+
+        return Encryption(self.database, self._vault)
+
+    def _start(self, secret: Secret | None, *, sync: bool) -> None:
+        unlock(self._vault, secret)  # before anything is written
+        if sync:
+            self.sync_report = self.sync()
+        settle(self.database, self._vault, secret, may_change=sync and self.database.writes)
+
+    def _unlock(self, secret: Secret | None, *, sync: bool) -> None:
+        unlock(self._vault, secret)
+        if sync:
+            self.sync_report = self.sync()
+            self._vault.insert_row()
+        row = self._vault.peek()
+        if row is not None and row.sealed is None:
+            self._vault.adopt(Unlocked.plaintext(row))
 
     def close(self) -> None:
         """Close the connections and free the models for another Storage; again is a no-op.
@@ -177,7 +257,11 @@ class Storage:
         Raises:
             SchemaError: when it cannot be brought up to date.
         """
-        return sync(self.database, lock_timeout_s=lock_timeout_s)
+        report = sync(self.database, lock_timeout_s=lock_timeout_s)
+        if report:
+            with translated(self.database, writing=True), session(self.database):
+                self._vault.insert_row()
+        return report
 
     def plan(self) -> Plan:
         """Compare the live schema with the models; takes no lock, writes nothing."""
@@ -229,6 +313,8 @@ class Storage:
         return WriteBatch(self.database)
 
     def _bind(self) -> None:
+        self.database.vault = self._vault
+        self.database.write_guard = check_write
         self.database.bind(TABLES, bind_refs=False, bind_backrefs=False)
         self.database.keys = {
             index.name: (model._meta.table_name, tuple(column for column, _ in index.columns))

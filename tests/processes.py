@@ -14,6 +14,12 @@ from tests import leaks
 ROOT = Path(__file__).parents[1]
 TIMEOUT_S = 120
 
+PLAINTEXT_WARNING = (
+    "secrets are stored in the clear: set DATABASE_SECRET_KEY to encrypt them (`gproxy-storage "
+    "keygen` makes one)\n"
+)
+"""What a program that sets up no logging shows on stderr when it opens a plaintext database."""
+
 
 def environment(settings: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return an environment that finds the package and has only the given settings of it."""

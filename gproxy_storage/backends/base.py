@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 import peewee
@@ -12,8 +13,9 @@ import peewee
 from ..dsn import Dsn
 from ..errors import ConnectError, ReadError, StorageError, WriteError
 from .catalog import CatalogRows
-from .failures import Failure, as_storage_error, driver_errors
+from .failures import Failure, RedactedError, as_storage_error, driver_errors
 from .pool import ConnectionPool
+from .secret_parameter import carries_secret
 
 SECONDS_BEFORE_1970 = 62_167_219_200
 """From the start of year 0 on."""
@@ -57,6 +59,11 @@ class Backend(peewee.Database):
         )
         self.keys: dict[str, tuple[str, tuple[str, ...]]] = {}
         """Name of each unique index -> its table and columns, for messages about conflicts."""
+        self.write_guard: Callable[[Any], None] | None = None
+        """Called with each write query before it is executed; raises to refuse it."""
+        self.vault: Any = None
+        """The keyring's keeper, for the encrypted fields; `Storage` sets it."""
+        self._stamps = threading.local()
 
     # -- sessions: Peewee's connect and close, over the pool ----------------------------------
 
@@ -106,6 +113,8 @@ class Backend(peewee.Database):
     def after_fork_in_child(self) -> None:
         """Forget the parent's connections without touching them; lend no more if one was in use."""
         self._state.reset()
+        if self.vault is not None:
+            self.vault.after_fork_in_child()
         if self.pool.after_fork_in_child():
             self.bar_child()
 
@@ -124,6 +133,54 @@ class Backend(peewee.Database):
                 "leave nothing to a child that it did not begin"
             )
         return super().pop_transaction()
+
+    # -- transactions -------------------------------------------------------------------------
+
+    def begin(self, *args: Any, **kwargs: Any) -> Any:
+        """Begin a transaction. See `Database.begin`."""
+        self._renew_stamp()
+        return super().begin(*args, **kwargs)
+
+    def transaction_stamp(self) -> object | None:
+        """Return what this thread's transaction is known by; None outside of one.
+
+        Another transaction has another stamp, and so has what follows a rollback to a savepoint:
+        on PostgreSQL that gives up the locks which were taken after it.
+        """
+        return getattr(self._stamps, "stamp", None) if self.in_transaction() else None
+
+    def _renew_stamp(self) -> None:
+        self._stamps.stamp = object()
+
+    # -- statements ---------------------------------------------------------------------------
+
+    def execute(self, query: Any, **context_options: Any) -> Any:
+        """Execute a query of Peewee's. See `Database.execute`."""
+        if self.write_guard is not None:
+            self.write_guard(query)
+        return super().execute(query, **context_options)
+
+    def execute_sql(self, sql: str, params: Sequence[Any] | None = None) -> Any:
+        """Execute one statement. See `Database.execute_sql`.
+
+        Raises:
+            RedactedError: in place of the driver's error where a parameter is a secret: the
+                driver's would show it, and PostgreSQL's shows the row.
+        """
+        if sql.startswith("ROLLBACK TO SAVEPOINT"):
+            self._renew_stamp()
+        if not carries_secret(params):
+            return super().execute_sql(sql, params)
+        try:
+            return super().execute_sql(sql, params)
+        except (peewee.PeeweeException, self.driver_error) as exc:
+            redacted = self._redacted(exc)
+        raise redacted  # out here: with no context, which would be the driver's error
+
+    def _redacted(self, exc: Exception) -> RedactedError:
+        error = next(self._driver_errors(exc), exc)
+        found, name = self._failure(error)
+        return RedactedError(found, name, self.reason(error))
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run one statement in this thread's session and return its rows."""
@@ -219,8 +276,7 @@ class Backend(peewee.Database):
         Args:
             boundary: the exception that was being handled before: its chain does not count.
         """
-        errors = driver_errors(exc, self.driver_error, boundary)
-        failures = [self.failure(error)[0] for error in errors]
+        failures = [self._failure(error)[0] for error in self._driver_errors(exc, boundary)]
         for decisive in (Failure.LOST, Failure.TRANSIENT):
             if decisive in failures:
                 return decisive
@@ -232,17 +288,17 @@ class Backend(peewee.Database):
         """Return the package's error for an exception of Peewee or the driver, else None."""
         if not isinstance(exc, peewee.PeeweeException | self.driver_error):
             return None
-        error = next(driver_errors(exc, self.driver_error, boundary), None)
+        error = next(self._driver_errors(exc, boundary), None)
         if error is None:
             return None
-        name = self.failure(error)[1]
+        name = self._failure(error)[1]
         return as_storage_error(
             self.classify(exc, boundary),
             name=name,
             unique_key=self.keys.get(name or ""),
             dsn=str(self.dsn),
             fallback=WriteError if writing else ReadError,
-            reason=f"{self.name}: {self.reason(error)}",
+            reason=f"{self.name}: {self._reason(error)}",
         )
 
     def commit_unknown(self) -> WriteError:
@@ -255,14 +311,27 @@ class Backend(peewee.Database):
 
     def describe(self, exc: Exception) -> str:
         """Return the server's words for a failed DDL statement, where they show no row."""
-        error = next(driver_errors(exc, self.driver_error), exc)
+        error = next(self._driver_errors(exc), exc)
         if self.classify(exc) in (Failure.CONFLICT, Failure.VALUE):
-            return self.reason(error)
+            return self._reason(error)
         return " ".join(str(error).split())
 
     def reason(self, error: Exception) -> str:
         """The driver's own words in one line, without values."""
         return type(error).__name__
+
+    def _driver_errors(
+        self, exc: BaseException, boundary: BaseException | None = None
+    ) -> Iterator[Exception]:
+        return driver_errors(exc, (self.driver_error, RedactedError), boundary)
+
+    def _failure(self, error: Exception) -> tuple[Failure, str | None]:
+        if isinstance(error, RedactedError):
+            return error.failure, error.name
+        return self.failure(error)
+
+    def _reason(self, error: Exception) -> str:
+        return error.reason if isinstance(error, RedactedError) else self.reason(error)
 
     # -- writing ------------------------------------------------------------------------------
 
@@ -307,6 +376,34 @@ class Backend(peewee.Database):
         Call it inside the transaction, before the insert.
         """
 
+    share_lock: ClassVar[str] = ""
+    exclusive_lock: ClassVar[str] = ""
+    """What follows a SELECT that locks its rows until the transaction ends: against writers, or
+    against those who lock at all. Nothing where a transaction locks the whole database."""
+
+    writes: bool = True
+    """False where the DSN opens the database for reading only."""
+
+    def lock_rows(self, query: Any) -> Any:
+        """Return the select, made to lock its rows against other writers."""
+        return query.for_update(self.exclusive_lock) if self.exclusive_lock else query
+
+    def lock_table(self, table: str) -> None:
+        """Wait for those who locked rows of the table, before those who come later."""
+
+    def overwrite_deleted(self) -> None:
+        """Let this session overwrite what it deletes or replaces, where the files are ours."""
+
+    def scrub(self) -> bool:
+        """Take what was overwritten out of the database's files; False where that failed.
+
+        Nothing to do where the files are the server's own.
+        """
+        return True
+
+    json_text: ClassVar[str] = "TEXT"
+    """The type to which a JSON column is cast for LIKE."""
+
     # -- values -------------------------------------------------------------------------------
 
     def time_to_db(self, at: datetime) -> Any:
@@ -316,6 +413,11 @@ class Backend(peewee.Database):
     def time_from_db(self, value: Any) -> datetime:
         """Return a stored time as an aware UTC datetime."""
         raise NotImplementedError
+
+    @staticmethod
+    def now() -> datetime:
+        """Return the time as rows carry it: aware, UTC."""
+        return datetime.now(UTC)
 
     def time_to_key(self, stored: Any) -> str:
         """Return a time, as the driver read it, as text that `time_from_key` turns back exactly."""

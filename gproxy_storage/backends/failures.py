@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterator
 
+import peewee
+
 from ..errors import (
     ConflictError,
     ConnectError,
@@ -35,8 +37,20 @@ class SyncLockHeldError(Exception):
     """Another process held the sync lock for too long; `Backend.sync_lock_holder` says which."""
 
 
+class RedactedError(peewee.DatabaseError):
+    """What the driver's error said, of a statement that carried a secret, without the secret."""
+
+    def __init__(self, failure: Failure, name: str | None, reason: str) -> None:
+        super().__init__(reason)
+        self.failure = failure
+        self.name = name
+        self.reason = reason
+
+
 def driver_errors(
-    exc: BaseException, driver_error: type[Exception], boundary: BaseException | None = None
+    exc: BaseException,
+    driver_error: type[Exception] | tuple[type[Exception], ...],
+    boundary: BaseException | None = None,
 ) -> Iterator[Exception]:
     """Yield the driver's errors behind an exception, the latest first.
 

@@ -181,6 +181,10 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
     ) -> peewee.ModelInsert:
         return insert.on_conflict(update=dict(update))
 
+    share_lock = "LOCK IN SHARE MODE"
+    exclusive_lock = "FOR UPDATE"
+    json_text = "CHAR"
+
     # -- values -------------------------------------------------------------------------------
 
     def time_to_db(self, at: datetime) -> datetime:

@@ -134,6 +134,17 @@ class PostgresBackend(PostgresSchema, peewee.PostgresqlDatabase):
         table, column = key.model._meta.table_name, key.column_name
         self.execute_sql(_RAISE_SEQUENCE, (_SEQUENCE_KEY, row_id, table, column, row_id))
 
+    share_lock = "FOR SHARE"
+    exclusive_lock = "FOR UPDATE"
+
+    def lock_rows(self, query: Any) -> Any:
+        # FOR UPDATE would also hold up inserts of rows that refer to these.
+        return query.for_update("FOR NO KEY UPDATE")
+
+    def lock_table(self, table: str) -> None:
+        # FOR UPDATE would starve behind a stream of FOR SHARE; a table's lock queues fairly.
+        self.execute_sql(f"LOCK TABLE {table} IN EXCLUSIVE MODE")
+
     # -- values -------------------------------------------------------------------------------
 
     def time_from_db(self, value: Any) -> datetime:

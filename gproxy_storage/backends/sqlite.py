@@ -66,7 +66,7 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
 
     def __init__(self, database: Dsn) -> None:
         dsn = database
-        self._writes = dsn.mode != "ro"  # which immutable implies
+        self.writes = dsn.mode != "ro"  # which immutable implies
         super().__init__(
             dsn,
             _uri(dsn),
@@ -75,7 +75,7 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
             check_same_thread=False,  # the pool lends a connection to one thread at a time
             returning_clause=True,
             # A transaction that reads first and writes later would fail instead of waiting.
-            lock_type="IMMEDIATE" if self._writes else None,
+            lock_type="IMMEDIATE" if self.writes else None,
         )
         # A database in memory lives as long as one connection to it.
         self._anchor = self.open_connection() if dsn.in_memory else None
@@ -90,7 +90,7 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
 
     def tune(self, conn: sqlite3.Connection) -> None:
         conn.execute("PRAGMA foreign_keys = on")
-        if not self._writes or self.dsn.in_memory:
+        if not self.writes or self.dsn.in_memory:
             # The first read, so that a file that is no database is refused here.
             conn.execute("SELECT count(*) FROM sqlite_schema").fetchone()
             return
@@ -149,6 +149,19 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
 
     def reason(self, error: Exception) -> str:
         return getattr(error, "sqlite_errorname", type(error).__name__)
+
+    # -- writing ------------------------------------------------------------------------------
+
+    def overwrite_deleted(self) -> None:
+        self.execute_sql("PRAGMA secure_delete = on")
+
+    def scrub(self) -> bool:
+        try:
+            self.execute_sql("VACUUM")
+            busy, _, _ = self.query("PRAGMA wal_checkpoint(TRUNCATE)")[0]
+        except peewee.OperationalError:  # others are reading or writing, or the disk is full
+            return False
+        return not busy
 
     # -- values -------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ import click
 from .. import __version__
 from ..dsn import Dsn
 from ..errors import StorageError
+from .encryption import encryption, keygen
 from .schema import status, sync
 
 
@@ -74,3 +75,5 @@ def main(
 
 main.add_command(status)
 main.add_command(sync)
+main.add_command(keygen)
+main.add_command(encryption)

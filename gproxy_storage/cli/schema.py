@@ -27,7 +27,7 @@ def load_settings(options: Options) -> Settings:
 
 def open_to_look(settings: Settings) -> Storage:
     """Open the storage without changing anything, not even creating its file."""
-    return Storage.connect(to_look_at(settings.dsn), settings.secret_key, sync=False)
+    return Storage.inspect(to_look_at(settings.dsn))
 
 
 @click.command()
@@ -82,10 +82,8 @@ def sync(ctx: click.Context, dry_run: bool, as_json: bool) -> None:
         if plan.incompatible:
             ctx.exit(1)
         ctx.exit(EXIT_TO_DO if plan else 0)
-    with Storage.open(
-        dsn=options.dsn, data_dir=options.data_dir, config=options.config, sync=False
-    ) as storage:
-        report = storage.sync()
+    with Storage.from_settings(load_settings(options)) as storage:
+        report = storage.sync_report
     if as_json:
         click.echo(json.dumps(report.to_dict(), indent=2))
         return

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from ..backends.base import Backend
-from ..crypto.digests import api_key_digest
 from ..models import User, UserKey
+from ..vault import Vault
 from .arguments import require_reference, require_str, require_text
 from .base import ANY, KEEP, Change, Filter, Repository, now
 from .key_lookup import KeyLookup
@@ -56,7 +56,6 @@ class Keys(Repository[UserKey]):
         key = self._insert(
             user=require_reference("user", user, User),
             api_key_ciphertext=api_key,
-            api_key_digest=self._digests(api_key)[0],
             label=label,
             enabled=enabled,
             created_at=at,
@@ -73,16 +72,18 @@ class Keys(Repository[UserKey]):
         Raises:
             InvalidValue: when the key is no str.
         """
-        return self._find_enabled(self._digests(api_key))
+        return self._look_up(api_key, self._find_enabled)
 
     def find(self, api_key: str) -> UserKey | None:
         """Return the key's row with its user, enabled or not; None when there is no such key."""
-        query = (
-            UserKey.select(UserKey, User)
-            .join(User)
-            .where(UserKey.api_key_digest.in_(self._digests(api_key)))
-        )
-        return self._read(query.get_or_none)
+
+        def find(digests: tuple[str, ...]) -> UserKey | None:
+            query = (
+                UserKey.select(UserKey, User).join(User).where(UserKey.api_key_digest.in_(digests))
+            )
+            return self._read(query.get_or_none)
+
+        return self._look_up(api_key, find)
 
     def update(
         self, key_id: int, *, label: Change[str | None] = KEEP, enabled: Change[bool] = KEEP
@@ -173,7 +174,16 @@ class Keys(Repository[UserKey]):
             lookup = self._lookups[len(digests)] = KeyLookup(self._database, len(digests))
         return self._read(partial(lookup.first, digests))
 
-    def _digests(self, api_key: str) -> tuple[str, ...]:
-        """Return the digests that a key may be stored under, the one to store first."""
+    def _look_up(
+        self, api_key: str, find: Callable[[tuple[str, ...]], UserKey | None]
+    ) -> UserKey | None:
+        """Find by the digests that a key may have; again on a miss, if the keyring had changed."""
         require_str("api_key", api_key)
-        return (api_key_digest(api_key),)
+        vault: Vault = self._database.vault
+        keyring = vault.keyring
+        found = find(keyring.lookup_digests(api_key))
+        if found is None:
+            vault.refresh()
+            if vault.keyring is not keyring:
+                return find(vault.keyring.lookup_digests(api_key))
+        return found

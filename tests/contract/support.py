@@ -17,7 +17,7 @@ import peewee
 
 from gproxy_storage import Storage
 from gproxy_storage.fields import GeneratedField
-from gproxy_storage.models import TABLES, Table
+from gproxy_storage.models import TABLES, EncryptionKeys, Table
 from tests import servers
 from tests.support import Child
 
@@ -31,9 +31,11 @@ _numbers = count(1)
 
 
 def wipe(storage: Storage) -> None:
-    """Delete all rows, children first, in one transaction."""
+    """Delete all rows but the keyring's, children first, in one transaction."""
     with storage.transaction():
         for model in reversed(TABLES):
+            if model is EncryptionKeys:
+                continue  # which sync inserts
             storage.database.execute_sql(f"DELETE FROM {model._meta.table_name}")
 
 
@@ -53,7 +55,7 @@ _SAMPLES: dict[str, Callable[[], Any]] = {
     "BIGINT": lambda: 1,
     "DOUBLE": lambda: 1.0,
     "VARCHAR": lambda: f"name{next(_numbers)}",
-    "TEXT": lambda: "text",
+    "TEXT": lambda: f"text{next(_numbers)}",
 }
 
 

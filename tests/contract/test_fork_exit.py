@@ -5,21 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 from gproxy_storage import Storage
-from tests.processes import run_python
+from tests.processes import PLAINTEXT_WARNING, run_python
 
 PROGRAM = """
 import os, sys
 from datetime import UTC, datetime
 from gproxy_storage import Storage
-from gproxy_storage.models import User
+from gproxy_storage.models import Provider
 
 AT = datetime.now(UTC)
 NAMES = iter(range(1_000_000))
 
 def insert(rows):
     for _ in range(rows):
-        User.create(name=f"{next(NAMES)}", password="x" * 3000, enabled=True, is_admin=False,
-                    created_at=AT, updated_at=AT)
+        Provider.create(name=f"{next(NAMES)}", channel="x", label="x" * 3000, settings_json={},
+                        routing_json={}, created_at=AT, updated_at=AT)
 
 with Storage.connect(os.environ["DSN"]) as storage, storage.session():
     if storage.database.name == "sqlite":
@@ -32,10 +32,10 @@ with Storage.connect(os.environ["DSN"]) as storage, storage.session():
     if pid == 0:
         sys.exit(7)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
-    assert User.select().count() == 400
+    assert Provider.select().count() == 400
     insert(10)
     storage.database.commit()
-    print(User.select().count())
+    print(Provider.select().count())
 """
 
 
@@ -44,8 +44,8 @@ def test_a_child_that_exits(database_dsn: str, tmp_path: Path, backend: str) -> 
     program.write_text(PROGRAM)
     done = run_python(program, settings={"DSN": database_dsn}, cwd=tmp_path)
 
-    assert (done.stdout, done.stderr, done.returncode) == ("410\n", "", 0)
+    assert (done.stdout, done.stderr, done.returncode) == ("410\n", PLAINTEXT_WARNING, 0)
     with Storage.connect(database_dsn) as storage, storage.session():
-        assert storage.users.count() == 410
+        assert len(storage.providers.list()) == 410
         if backend == "sqlite":
             assert storage.database.query("PRAGMA integrity_check") == [("ok",)]

@@ -9,11 +9,13 @@ import peewee
 import pytest
 
 from gproxy_storage import Dsn, Storage, db_from_dsn
-from gproxy_storage.errors import ConfigError, ConnectError, SchemaError, SecretError
+from gproxy_storage.errors import ConfigError, ConnectError, SchemaError
 from gproxy_storage.models import TABLES, User
 from gproxy_storage.secret import Secret
 from tests import servers
 from tests.contract.support import in_threads
+
+SECRET = "a secret of this test"
 
 
 @pytest.fixture
@@ -57,7 +59,8 @@ def test_connect_creates_every_table(database_dsn: str, as_object: bool) -> None
     with Storage.connect(dsn) as storage:
         counts = storage.row_counts()
 
-    assert counts == dict.fromkeys((model._meta.table_name for model in TABLES), 0)
+    empty = dict.fromkeys((model._meta.table_name for model in TABLES), 0)
+    assert counts == empty | {"encryption_keys": 1}
 
 
 def test_without_sync_the_database_stays_empty(database_dsn: str) -> None:
@@ -83,7 +86,11 @@ def test_row_counts_are_of_each_table(storage: Storage) -> None:
     counts = storage.row_counts()
 
     assert list(counts) == [model._meta.table_name for model in TABLES]
-    assert {name: rows for name, rows in counts.items() if rows} == {"users": 1, "user_keys": 3}
+    assert {name: rows for name, rows in counts.items() if rows} == {
+        "users": 1,
+        "user_keys": 3,
+        "encryption_keys": 1,
+    }
 
 
 def test_a_second_storage_is_refused(storage: Storage, shared_database_dsn: str) -> None:
@@ -124,29 +131,19 @@ def test_no_way_of_showing_it_shows_the_password(storage: Storage, server: serve
         assert f"{servers.TEST_USER}:***@" in repr(storage)
 
 
-@pytest.mark.parametrize("secret", ["a secret", Secret("a secret")])
-def test_a_secret_is_refused_rather_than_ignored(
-    database_dsn: str, tmp_path: Path, secret: str | Secret
-) -> None:
-    with pytest.raises(SecretError, match="cannot encrypt yet") as caught:
-        Storage.connect(database_dsn, secret)
-
-    assert caught.value.setting == "DATABASE_SECRET_KEY"
-    assert "a secret" not in str(caught.value)
-    assert list(tmp_path.iterdir()) == []
-    with Storage.connect(database_dsn, sync=False) as storage:
-        assert set(storage.row_counts().values()) == {None}
+@pytest.mark.parametrize("secret", [SECRET, Secret(SECRET)], ids=["text", "Secret"])
+def test_the_secret_is_an_argument(database_dsn: str, secret: str | Secret) -> None:
+    with Storage.connect(database_dsn, secret) as storage:
+        assert storage.encryption.mode == "encrypted"
 
 
-def test_a_secret_from_the_environment_is_refused(
+def test_the_secret_is_in_the_environment(
     settings_from: Path, database_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("DATABASE_SECRET_KEY", "a secret")
+    monkeypatch.setenv("DATABASE_SECRET_KEY", SECRET)
 
-    with pytest.raises(SecretError, match="cannot encrypt yet"):
-        Storage.open(dsn=database_dsn)
-
-    assert list(settings_from.iterdir()) == []
+    with Storage.open(dsn=database_dsn) as storage:
+        assert storage.encryption.mode == "encrypted"
 
 
 def test_after_close_every_call_says_so(storage: Storage) -> None:

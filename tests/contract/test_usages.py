@@ -23,7 +23,7 @@ TOKENS = [
     "cache_creation_input_tokens_5min",
     "cache_creation_input_tokens_1h",
 ]
-PARENTS = {
+PARENTS: dict[str, type[Table]] = {
     "user_id": User,
     "user_key_id": UserKey,
     "provider_id": Provider,

@@ -18,9 +18,10 @@ PROCESSES = 10
 
 # Each line that it reads is a DSN to open. Reading the first one is where all wait for each other.
 PROGRAM = """
-import os, sys
+import logging, os, sys
 from gproxy_storage import Storage
 
+logging.getLogger("gproxy_storage").addHandler(logging.NullHandler())
 print("ready", flush=True)
 for line in sys.stdin:
     with Storage.connect(line.strip()) as storage:

@@ -13,7 +13,7 @@ import pytest
 
 from gproxy_storage import Dsn, Storage
 from gproxy_storage.crypto.passwords import hash_password
-from tests.processes import ROOT, run_python
+from tests.processes import PLAINTEXT_WARNING, ROOT, run_python
 
 EXAMPLES = ROOT / "examples"
 QUICKSTART = EXAMPLES / "quickstart.py"
@@ -44,7 +44,7 @@ def check(printed: str, dsn: str, run: int) -> None:
 def test_the_quickstart_runs_twice(database_dsn: str, tmp_path: Path) -> None:
     for run in (1, 2):
         done = run_python(QUICKSTART, database_dsn, cwd=tmp_path)
-        assert (done.returncode, done.stderr) == (0, "")
+        assert (done.returncode, done.stderr) == (0, PLAINTEXT_WARNING)
         check(done.stdout, str(Dsn.parse(database_dsn)), run)
 
     with Storage.connect(database_dsn) as storage:
@@ -56,13 +56,14 @@ def test_the_quickstart_runs_twice(database_dsn: str, tmp_path: Path) -> None:
         "user_keys": 2,
         "user_quotas": 1,
         "usages": 2,
+        "encryption_keys": 1,
     }
 
 
 def test_without_settings_it_makes_a_private_file(tmp_path: Path) -> None:
     for run in (1, 2):
         done = run_python(QUICKSTART, cwd=tmp_path)
-        assert (done.returncode, done.stderr) == (0, "")
+        assert (done.returncode, done.stderr) == (0, PLAINTEXT_WARNING)
         check(done.stdout, "sqlite://data/gproxy.db?mode=rwc", run)
 
     assert [path.name for path in tmp_path.iterdir()] == ["data"]

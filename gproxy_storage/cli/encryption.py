@@ -1,0 +1,284 @@
+"""``keygen`` and ``encryption``: what lies sealed, and changing the keys that seal it."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..backends.sqlite import to_look_at
+from ..config import SECRET_KEY, SECRET_KEY_FILE, Settings, clean_secret, read_secret_file
+from ..errors import SecretError
+from ..secret import Secret
+from ..storage import Storage
+from .schema import EXIT_TO_DO, load_settings
+
+if TYPE_CHECKING:
+    from ..encryption.commands import Encryption, Progress
+    from ..encryption.outcome import Outcome
+    from ..encryption.scan import Checked
+    from .main import Options
+
+NEW_SECRET_KEY = f"NEW_{SECRET_KEY}"
+NEW_SECRET_KEY_FILE = f"NEW_{SECRET_KEY_FILE}"
+
+_SHOWN_ERRORS = 20
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+_DRY_RUN = click.option(
+    "--dry-run",
+    is_flag=True,
+    help=f"Say what would be done and do nothing. Exit code {EXIT_TO_DO} when there is something.",
+)
+
+
+_YES = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
+def _operation(command: Callable[..., None]) -> Callable[..., None]:
+    return _DRY_RUN(_JSON(click.pass_context(command)))
+
+
+@click.command()
+def keygen() -> None:
+    """Print a new random secret for DATABASE_SECRET_KEY.
+
+    Keep a copy away from the database and its backups: without it they cannot be read.
+    """
+    click.echo(secrets.token_urlsafe(32))
+
+
+@click.group()
+def encryption() -> None:
+    """Encrypt the secrets in the database, and change its keys.
+
+    The secret is DATABASE_SECRET_KEY, or what the file DATABASE_SECRET_KEY_FILE names holds; on a
+    terminal it is asked for where neither is set. Every command may run while the database is in
+    use, and be run again after it was cut off.
+    """
+
+
+@encryption.command()
+@_JSON
+@click.pass_obj
+def status(options: Options, as_json: bool) -> None:
+    """Show what the encrypted columns hold; opens no value, changes nothing."""
+    settings = load_settings(options)
+    with Storage.inspect(to_look_at(settings.dsn)) as storage:
+        mode = storage.encryption.try_secret(settings.secret_key)
+        row = storage.encryption.row()
+        in_use = {} if row is None else storage.encryption.scan()
+        found: dict[str, Any] = {
+            "mode": mode and mode.value,
+            "generation": row and row.generation,
+            "kdf": row.kdf.rpartition("$")[0] if row and row.kdf else None,
+            "columns": {
+                column: {
+                    "values": dict(sorted(held.forms.items())),
+                    "keys": dict(sorted(held.kids.items())),
+                }
+                for column, held in in_use.items()
+            },
+        }
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    click.echo(f"mode        {found['mode'] or 'sealed: set DATABASE_SECRET_KEY to see it'}")
+    click.echo(f"generation  {'none: not synced yet' if row is None else row.generation}")
+    click.echo(f"kdf         {found['kdf'] or 'none'}")
+    for column, held in found["columns"].items():
+        values = ", ".join(f"{count} {form}" for form, count in held["values"].items())
+        click.echo(f"{column}: {values or 'no values'}")
+        for kid, count in held["keys"].items():
+            click.echo(f"  key {kid}: {count}")
+
+
+@encryption.command()
+@_JSON
+@click.pass_context
+def check(ctx: click.Context, as_json: bool) -> None:
+    """Open every value in its place and compare every digest; changes nothing.
+
+    Exit code 1 when something is wrong. It proves neither that values are the latest nor that
+    rows are complete.
+    """
+    settings = _to_look_at(_with_secret(load_settings(ctx.obj)))
+    with Storage.from_settings(settings, sync=False) as storage:
+        with _progress("checking", storage, as_json) as progress:
+            checked = storage.encryption.check(progress)
+        is_clean = storage.encryption.is_clean(checked)
+    if as_json:
+        columns = {column: found.to_dict() for column, found in checked.items()}
+        click.echo(json.dumps({"clean": is_clean, "columns": columns}, indent=2))
+    else:
+        _print_checked(checked, is_clean=is_clean)
+    ctx.exit(0 if is_clean else 1)
+
+
+@encryption.command()
+@_operation
+def encrypt(ctx: click.Context, dry_run: bool, as_json: bool) -> None:
+    """Seal what lies in the clear; switches encryption on where it is off."""
+    settings = _with_secret(load_settings(ctx.obj))
+    secret = settings.secret_key
+    if secret is None:
+        raise SecretError(f"{SECRET_KEY} is not set: set it, `gproxy-storage keygen` makes one")
+    _run(ctx, settings, lambda keys, done: keys.encrypt(secret, done, dry_run=dry_run), as_json)
+
+
+@encryption.command("change-secret")
+@_operation
+def change_secret(ctx: click.Context, dry_run: bool, as_json: bool) -> None:
+    """Put the database under a new secret; one row is written.
+
+    The new secret is NEW_DATABASE_SECRET_KEY, or what the file NEW_DATABASE_SECRET_KEY_FILE names
+    holds, or is asked for. Set it as DATABASE_SECRET_KEY for every process afterwards. Old backups
+    keep the old one.
+    """
+    settings = _with_secret(load_settings(ctx.obj))
+    old = settings.secret_key
+    if old is None:
+        raise SecretError(f"{SECRET_KEY} is not set: set it to the present secret")
+    new = _new_secret()
+    if dry_run:
+        settings = _to_look_at(settings)
+    with Storage.inspect(settings.dsn) as storage:
+        outcome = storage.encryption.change_secret(old, new, dry_run=dry_run)
+    _report(ctx, outcome, dry_run=dry_run, as_json=as_json)
+
+
+@encryption.command("rotate-key")
+@_operation
+def rotate_key(ctx: click.Context, dry_run: bool, as_json: bool) -> None:
+    """Seal all values under a new data key; after a leak of the keys, not of the secret alone."""
+    settings = _with_secret(load_settings(ctx.obj))
+    _run(ctx, settings, lambda keys, done: keys.rotate_key(done, dry_run=dry_run), as_json)
+
+
+@encryption.command()
+@_YES
+@_operation
+def upgrade(ctx: click.Context, dry_run: bool, as_json: bool, yes: bool) -> None:
+    """Bring a database from GPROXY's format to ours. Stop GPROXY before."""
+    settings = _with_secret(load_settings(ctx.obj))
+    if not (dry_run or yes):
+        _confirm(ctx, "GPROXY will not start on this database any more. Is it stopped?")
+    _run(ctx, settings, lambda keys, done: keys.upgrade(done, dry_run=dry_run), as_json)
+
+
+@encryption.command()
+@_YES
+@_operation
+def decrypt(ctx: click.Context, dry_run: bool, as_json: bool, yes: bool) -> None:
+    """Store all secrets in the clear and drop the keyring."""
+    settings = _with_secret(load_settings(ctx.obj))
+    if not (dry_run or yes):
+        _confirm(ctx, f"Store all secrets of {settings.dsn} in the clear?")
+    _run(ctx, settings, lambda keys, done: keys.decrypt(done, dry_run=dry_run), as_json)
+
+
+# -- inside -----------------------------------------------------------------------------------
+
+
+def _run(
+    ctx: click.Context,
+    settings: Settings,
+    operation: Callable[[Encryption, Progress], Outcome],
+    as_json: bool,
+) -> None:
+    dry_run: bool = ctx.params["dry_run"]
+    if dry_run:
+        settings = _to_look_at(settings)
+    with (
+        Storage.for_encryption(settings, sync=not dry_run) as storage,
+        _progress("writing", storage, as_json) as progress,
+    ):
+        outcome = operation(storage.encryption, progress)
+    _report(ctx, outcome, dry_run=dry_run, as_json=as_json)
+
+
+def _report(ctx: click.Context, outcome: Outcome, *, dry_run: bool, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(outcome.to_dict(), indent=2))
+    else:
+        would = "would be " if dry_run else ""
+        click.echo(f"mode {outcome.mode}: {outcome.sealed} values {would}written")
+        if outcome.keys_dropped:
+            click.echo(f"{outcome.keys_dropped} unused keys dropped")
+        for note in outcome.notes:
+            click.echo(note)
+        _print_errors(outcome.unreadable)
+    if outcome.unreadable:
+        ctx.exit(1)
+    ctx.exit(EXIT_TO_DO if dry_run and outcome.changed else 0)
+
+
+def _print_checked(checked: dict[str, Checked], *, is_clean: bool) -> None:
+    for column, found in checked.items():
+        click.echo(
+            f"{column}: {found.rows} values, {len(found.unreadable)} unreadable, "
+            f"{found.plaintext} plaintext, {len(found.digest_mismatches)} digest mismatches"
+        )
+        _print_errors(found.unreadable)
+        for pk in found.digest_mismatches[:_SHOWN_ERRORS]:
+            click.echo(f"  {column}, row {pk}: the digest is not that of the key", err=True)
+    click.echo("Everything opens." if is_clean else "Something is wrong: see above.")
+
+
+def _print_errors(errors: list[Any]) -> None:
+    for error in errors[:_SHOWN_ERRORS]:
+        click.echo(f"  {error}", err=True)
+    if len(errors) > _SHOWN_ERRORS:
+        click.echo(f"  and {len(errors) - _SHOWN_ERRORS} more", err=True)
+
+
+@contextmanager
+def _progress(doing: str, storage: Storage, as_json: bool) -> Iterator[Progress]:
+    """Show a bar on the terminal, and only there."""
+    if as_json or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    values = storage.encryption.count()
+    with click.progressbar(length=values, label=doing, file=sys.stderr) as bar:
+        yield bar.update
+
+
+def _to_look_at(settings: Settings) -> Settings:
+    return replace(settings, dsn=to_look_at(settings.dsn))
+
+
+def _with_secret(settings: Settings) -> Settings:
+    """Ask for the secret at a terminal where no setting has it."""
+    if settings.secret_key is not None or not sys.stdin.isatty():
+        return settings
+    text = click.prompt(SECRET_KEY, hide_input=True, err=True)
+    return replace(settings, secret_key=clean_secret(text, SECRET_KEY))
+
+
+def _new_secret() -> Secret:
+    text, file = os.environ.get(NEW_SECRET_KEY), os.environ.get(NEW_SECRET_KEY_FILE)
+    if text is not None and file is not None:
+        raise SecretError(f"{NEW_SECRET_KEY} and {NEW_SECRET_KEY_FILE} are both set; unset one")
+    if file is not None:
+        return read_secret_file(Path(file), NEW_SECRET_KEY_FILE)
+    if text is None:
+        if not sys.stdin.isatty():
+            raise SecretError(
+                f"{NEW_SECRET_KEY} is not set: set it, `gproxy-storage keygen` makes one"
+            )
+        text = click.prompt("New secret", hide_input=True, confirmation_prompt=True, err=True)
+    return clean_secret(text, NEW_SECRET_KEY)
+
+
+def _confirm(ctx: click.Context, question: str) -> None:
+    if not sys.stdin.isatty():
+        raise click.UsageError("cannot ask without a terminal: give --yes", ctx=ctx)
+    click.confirm(question, abort=True, err=True)

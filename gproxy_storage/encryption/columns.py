@@ -1,0 +1,110 @@
+"""Columns: what lies in the encrypted columns, by the form of the stored values."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+from ..backends.base import Backend
+from ..crypto.envelope import (
+    Envelope,
+    Form,
+    form_of_json,
+    form_of_text,
+    parse_json,
+    parse_text,
+)
+from ..crypto.plaintext import MARKER, PREFIX
+from ..database import run_query
+from ..models import SEALED_FIELDS, Table
+from ..sealed_fields import EncryptedJSONField, SealedField
+
+BATCH_ROWS = 1000
+
+
+class Column(NamedTuple):
+    """An encrypted column."""
+
+    model: type[Table]
+    field: SealedField
+
+    @property
+    def name(self) -> str:
+        """``table.column``."""
+        return f"{self.model._meta.table_name}.{self.field.column_name}"
+
+    @property
+    def digest(self) -> Any:
+        """The field of the value's digest, or None."""
+        return getattr(self.model, self.field.digest) if self.field.digest else None
+
+    def form(self, stored: Any) -> Form:
+        """Tell what a stored value is."""
+        is_json = isinstance(self.field, EncryptedJSONField)
+        return form_of_json(stored) if is_json else form_of_text(stored)
+
+    def envelope(self, stored: Any) -> Envelope | None:
+        """Return a stored value's envelope, None for plaintext; raises MalformedEnvelope."""
+        if not isinstance(self.field, EncryptedJSONField):
+            return parse_text(stored)
+        parsed = parse_json(stored)
+        return parsed if isinstance(parsed, Envelope) else None
+
+    def looks_sealed(self, database: Backend) -> Any:
+        """Return the condition that holds for every sealed value, and for few others."""
+        text = self.field.cast(database.json_text)
+        is_json = isinstance(self.field, EncryptedJSONField)
+        return text.contains(MARKER) if is_json else text.startswith(PREFIX)
+
+
+COLUMNS = tuple(Column(model, field) for model, fields in SEALED_FIELDS.items() for field in fields)
+"""Every encrypted column."""
+
+
+def stored_values(
+    database: Backend, column: Column, *, marked: bool = False
+) -> Iterator[tuple[int, Any, str | None]]:
+    """Yield primary key, stored value and digest (if any) of each row that has a value.
+
+    In pk order, a batch a query: a later batch sees what was written meanwhile.
+
+    Args:
+        marked: only of those that look sealed.
+    """
+    pk: Any = column.model._meta.primary_key
+    selected = [pk, column.field, *([column.digest] if column.digest else [])]
+    wanted = column.looks_sealed(database) if marked else column.field.is_null(False)
+    after = 0
+    while True:
+        query = (
+            column.model.select(*selected)
+            .where((pk > after) & wanted)
+            .order_by(pk)
+            .limit(BATCH_ROWS)
+            .tuples()
+        )
+        rows: list[Any] = run_query(database, partial(list, query))
+        for row_pk, sealed, *digest in rows:
+            yield row_pk, sealed.stored, digest[0] if digest else None
+        if len(rows) < BATCH_ROWS:
+            return
+        after = rows[-1][0]
+
+
+def sealed_values(database: Backend, column: Column) -> Iterator[tuple[int, Any]]:
+    """Yield primary key and stored value of each row whose value is sealed, or malformed."""
+    for pk, stored, _ in stored_values(database, column, marked=True):
+        if column.form(stored) is not Form.PLAINTEXT:
+            yield pk, stored
+
+
+def count_values(database: Backend, column: Column) -> int:
+    """Count the rows that have a value."""
+    return run_query(database, column.model.select().where(column.field.is_null(False)).count)
+
+
+def count_forms(database: Backend, column: Column) -> Counter[Form]:
+    """Count the column's values by form."""
+    return Counter(column.form(stored) for _, stored, _ in stored_values(database, column))

@@ -1,0 +1,117 @@
+"""Creation: the first keyring of a database, made from the secret while nobody writes secrets."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import islice
+
+from ..backends.base import Backend
+from ..crypto.envelope import Envelope, Form
+from ..crypto.kdf import V2_KDF, Kdf
+from ..crypto.keyring import Keyring
+from ..crypto.keys import Key
+from ..crypto.keyset import Mode
+from ..database import run_transaction
+from ..errors import KeyringLost, WrongSecret
+from ..secret import Secret
+from ..vault import TABLE, KeyringRow, Unlocked, Vault
+from . import gproxy
+from .columns import COLUMNS, count_forms, sealed_values
+
+_V2_SAMPLES = 20
+
+
+def create_keyring(
+    database: Backend, vault: Vault, secret: Secret, *, even_if_decrypted: bool = False
+) -> Counter[Form] | None:
+    """Create the keyring and work under it; the mode is what the stored values ask for.
+
+    Keys are derived before the lock is taken, and everything is looked at again under it.
+
+    Args:
+        even_if_decrypted: also where the database was decrypted on purpose.
+    Returns:
+        What the encrypted columns hold; None where another process was first, or has decrypted
+        the database meanwhile: nothing was changed.
+    Raises:
+        WrongSecret: when there are values in GPROXY's format and the secret opens none.
+        KeyringLost: when there are values that a lost keyring has sealed.
+    """
+    candidate = _Candidate.prepare(secret)
+    _check_v2(database, candidate.v2)
+    gproxy.prepare_ledger(database)
+
+    def create() -> tuple[Unlocked, Counter[Form]] | None:
+        row = vault.lock()
+        if row.sealed is not None or (row.decrypted and not even_if_decrypted):
+            return None
+        forms = sum((count_forms(database, column) for column in COLUMNS), Counter[Form]())
+        if forms[Form.V3]:
+            raise KeyringLost(
+                f"{forms[Form.V3]} values are sealed, and {TABLE} has no keyring: restore that "
+                "table from a backup; the database need not be deleted",
+                table=TABLE,
+            )
+        mode = _mode(database, forms)
+        state, sealed_row = candidate.sealed(mode, row.generation)
+        if mode is not Mode.V2:
+            gproxy.keep_off(database)
+        vault.write(sealed_row)
+        return state, forms
+
+    created = run_transaction(database, create)
+    if created is None:
+        return None
+    state, forms = created
+    vault.adopt(state)
+    return forms
+
+
+def _mode(database: Backend, forms: Counter[Form]) -> Mode:
+    if forms[Form.V2] or gproxy.gproxy_uses(database):
+        return Mode.V2
+    return Mode.MIGRATING if forms.total() else Mode.ENCRYPTED
+
+
+class _Candidate:
+    """Keys for a database that has none."""
+
+    def __init__(self, kdf: Kdf, key: Key, v2: Key) -> None:
+        self._kdf = kdf
+        self._key = key
+        self.v2 = v2
+
+    @classmethod
+    def prepare(cls, secret: Secret) -> _Candidate:
+        """Derive the key of the keyring's row and GPROXY's from a secret."""
+        kdf = Kdf.new()
+        return cls(kdf, kdf.derive(secret), V2_KDF.derive(secret))
+
+    def sealed(self, mode: Mode, generation: int) -> tuple[Unlocked, KeyringRow]:
+        """Draw a keyring and return it with its row, for the next generation."""
+        keyring = Keyring.create(mode, v2=self.v2 if mode is Mode.V2 else None)
+        return Unlocked(keyring, generation, str(self._kdf), self._key).resealed(keyring)
+
+
+def _check_v2(database: Backend, v2: Key) -> None:
+    """Check that a key opens one of the database's GPROXY values, if there are some."""
+    samples = list(
+        islice(
+            (
+                envelope
+                for column in COLUMNS
+                for _, stored in sealed_values(database, column)
+                if column.form(stored) is Form.V2 and (envelope := column.envelope(stored))
+            ),
+            _V2_SAMPLES,
+        )
+    )
+    if samples and not any(_opens(v2, envelope) for envelope in samples):
+        raise WrongSecret(
+            f"the secret opens none of {len(samples)} values in GPROXY's format: set "
+            "DATABASE_SECRET_KEY to GPROXY's; the database need not be deleted"
+        )
+
+
+def _opens(key: Key, envelope: Envelope) -> bool:
+    return key.open(envelope.nonce, envelope.ciphertext, b"") is not None

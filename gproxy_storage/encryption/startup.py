@@ -1,0 +1,136 @@
+"""Start-up: which keyring a storage works under, or why it must not start.
+
+First the secret is tried, before anything is written; then the schema is synced; then a database
+that has no keyring gets one, where a secret is set. Whatever cannot be right is refused.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from contextlib import suppress
+
+from ..backends.base import Backend
+from ..backends.failures import Failure
+from ..crypto.envelope import Form
+from ..crypto.keyset import Mode
+from ..errors import ConfigError, PlaintextFound, SchemaError, WrongSecret
+from ..secret import Secret
+from ..vault import TABLE, KeyringRow, Unlocked, Vault
+from .columns import COLUMNS, sealed_values
+from .creation import create_keyring
+
+MIN_SECRET_CHARACTERS = 16
+
+_logger = logging.getLogger("gproxy_storage")
+
+
+def unlock(vault: Vault, secret: Secret | None) -> None:
+    """Open the keyring if there is one; in a session, before the schema is touched.
+
+    Raises:
+        WrongSecret: when there is one and the secret is missing or does not open it.
+        MalformedEnvelope: when its row is not of its form.
+    """
+    if secret is not None:
+        warn_if_short(secret)
+    row = vault.peek()
+    if row is None or row.sealed is None:
+        return
+    if secret is None:
+        raise WrongSecret(
+            "the database is encrypted and no secret is set: set DATABASE_SECRET_KEY, or "
+            "DATABASE_SECRET_KEY_FILE, to the one it was encrypted with",
+            table=TABLE,
+        )
+    vault.adopt(Unlocked.open(row, secret))
+
+
+def warn_if_short(secret: Secret) -> None:
+    """Log a warning for a secret that may be guessed."""
+    if len(secret.reveal()) < MIN_SECRET_CHARACTERS:
+        _logger.warning(
+            "the secret has fewer than %d characters and may be guessed: make one with "
+            "`gproxy-storage keygen` and set it by `gproxy-storage encryption change-secret`",
+            MIN_SECRET_CHARACTERS,
+        )
+
+
+def settle(database: Backend, vault: Vault, secret: Secret | None, *, may_change: bool) -> None:
+    """Decide what an unlocked vault works under, in a session, after the schema was synced.
+
+    Args:
+        may_change: a keyring may be created where there is none.
+    Raises:
+        KeyringLost: when there are sealed values and no keyring.
+        UnknownKey: when there are values in GPROXY's format and no secret is set.
+        WrongSecret: when the secret opens neither the keyring nor GPROXY's values.
+        PlaintextFound: when the database was decrypted on purpose and a secret is set.
+        ConfigError: when a keyring would have to be created and may not, or cannot.
+    """
+    while True:
+        row = vault.peek()
+        if row is not None and row.sealed is not None:
+            if row.generation != vault.state.generation:
+                unlock(vault, secret)
+            return
+        if row is None and may_change:
+            row = vault.insert_row()
+        vault.adopt(Unlocked.plaintext(row))
+        if secret is None:
+            _stay_plaintext(database, vault)
+            return
+        _check_may_create(row, may_change=may_change)
+        forms = _create(database, vault, secret)
+        if forms is not None:
+            _warn_of_plaintext(vault.keyring.mode, forms)
+            return
+
+
+def _stay_plaintext(database: Backend, vault: Vault) -> None:
+    """Refuse what only a keyring opens: the error of opening the first such value says which."""
+    for column in COLUMNS:
+        with suppress(SchemaError):  # not synced yet: no value either
+            for pk, stored in sealed_values(database, column):
+                column.field.opened(vault.keyring, stored, column.field.place(pk))
+    _logger.warning(
+        "secrets are stored in the clear: set DATABASE_SECRET_KEY to encrypt them (`gproxy-storage "
+        "keygen` makes one)"
+    )
+
+
+def _check_may_create(row: KeyringRow | None, *, may_change: bool) -> None:
+    if row is not None and row.decrypted:
+        raise PlaintextFound(
+            "the database was decrypted by `gproxy-storage encryption decrypt` and "
+            "DATABASE_SECRET_KEY is set: unset it, or run `gproxy-storage encryption encrypt`",
+            table=TABLE,
+        )
+    if not may_change:
+        raise _cannot_create()
+
+
+def _cannot_create() -> ConfigError:
+    return ConfigError(
+        "DATABASE_SECRET_KEY is set and the database is not encrypted: open it once with write "
+        "access and sync, or run `gproxy-storage encryption encrypt`",
+        setting="DATABASE_SECRET_KEY",
+    )
+
+
+def _create(database: Backend, vault: Vault, secret: Secret) -> Counter[Form] | None:
+    try:
+        return create_keyring(database, vault, secret)
+    except Exception as exc:
+        if database.classify(exc) is Failure.READ_ONLY:
+            raise _cannot_create() from exc
+        raise
+
+
+def _warn_of_plaintext(mode: Mode, forms: Counter[Form]) -> None:
+    if mode is Mode.MIGRATING:
+        _logger.warning(
+            "encryption is on, and %d values from before still lie in the clear: seal them by "
+            "`gproxy-storage encryption encrypt`",
+            forms[Form.PLAINTEXT],
+        )

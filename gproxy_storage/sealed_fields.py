@@ -1,0 +1,282 @@
+"""Encrypted fields: sealed when a row is saved, opened when the attribute is read.
+
+Reading rows decrypts nothing. A value is bound to its row, so it is sealed by `SealedRow.save`,
+which knows the row; whatever else a query would write into the column is refused.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import peewee
+
+from .backends.base import Backend
+from .backends.secret_parameter import SecretParameter
+from .crypto.envelope import PENDING_JSON, PENDING_TEXT
+from .crypto.opaque import Opaque
+from .crypto.place import Place
+from .database import run_query
+from .errors import InvalidValue, KeyringLost, PlaintextFound, UnknownKey
+from .fields import JSONField, TextField, to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from .crypto.keyring import Keyring
+    from .vault import Vault
+
+    _Mixin = peewee.Model
+else:
+    _Mixin = object  # Peewee makes a table of every subclass of Model
+
+
+class Sealed(Opaque):
+    """A value as it was read, and the keyring that was in force then. Shows neither."""
+
+    __slots__ = ("_keyring", "_vault", "stored")
+
+    def __init__(self, stored: Any, vault: Vault) -> None:
+        self.stored = stored
+        self._vault = vault
+        self._keyring = vault.keyring
+
+    def open(self, field: SealedField, pk: int | None) -> Any:
+        """Open it as the value of a field in the row with that primary key.
+
+        Raises:
+            CryptoError: when it does not open there (see `Keyring.open_text`).
+            InvalidValue: when the primary key is needed and was not selected.
+        """
+        try:
+            return self._open(self.stored, field, pk)
+        except (UnknownKey, PlaintextFound, KeyringLost):
+            # It was read before it was sealed anew, and the keyring loaded after: what is there
+            # now decides.
+            stored = None if pk is None else field.stored_now(pk)
+            if stored is None or stored == self.stored:
+                raise
+        return self._open(stored, field, pk)
+
+    def _open(self, stored: Any, field: SealedField, pk: int | None) -> Any:
+        place = field.place(pk)
+        return self._vault.retrying(
+            self._keyring, lambda keyring: field.opened(keyring, stored, place)
+        )
+
+
+class Ticket(Opaque):
+    """A value sealed for one row, to be written in one transaction."""
+
+    __slots__ = ("field", "stamp", "stored")
+
+    def __init__(self, stored: str, field: SealedField, stamp: object) -> None:
+        self.stored = stored
+        self.field = field
+        self.stamp = stamp
+
+
+class SealedAccessor(peewee.FieldAccessor):
+    """The attribute of an encrypted field: opens what was read, holds what was assigned."""
+
+    field: SealedField
+
+    def __get__(self, instance: Any, instance_type: Any = None) -> Any:
+        value = super().__get__(instance, instance_type)
+        if isinstance(value, Sealed) and instance is not None:
+            return value.open(self.field, instance._pk)
+        return value
+
+
+class SealedField(peewee.FieldDatabaseHook, peewee.Field):
+    """What encrypted fields share.
+
+    Args:
+        table, column: the labels that values are bound to, frozen: renaming the table or the
+            column must not change them, for then no value would open.
+        digest: the name of the field that holds the value's lookup digest, if any.
+    """
+
+    accessor_class = SealedAccessor
+    _pending: str
+    _database: Backend | None = None
+
+    def __init__(self, table: str, column: str, digest: str | None = None, **kwargs: Any) -> None:
+        self._labels = (table, column)
+        self.digest = digest
+        super().__init__(**kwargs)
+
+    def place(self, pk: int | None) -> Place:
+        """Return the place of this field's value in a row."""
+        return Place(*self._labels, pk)
+
+    def checked(self, value: Any) -> Any:
+        """Return a value that every backend can store, or raise InvalidValue."""
+        raise NotImplementedError
+
+    def sealed(self, keyring: Keyring, value: Any, place: Place) -> str:
+        """Return what to store for a value."""
+        raise NotImplementedError
+
+    def opened(self, keyring: Keyring, stored: Any, place: Place) -> Any:
+        """Return the value that a stored one stands for."""
+        raise NotImplementedError
+
+    def stored_now(self, pk: int) -> Any:
+        """Return what is stored for a row now; None where there is nothing."""
+        model: Any = self.model
+        query = model.select(self).where(model._meta.primary_key == pk).tuples()
+        rows = run_query(model._meta.database, lambda: list(query))
+        return rows[0][0].stored if rows and rows[0][0] is not None else None
+
+    def ticket(self, value: Any, pk: int | None, keyring: Keyring) -> Ticket | None:
+        """Seal a value for a row, to be written in this transaction, which is fenced.
+
+        Without the primary key a value that is bound to it gets a placeholder instead.
+        """
+        if value is None:
+            return None
+        if pk is None and keyring.binds_to_row:
+            stored = self._pending
+        else:
+            stored = self.sealed(keyring, value, self.place(pk))
+        return Ticket(stored, self, self._stamp())
+
+    def db_value(self, value: Any) -> SecretParameter | None:
+        if value is None:
+            return None
+        if isinstance(value, Ticket) and value.field is self and value.stamp is self._stamp():
+            return SecretParameter(value.stored)
+        raise refused(self)
+
+    def python_value(self, value: Any) -> Any:
+        if value is None or self._database is None:
+            return value
+        return Sealed(value, self._database.vault)
+
+    def _db_hook(self, database: peewee.Database | None) -> None:
+        self._database = database if isinstance(database, Backend) else None
+
+    def _stamp(self) -> object:
+        stamp = self._database.transaction_stamp() if self._database else None
+        # Outside of a transaction no ticket is good.
+        return object() if stamp is None else stamp
+
+
+class EncryptedTextField(SealedField, TextField):
+    """Text, sealed."""
+
+    _pending = PENDING_TEXT
+
+    def checked(self, value: Any) -> str | None:
+        return TextField.db_value(self, value)
+
+    def sealed(self, keyring: Keyring, value: Any, place: Place) -> str:
+        return keyring.seal_text(value, place)
+
+    def opened(self, keyring: Keyring, stored: Any, place: Place) -> str:
+        return keyring.open_text(stored, place)
+
+
+class EncryptedJSONField(SealedField, JSONField):
+    """JSON, sealed; each read gives a document of its own."""
+
+    _pending = PENDING_JSON
+
+    def checked(self, value: Any) -> Any:
+        if value is not None:
+            to_json(self, value)
+        return value
+
+    def sealed(self, keyring: Keyring, value: Any, place: Place) -> str:
+        return keyring.seal_json(value, place)
+
+    def opened(self, keyring: Keyring, stored: Any, place: Place) -> Any:
+        return keyring.open_json(stored, place)
+
+
+def refused(field: peewee.Field[Any]) -> InvalidValue:
+    """Return the error for a query that compares or writes an encrypted column."""
+    name = f"{field.model._meta.table_name}.{field.column_name}"
+    return InvalidValue(
+        f"{name} is encrypted: a query can neither write nor compare it; assign to a row's "
+        "attribute and save() the row",
+        argument=field.column_name,
+    )
+
+
+class _Written(NamedTuple):
+    field: SealedField
+    before: Any  # what the row held: what was assigned, or a Sealed
+    value: Any
+
+
+class SealedRow(_Mixin):
+    """A row with encrypted fields: `save` and `create` seal them."""
+
+    # Peewee's own and not public: tests/unit/test_peewee.py notices when they change.
+    _dirty: set[str]
+    _pk: Any
+
+    def save(self, force_insert: bool = False, only: Sequence[Any] | None = None) -> int | bool:
+        """Save the row. See `Model.save`.
+
+        The encrypted fields that are written are sealed in the same transaction, under the
+        keyring that the fence holds; where one has a digest, that is written with it.
+
+        Raises:
+            InvalidValue: when a value cannot be stored; nothing was written.
+            SecretChanged: when the keyring was changed under this process.
+        """
+        written = self._to_seal(force_insert, only)
+        if not written:
+            return super().save(force_insert, only)
+        database: Any = self._meta.database
+        dirty, pk = set(self._dirty), self._pk
+        try:
+            with database.atomic():
+                return self._save_sealed(database.vault.fence(), written, force_insert, only)
+        except BaseException:
+            # As before, for another attempt.
+            self.__data__.update({one.field.name: one.before for one in written})
+            self._dirty.update(dirty)
+            self._pk = pk
+            raise
+
+    def _save_sealed(
+        self,
+        keyring: Keyring,
+        written: list[_Written],
+        force_insert: bool,
+        only: Sequence[Any] | None,
+    ) -> int | bool:
+        model, pk = type(self), self._pk
+        for field, _, value in written:
+            self.__data__[field.name] = field.ticket(value, pk, keyring)
+            if field.digest and value is not None:
+                setattr(self, field.digest, keyring.digest(value))
+                only = None if only is None else [*only, field.digest]
+        rows = super().save(force_insert, only)
+        if pk is None and keyring.binds_to_row:
+            tickets = {one.field: one.field.ticket(one.value, self._pk, keyring) for one in written}
+            self.__data__.update({field.name: ticket for field, ticket in tickets.items()})
+            written_now = {field: ticket for field, ticket in tickets.items() if ticket}
+            if written_now:
+                model.update(written_now).where(model._meta.primary_key == self._pk).execute()
+        vault = self._meta.database.vault
+        for field, _, _ in written:
+            ticket = self.__data__[field.name]
+            self.__data__[field.name] = ticket and Sealed(ticket.stored, vault)
+        return rows
+
+    def _to_seal(self, force_insert: bool, only: Iterable[Any] | None) -> list[_Written]:
+        if only is not None:
+            names = {one if isinstance(one, str) else one.name for one in only}
+        else:
+            names = set(self.__data__) if force_insert else self._dirty
+        found = []
+        for field in self._meta.sorted_fields:
+            if isinstance(field, SealedField) and field.name in names & self.__data__.keys():
+                before = self.__data__[field.name]
+                value = getattr(self, field.name)  # opens the row's own, refuses another's
+                found.append(_Written(field, before, field.checked(value)))
+        return found
