@@ -6,6 +6,7 @@ which knows the row; whatever else a query would write into the column is refuse
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import peewee
@@ -128,13 +129,11 @@ class SealedField(peewee.FieldDatabaseHook, peewee.Field):
         rows = run_query(model._meta.database, lambda: list(query))
         return rows[0][0].stored if rows and rows[0][0] is not None else None
 
-    def ticket(self, value: Any, pk: int | None, keyring: Keyring) -> Ticket | None:
+    def ticket(self, value: Any, pk: int | None, keyring: Keyring) -> Ticket:
         """Seal a value for a row, to be written in this transaction, which is fenced.
 
         Without the primary key a value that is bound to it gets a placeholder instead.
         """
-        if value is None:
-            return None
         if pk is None and keyring.binds_to_row:
             stored = self._pending
         else:
@@ -233,8 +232,14 @@ class SealedRow(_Mixin):
         database: Any = self._meta.database
         dirty, pk = set(self._dirty), self._pk
         try:
-            with database.atomic():
-                return self._save_sealed(database.vault.fence(), written, force_insert, only)
+            with ExitStack() as stack:
+                joins = database.in_transaction()
+                if not joins:
+                    stack.enter_context(database.atomic())
+                keyring = database.vault.fence()
+                if joins and pk is None and keyring.binds_to_row:
+                    stack.enter_context(database.atomic())  # two statements: both or none
+                return self._save_sealed(keyring, written, force_insert, only)
         except BaseException:
             # As before, for another attempt.
             self.__data__.update({one.field.name: one.before for one in written})
@@ -252,20 +257,17 @@ class SealedRow(_Mixin):
         model, pk = type(self), self._pk
         for field, _, value in written:
             self.__data__[field.name] = field.ticket(value, pk, keyring)
-            if field.digest and value is not None:
+            if field.digest:
                 setattr(self, field.digest, keyring.digest(value))
                 only = None if only is None else [*only, field.digest]
         rows = super().save(force_insert, only)
         if pk is None and keyring.binds_to_row:
             tickets = {one.field: one.field.ticket(one.value, self._pk, keyring) for one in written}
             self.__data__.update({field.name: ticket for field, ticket in tickets.items()})
-            written_now = {field: ticket for field, ticket in tickets.items() if ticket}
-            if written_now:
-                model.update(written_now).where(model._meta.primary_key == self._pk).execute()
+            model.update(tickets).where(model._meta.primary_key == self._pk).execute()
         vault = self._meta.database.vault
         for field, _, _ in written:
-            ticket = self.__data__[field.name]
-            self.__data__[field.name] = ticket and Sealed(ticket.stored, vault)
+            self.__data__[field.name] = Sealed(self.__data__[field.name].stored, vault)
         return rows
 
     def _to_seal(self, force_insert: bool, only: Iterable[Any] | None) -> list[_Written]:
@@ -278,5 +280,6 @@ class SealedRow(_Mixin):
             if isinstance(field, SealedField) and field.name in names & self.__data__.keys():
                 before = self.__data__[field.name]
                 value = getattr(self, field.name)  # opens the row's own, refuses another's
-                found.append(_Written(field, before, field.checked(value)))
+                if value is not None:  # NULL has no key
+                    found.append(_Written(field, before, field.checked(value)))
         return found

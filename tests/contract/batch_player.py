@@ -315,9 +315,7 @@ def seeded(storage: Storage, make_writer: Callable[[], Any]) -> Player:
         rows["credential"] = insert(
             models["credentials"], provider=provider, name="credential 0", **old
         )
-        rows["key"] = insert(
-            models["user_keys"], user=user, label="key 0", api_key_digest="0", **old
-        )
+        rows["key"] = insert(models["user_keys"], user=user, label="key 0", **old)
         rows["status"] = insert(
             models["credential_statuses"],
             credential=rows["credential"],
@@ -373,7 +371,7 @@ def _row_shown(row: Table, names: dict[Any, Any]) -> dict[str, Any]:
 
 
 def _fields(model: type[Table]) -> list[Any]:
-    left_out = ("provider_key", "dsn", "api_key_digest")
+    left_out = ("provider_key", "dsn", "api_key_ciphertext", "api_key_digest")
     return [field for field in model._meta.sorted_fields if field.name not in left_out]
 
 

@@ -17,7 +17,8 @@ import peewee
 
 from gproxy_storage import Storage
 from gproxy_storage.fields import GeneratedField
-from gproxy_storage.models import TABLES, EncryptionKeys, Table
+from gproxy_storage.models import SEALED_FIELDS, TABLES, EncryptionKeys, Table
+from gproxy_storage.sealed_fields import SealedField
 from tests import servers
 from tests.support import Child
 
@@ -55,7 +56,7 @@ _SAMPLES: dict[str, Callable[[], Any]] = {
     "BIGINT": lambda: 1,
     "DOUBLE": lambda: 1.0,
     "VARCHAR": lambda: f"name{next(_numbers)}",
-    "TEXT": lambda: f"text{next(_numbers)}",
+    "TEXT": lambda: "text",
 }
 
 
@@ -71,9 +72,16 @@ def insert(model: type[T], **given: Any) -> T:
         if isinstance(field, peewee.ForeignKeyField):
             values[field.name] = insert(field.rel_model)
         elif not (field.auto_increment or isinstance(field, GeneratedField)):
-            values[field.name] = _SAMPLES[field.field_type]()
+            unique = isinstance(field, SealedField) and field.digest
+            values[field.name] = _SAMPLES["VARCHAR" if unique else field.field_type]()
     created: T = model.create(**values)
     return created
+
+
+def opened(row: Table) -> dict[str, Any]:
+    """Return a row's values, the encrypted ones opened."""
+    sealed = SEALED_FIELDS.get(type(row), ())
+    return {**row.__data__, **{field.name: getattr(row, field.name) for field in sealed}}
 
 
 def rows_of(model: type[Table], *columns: str) -> list[tuple[Any, ...]]:

@@ -278,7 +278,8 @@ def test_secrets_are_written_a_row_a_statement(storage: Storage) -> None:
     writes = [sql for sql in statements.sent if sql.startswith(("INSERT", "UPDATE"))]
 
     assert len(writes) == 10
-    assert len(statements) == 10 + 1 + 2 + 5  # BEGIN, who is there, who changes; each looked up
+    # BEGIN, who is there, who changes, the fence; each looked up
+    assert len(statements) == 10 + 1 + 2 + 1 + 5
 
 
 def test_rows_go_in_one_order(storage: Storage) -> None:
@@ -324,7 +325,7 @@ def test_rows_go_in_one_order(storage: Storage) -> None:
         (lambda batch: batch.access.models.revoke(1, 7), "model_pattern"),
         (lambda batch: batch.access.limits.upsert(1, "a", rpm=2**31), "rpm"),
         (lambda batch: batch.quotas.set(1, quota=float("nan")), "quota"),
-        (lambda batch: batch.quotas.add_cost(1, float("inf")), "cost_used"),
+        (lambda batch: batch.quotas.add_cost(1, float("inf")), "cost"),
         (lambda batch: batch.quotas.add_cost(1, -1.0), "cost"),
         (lambda batch: batch.usages.record(cost=-1), "cost"),
         (lambda batch: batch.usages.record(user_id="1"), "user_id"),

@@ -11,7 +11,7 @@ import pytest
 from gproxy_storage import Storage
 from gproxy_storage.errors import ConflictError, InvalidValue, MissingReference
 from gproxy_storage.models import Credential, Provider, User
-from tests.contract.support import NOW, in_threads, insert
+from tests.contract.support import NOW, in_threads, insert, opened
 from tests.support import recorded
 
 
@@ -109,7 +109,7 @@ def test_changing_a_credential(storage: Storage) -> None:
     assert (changed.secret_json, changed.name, changed.kind) == ({"token": None}, "n", "oauth")
     stored = storage.credentials.find(first.id)
     assert stored is not None
-    assert stored.__data__ == changed.__data__
+    assert opened(stored) == opened(changed)
     assert storage.credentials.list(kind=["oauth", "x"], provider_id=provider.id) == [first]
     assert storage.credentials.count(kind="api_key") == 0
     assert storage.credentials.find(0) is None

@@ -20,7 +20,7 @@ from gproxy_storage.models import (
     UserKey,
 )
 from gproxy_storage.repositories import base
-from tests.contract.support import insert, wipe
+from tests.contract.support import insert, opened, wipe
 from tests.support import assert_query_count, recorded
 
 MODELS: dict[str, type[Table]] = {
@@ -193,12 +193,12 @@ def test_an_update_is_one_transaction(storage: Storage, cases: Iterator[Case]) -
         (stored,) = [row for row in repository.list() if row.id == rows[1].id]
         assert getattr(stored, column) == getattr(changed, column) == value
         assert stored.updated_at == changed.updated_at > rows[1].updated_at
-        unchanged = {**rows[1].__data__, column: value, "updated_at": stored.updated_at}
-        assert stored.__data__ == unchanged
+        unchanged = {**opened(rows[1]), column: value, "updated_at": stored.updated_at}
+        assert opened(stored) == unchanged
         with pytest.raises(InvalidValue) as caught:
             repository.update(rows[1].id, **{column: wrong})
         assert caught.value.argument == column
-        assert repository.get(rows[1].id).__data__ == unchanged
+        assert opened(repository.get(rows[1].id)) == unchanged
 
 
 def test_an_update_without_a_change_changes_nothing(cases: Iterator[Case]) -> None:
@@ -285,4 +285,4 @@ def test_writes_join_the_callers_transaction(storage: Storage, cases: Iterator[C
             repository.delete(rows[1].id)
             repository.delete_all()
             raise RuntimeError
-        assert [row.__data__ for row in repository.list()] == [row.__data__ for row in rows]
+        assert [opened(row) for row in repository.list()] == [opened(row) for row in rows]
