@@ -26,6 +26,7 @@ from gproxy_storage.models import (
     StorageState,
     Table,
     User,
+    UserKey,
     UserModelPermission,
 )
 from tests import servers
@@ -79,7 +80,7 @@ def test_each_unique_key_is_named(storage: Storage, model: type[Table], index: I
         if not isinstance(field, GeneratedField)
     }
 
-    if model is UserKey:
+    if isinstance(row, UserKey):
         same = {"api_key_ciphertext": row.api_key_ciphertext}  # saving it sets the digest
 
     with refused(ConflictError, f"the same {', '.join(columns)} in") as caught:
