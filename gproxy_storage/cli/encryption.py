@@ -148,9 +148,8 @@ def change_secret(ctx: click.Context, dry_run: bool, as_json: bool) -> None:
     if old is None:
         raise SecretError(f"{SECRET_KEY} is not set: set it to the present secret")
     new = _new_secret()
-    if dry_run:
-        settings = _to_look_at(settings)
-    with Storage.inspect(settings.dsn) as storage:
+    dsn = to_look_at(settings.dsn) if dry_run else settings.dsn
+    with Storage.inspect(dsn) as storage:
         outcome = storage.encryption.change_secret(old, new, dry_run=dry_run)
     _report(ctx, outcome, dry_run=dry_run, as_json=as_json)
 
