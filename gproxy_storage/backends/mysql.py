@@ -201,9 +201,9 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
     def time_bucket(self, column: peewee.Field[Any], seconds: int) -> peewee.ColumnBase:
         shift = bucket_shift(seconds)
         # UNIX_TIMESTAMP ends in 3001; TO_SECONDS counts from year 0.
-        since_year_0: Any = fn.TO_SECONDS(column) + (shift - SECONDS_BEFORE_1970)
-        bucket: peewee.ColumnBase = since_year_0.op("DIV")(seconds) * seconds - shift
-        return bucket
+        since_year_0 = fn.TO_SECONDS(column) + (shift - SECONDS_BEFORE_1970)
+        # In lower case: Peewee would spell "DIV" as "/", which does not round down.
+        return peewee.Expression(since_year_0, "div", seconds) * seconds - shift
 
     def month_number(self, column: peewee.Field[Any]) -> peewee.ColumnBase:
         return fn.YEAR(column) * 12 + fn.MONTH(column) - 1

@@ -176,7 +176,8 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
 
     def time_bucket(self, column: peewee.Field[Any], seconds: int) -> peewee.ColumnBase:
         shift = bucket_shift(seconds)
-        unix = fn.STRFTIME("%s", column).cast("INTEGER")
+        # Without the fraction, which STRFTIME rounds to milliseconds: .9996 would be a second more.
+        unix = fn.STRFTIME("%s", fn.SUBSTR(column, 1, 19)).cast("INTEGER")
         return (unix + shift) / seconds * seconds - shift
 
     def month_number(self, column: peewee.Field[Any]) -> peewee.ColumnBase:

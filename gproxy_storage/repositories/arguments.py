@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeVar
 
 from ..errors import InvalidValue
-from ..fields import JSONField, to_json
+from ..fields import DoubleField, JSONField, to_json
 from ..models import Table
 
 M = TypeVar("M", bound=Table)
@@ -82,9 +82,17 @@ def require_limit(argument: str, value: Any) -> int | None:
 
 
 def require_at_least_zero(argument: str, value: Any) -> None:
-    """Refuse a negative number, and NaN; what is no number is the field's to refuse."""
-    if isinstance(value, int | float) and not value >= 0:
-        raise InvalidValue(f"{argument} must be finite and >= 0", argument=argument)
+    """Refuse a negative number; what is no number is the field's to refuse."""
+    if isinstance(value, int | float) and value < 0:
+        raise InvalidValue(f"{argument} must be >= 0", argument=argument)
+
+
+def require_cost(argument: str, value: Any) -> float:
+    """Return a cost as a float: finite and >= 0."""
+    cost = DoubleField(column_name=argument).db_value(value)
+    if cost is None or cost < 0:
+        raise InvalidValue(f"{argument} must be a number >= 0", argument=argument)
+    return cost
 
 
 def require_reference(argument: str, value: M | int, model: type[M]) -> M | int:

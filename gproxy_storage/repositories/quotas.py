@@ -13,7 +13,7 @@ from peewee import fn
 from ..backends.base import Backend
 from ..errors import InvalidValue, MissingReference
 from ..models import Usage, User, UserQuota
-from .arguments import require_at_least_zero, require_reference
+from .arguments import require_cost, require_reference
 from .base import ANY, KEEP, Change, Filter, Repository, now
 
 _USERS_A_BATCH = 100  # whose quotas `reconcile` holds locked at a time
@@ -52,7 +52,8 @@ class Quotas(Repository[UserQuota]):
         kept = [name for name, value in given.items() if value is KEEP]
         if len(kept) == len(given):
             raise InvalidValue("set() needs a quota or a cost_used", argument="quota")
-        require_at_least_zero("cost_used", cost_used)
+        if cost_used is not KEEP:
+            require_cost("cost_used", cost_used)
         values = {name: 0.0 if value is KEEP else value for name, value in given.items()}
         owner = require_reference("user", user, User)
         return self._upsert(
@@ -81,8 +82,7 @@ class Quotas(Repository[UserQuota]):
         Raises:
             MissingReference: when there is no such user.
         """
-        require_at_least_zero("cost", cost)
-        return self._add_cost(_id(user), cost)
+        return self._add_cost(_id(user), require_cost("cost", cost))
 
     def remaining(self, user: User | int) -> float | None:
         """Return what a user may still cost: negative when overdrawn, None for no limit."""

@@ -48,6 +48,7 @@ _COLUMNS = {
 }
 _SECONDS = {"hour": 3600, "day": 86_400}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +123,8 @@ class _Key:
 
 
 def bucket_start(unix_s: int) -> datetime:
-    """Return Unix seconds as an aware UTC time."""
-    return _EPOCH + timedelta(seconds=unix_s)
+    """Return Unix seconds as an aware UTC time, the earliest one for what lies before."""
+    return _EPOCH + max(timedelta(seconds=unix_s), _EARLIEST - _EPOCH)
 
 
 def month_start(number: int) -> datetime:

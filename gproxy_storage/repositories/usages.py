@@ -9,7 +9,7 @@ from typing import Any, Unpack
 import peewee
 
 from ..models import Usage
-from .arguments import require_at_least_zero, require_id
+from .arguments import require_at_least_zero, require_cost, require_id
 from .base import Filter, now
 from .logs import Log, LogFilters, of_channel
 from .pages import PAGE_ROWS, Page
@@ -76,7 +76,6 @@ class Usages(Log[Usage]):
             if name not in known:
                 raise TypeError(f"record() got an unexpected keyword argument {name!r}")
             require_at_least_zero(name, count)
-        require_at_least_zero("cost", cost)
         stored_at = now()
         values = {
             "downstream_trace_id": downstream_trace_id,
@@ -88,7 +87,7 @@ class Usages(Log[Usage]):
             "operation": operation,
             "protocol": protocol,
             "model": model,
-            "cost": cost,
+            "cost": require_cost("cost", cost),
             "created_at": stored_at,
             **tokens,
         }
