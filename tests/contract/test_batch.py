@@ -216,6 +216,26 @@ def test_a_file_moved_to_another_key_outlives_the_first(storage: Storage) -> Non
     assert [(row.id, row.user_key_id) for row in storage.files.list()] == [(file.id, second.id)]
 
 
+def test_a_file_goes_with_what_it_was_moved_to(storage: Storage) -> None:
+    with storage.session():
+        key = insert(UserKey)
+    openai = storage.providers.create("openai", channel="openai")
+    first, second, third = (
+        storage.credentials.create(openai, kind="k", secret={}) for _ in range(3)
+    )
+    given: dict[str, Any] = {"user": key.user_id, "user_key": key, "provider": openai}
+    file = storage.files.upsert(**given, credential=first, file_id="f")
+    with storage.batch() as batch:
+        batch.files.upsert(**given, credential=second, file_id="f")
+        batch.credentials.delete(second.id)
+        batch.files.upsert(**given, credential=third, file_id="f")
+
+    (found,) = storage.files.list()
+    assert found.credential_id == third.id
+    assert found.id > file.id
+    assert found.created_at > file.created_at
+
+
 @pytest.mark.parametrize("stored", [True, False])
 def test_a_row_is_created_once(storage: Storage, stored: bool) -> None:
     batch = storage.batch()
@@ -281,8 +301,23 @@ def test_secrets_are_written_a_row_a_statement(storage: Storage) -> None:
     assert len(statements) == 10 + 1 + 2 + 5  # BEGIN, who is there, who changes; each looked up
 
 
-def test_rows_go_in_one_order(storage: Storage) -> None:
-    """So that of two writers one waits for the other."""
+def test_rows_go_in_the_order_of_their_keys(storage: Storage) -> None:
+    names = ["b", "a", "é", "C"]
+    with storage.batch() as batch:
+        for name in names:
+            provider = batch.providers.upsert(name, channel="c")
+            batch.users.upsert(name)
+            for number in (2, 1):
+                batch.catalog.upsert(provider, f"model {number}")
+
+    ordered = sorted(names)
+    assert [row.name for row in storage.providers.list()] == ordered
+    assert [row.name for row in storage.users.list()] == ordered
+    found = [(row.provider_id, row.model_id) for row in storage.catalog.list()]
+    assert found == sorted(found)
+
+
+def test_two_writers_do_not_fail_each_other(storage: Storage) -> None:
     rounds, names = 8, [f"name {number:02}" for number in range(30)]
 
     def work(order: int) -> None:
