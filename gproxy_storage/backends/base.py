@@ -350,13 +350,17 @@ class Backend(peewee.Database):
             add: what grows by the new row's number.
         """
         update: dict[Any, Any] = {field: self.inserted(field) for field in take}
-        update |= {field: field + self.inserted(field) for field in add}
-        return self.on_conflict(insert, key, update or {key[0]: key[0]})
+        update |= {field: self.stored(field) + self.inserted(field) for field in add}
+        return self.on_conflict(insert, key, update or {key[0]: self.stored(key[0])})
 
     def inserted(self, field: peewee.Field[Any]) -> peewee.ColumnBase:
         """Return a column of the row that an upsert would insert, for what it updates."""
         column: peewee.ColumnBase = getattr(peewee.EXCLUDED, field.column_name)
         return column
+
+    def stored(self, field: peewee.Field[Any]) -> peewee.ColumnBase:
+        """Return a column of the row that an upsert found, for what it updates."""
+        return field
 
     def on_conflict(
         self,

@@ -169,9 +169,32 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
 
     # -- writing ------------------------------------------------------------------------------
 
+    def upsert(
+        self,
+        insert: peewee.ModelInsert,
+        key: Sequence[peewee.Field[Any]],
+        *,
+        take: Sequence[peewee.Field[Any]],
+        add: Sequence[peewee.Field[Any]] = (),
+    ) -> peewee.ModelInsert:
+        upsert: Any = super().upsert(insert, key, take=take, add=add)
+        upsert._on_conflict.names_new_row = not self.mariadb
+        return upsert  # type: ignore[no-any-return]  # it is the class of `insert`
+
+    def conflict_update(self, oc: Any, query: Any) -> Any:
+        """Render what follows VALUES. MySQL wants a name for the new row, MariaDB knows none."""
+        update = super().conflict_update(oc, query)
+        if getattr(oc, "names_new_row", False):
+            return peewee.NodeList((peewee.SQL("AS new"), update))
+        return update
+
     def inserted(self, field: peewee.Field[Any]) -> peewee.ColumnBase:
-        name = peewee.Entity(field.column_name)
-        return peewee.fn.VALUE(name) if self.mariadb else peewee.fn.VALUES(name)
+        if self.mariadb:
+            return peewee.fn.VALUE(peewee.Entity(field.column_name))
+        return peewee.Entity("new", field.column_name)
+
+    def stored(self, field: peewee.Field[Any]) -> peewee.ColumnBase:
+        return peewee.Entity(field.model._meta.table_name, field.column_name)
 
     def on_conflict(
         self,

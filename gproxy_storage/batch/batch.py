@@ -82,6 +82,7 @@ class WriteBatch:
         self._database = database
         self._operations: list[Operation] = []
         self._last_id = 0
+        self._replayed = False
         self._latest: dict[tuple[Any, ...], Table] = {}
         self.providers = recording(Providers, database, self)
         self.credentials = recording(Credentials, database, self)
@@ -199,13 +200,17 @@ class WriteBatch:
         return run_transaction(self._database, self._attempt)
 
     def _may_be_outdated(self, exc: StorageError) -> bool:
+        if not self._replayed:
+            return False  # it was so when we looked
         puts = [operation for operation in self._operations if isinstance(operation, Put)]
         if isinstance(exc, MissingReference):
             return any(put.model in LOGS for put in puts)
         return any(put.model in THROUGH_ROWS and put.changes is not None for put in puts)
 
     def _attempt(self) -> Writer:
+        self._replayed = False
         net = Net(self._operations, read_stored(self._operations))
+        self._replayed = True
         writer = Writer(self._database, net)
         writer.write()
         return writer

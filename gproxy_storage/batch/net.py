@@ -267,12 +267,16 @@ class Net:
             if model in NATURAL_KEYS:
                 self.doomed_keys.setdefault(model, set()).add(key)
             return
-        if entry.stored_id is not None:
-            doomed = self.doomed_late if self._may_lose_children(model) else self.doomed
-            doomed.setdefault(model, set()).add(entry.stored_id)
-        elif entry.taken is not None:
-            self.doomed_keys.setdefault(model, set()).add(key)
+        self._doom(entry, late=self._may_lose_children(model))
         self._forget(entry)
+
+    def _doom(self, entry: Entry, *, late: bool = False) -> None:
+        """Have the row deleted, if it is stored."""
+        if entry.stored_id is not None:
+            doomed = self.doomed_late if late else self.doomed
+            doomed.setdefault(entry.model, set()).add(entry.stored_id)
+        elif entry.taken is not None:
+            self.doomed_keys.setdefault(entry.model, set()).add(entry.key)
 
     def _may_lose_children(self, model: type[Table]) -> bool:
         """Whether a stored file may have hung on the row, and was put under another by now."""
@@ -295,6 +299,8 @@ class Net:
                 if child.parents[key.name] == entry.key and key.rel_model is entry.model
             ]
             if any(key.on_delete == "CASCADE" for key in held):
+                if child.model is UserCredentialFile:
+                    self._doom(child)  # as stored it may hang on another
                 self._forget(child)
             else:
                 child.parents.update(dict.fromkeys((key.name for key in held), None))

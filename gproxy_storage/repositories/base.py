@@ -281,8 +281,11 @@ class Repository(Generic[M]):
                 and values.get(field.name, values.get(field.column_name)) is not None
             ]
             named = [field for field in keys if field.constraint_name == exc.argument] or keys
-            if len(named) > 1:
-                named = self._read(lambda: [key for key in keys if _points_to_nothing(key, values)])
+            if len(keys) > 1:  # of several that are missing, always the first
+                missing = self._read(
+                    lambda: [key for key in keys if _points_to_nothing(key, values)]
+                )
+                named = missing or named
             if not named:
                 raise
             table = named[0].rel_model._meta.table_name

@@ -10,7 +10,7 @@ import peewee
 
 from gproxy_storage import Storage
 from gproxy_storage.batch import WriteBatch
-from gproxy_storage.models import TABLES, Provider, Table, User
+from gproxy_storage.models import TABLES, DownstreamRequest, Provider, Table, User
 from tests.contract.support import NOW, insert, wipe
 
 Operation: TypeAlias = tuple[str, int, int, int]
@@ -20,6 +20,9 @@ NAMES = "abc"
 PATTERNS = ("gpt-*", "gpt-4", "*")
 COSTS = (0.0, 0.125, 0.5, 4.0)  # their sums are exact in any order
 HASH = "$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHRzb21lc2FsdA$" + "A" * 43
+
+OWN_IDS = 10**9
+"""Above this are the ids that a caller gave."""
 
 _TIMES = {"created_at", "updated_at", "deleted_at"}
 
@@ -273,7 +276,7 @@ class Player:
             request_path=f"{self._count}",
             user_id=self._id_or_dead("user", a),
             user_key_id=self._id_or_dead("key", b),
-            trace_id=1000 + self._count if c > 4 else None,
+            trace_id=OWN_IDS + self._count if c > 4 else None,
             at=NOW,
         )
 
@@ -381,7 +384,9 @@ def _shown(row: Any, field: Any, names: dict[Any, Any]) -> Any:
         return None if value is None else names[field.rel_model, value]
     if field.primary_key:
         has_created = getattr(row, "created_at", None) or getattr(row, "updated_at", None)
-        return "own" if 1000 < value < 2000 else ("old" if has_created == NOW else "any")
+        if isinstance(row, DownstreamRequest) and value == OWN_IDS + int(row.request_path):
+            return "own"
+        return "old" if has_created == NOW else "any"
     if field.name in _TIMES and value is not None:
         return "old" if value <= NOW else "new"
     if isinstance(value, datetime):

@@ -216,6 +216,26 @@ def test_a_file_moved_to_another_key_outlives_the_first(storage: Storage) -> Non
     assert [(row.id, row.user_key_id) for row in storage.files.list()] == [(file.id, second.id)]
 
 
+def test_a_file_goes_with_what_it_was_moved_to(storage: Storage) -> None:
+    with storage.session():
+        key = insert(UserKey)
+    openai = storage.providers.create("openai", channel="openai")
+    first, second, third = (
+        storage.credentials.create(openai, kind="k", secret={}) for _ in range(3)
+    )
+    given: dict[str, Any] = {"user": key.user_id, "user_key": key, "provider": openai}
+    file = storage.files.upsert(**given, credential=first, file_id="f")
+    with storage.batch() as batch:
+        batch.files.upsert(**given, credential=second, file_id="f")
+        batch.credentials.delete(second.id)
+        batch.files.upsert(**given, credential=third, file_id="f")
+
+    (found,) = storage.files.list()
+    assert found.credential_id == third.id
+    assert found.id > file.id
+    assert found.created_at > file.created_at
+
+
 @pytest.mark.parametrize("stored", [True, False])
 def test_a_row_is_created_once(storage: Storage, stored: bool) -> None:
     batch = storage.batch()
@@ -282,8 +302,23 @@ def test_secrets_are_written_a_row_a_statement(storage: Storage) -> None:
     assert len(statements) == 10 + 1 + 2 + 1 + 5
 
 
-def test_rows_go_in_one_order(storage: Storage) -> None:
-    """So that of two writers one waits for the other."""
+def test_rows_go_in_the_order_of_their_keys(storage: Storage) -> None:
+    names = ["b", "a", "é", "C"]
+    with storage.batch() as batch:
+        for name in names:
+            provider = batch.providers.upsert(name, channel="c")
+            batch.users.upsert(name)
+            for number in (2, 1):
+                batch.catalog.upsert(provider, f"model {number}")
+
+    ordered = sorted(names)
+    assert [row.name for row in storage.providers.list()] == ordered
+    assert [row.name for row in storage.users.list()] == ordered
+    found = [(row.provider_id, row.model_id) for row in storage.catalog.list()]
+    assert found == sorted(found)
+
+
+def test_two_writers_do_not_fail_each_other(storage: Storage) -> None:
     rounds, names = 8, [f"name {number:02}" for number in range(30)]
 
     def work(order: int) -> None:
@@ -304,85 +339,79 @@ def test_rows_go_in_one_order(storage: Storage) -> None:
 # -- bad input is refused when it is recorded ---------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("call", "argument"),
-    [
-        (lambda batch: batch.providers.upsert("", channel="c"), "name"),
-        (lambda batch: batch.providers.upsert("x" * 256, channel="c"), "name"),
-        (lambda batch: batch.providers.create("a", channel="a\0"), "channel"),
-        (lambda batch: batch.providers.update("1", channel="c"), "id"),
-        (lambda batch: batch.providers.update(1, label=7), "label"),
-        (lambda batch: batch.providers.delete("1"), "ids"),
-        (lambda batch: batch.credentials.create(1, kind="k", secret={"a": {1}}), "secret"),
-        (lambda batch: batch.credentials.create("1", kind="k", secret={}), "provider"),
-        (lambda batch: batch.credentials.update(1, enabled="no"), "enabled"),
-        (lambda batch: batch.statuses.upsert(1, "c", health_kind="h", checked_at="now"), None),
-        (lambda batch: batch.users.create("a", password=""), "password"),
-        (lambda batch: batch.users.create("a", is_admin=1), "is_admin"),
-        (lambda batch: batch.keys.create(User(name="new")), "user"),
-        (lambda batch: batch.catalog.upsert(1, "m", pricing="{}"), "pricing"),
-        (lambda batch: batch.access.models.grant(1, "a*b"), "model_pattern"),
-        (lambda batch: batch.access.models.revoke(1, 7), "model_pattern"),
-        (lambda batch: batch.access.limits.upsert(1, "a", rpm=2**31), "rpm"),
-        (lambda batch: batch.quotas.set(1, quota=float("nan")), "quota"),
-        (lambda batch: batch.quotas.add_cost(1, float("inf")), "cost"),
-        (lambda batch: batch.quotas.add_cost(1, -1.0), "cost"),
-        (lambda batch: batch.usages.record(cost=-1), "cost"),
-        (lambda batch: batch.usages.record(user_id="1"), "user_id"),
-        (lambda batch: batch.usages.record(at=NOW.replace(tzinfo=None)), "at"),
-        (lambda batch: batch.settings.update(port=70_000), "port"),
-        (lambda batch: batch.provider(""), "name"),
-    ],
-)
-def test_bad_input(
-    storage: Storage, call: Callable[[WriteBatch], object], argument: str | None
-) -> None:
-    batch = storage.batch()
-    with pytest.raises(InvalidValue) as caught:
-        call(batch)
+BAD_INPUT: list[tuple[Callable[[Any], object], str]] = [
+    (lambda batch: batch.providers.upsert("", channel="c"), "name"),
+    (lambda batch: batch.providers.upsert("x" * 256, channel="c"), "name"),
+    (lambda batch: batch.providers.create("a", channel="a\0"), "channel"),
+    (lambda batch: batch.providers.update("1", channel="c"), "id"),
+    (lambda batch: batch.providers.update(1, label=7), "label"),
+    (lambda batch: batch.providers.delete("1"), "ids"),
+    (lambda batch: batch.credentials.create(1, kind="k", secret={"a": {1}}), "secret"),
+    (lambda batch: batch.credentials.create("1", kind="k", secret={}), "provider"),
+    (lambda batch: batch.credentials.update(1, enabled="no"), "enabled"),
+    (lambda batch: batch.statuses.upsert(1, "c", health_kind="h", checked_at="now"), "checked_at"),
+    (lambda batch: batch.users.create("a", password=""), "password"),
+    (lambda batch: batch.users.create("a", is_admin=1), "is_admin"),
+    (lambda batch: batch.keys.create(User(name="new")), "user"),
+    (lambda batch: batch.catalog.upsert(1, "m", pricing="{}"), "pricing"),
+    (lambda batch: batch.access.models.grant(1, "a*b"), "model_pattern"),
+    (lambda batch: batch.access.models.revoke(1, 7), "model_pattern"),
+    (lambda batch: batch.access.limits.upsert(1, "a", rpm=2**31), "rpm"),
+    (lambda batch: batch.quotas.set(1, quota=float("nan")), "quota"),
+    (lambda batch: batch.quotas.add_cost(1, float("inf")), "cost"),
+    (lambda batch: batch.quotas.add_cost(1, -1.0), "cost"),
+    (lambda batch: batch.usages.record(cost=-1), "cost"),
+    (lambda batch: batch.usages.record(user_id="1"), "user_id"),
+    (lambda batch: batch.usages.record(at=NOW.replace(tzinfo=None)), "at"),
+    (lambda batch: batch.settings.update(port=70_000), "port"),
+    (lambda batch: batch.provider(""), "name"),
+]
 
-    if argument:
-        assert caught.value.argument == argument
+
+def test_bad_input(storage: Storage) -> None:
+    batch = storage.batch()
+    for number, (call, argument) in enumerate(BAD_INPUT):
+        with pytest.raises(InvalidValue) as caught:
+            call(batch)
+        assert caught.value.argument == argument, number
     assert len(batch) == 0
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda batch: batch.providers.upsert("a", chanel="c"),
-        lambda batch: batch.providers.update(1, name="b"),
-        lambda batch: batch.catalog.update(1, model_id="b"),
-        lambda batch: batch.providers.delete_all(),
-        lambda batch: batch.usages.delete_all(),
-        lambda batch: batch.upstream_requests.clear_all_bodies(),
-        lambda batch: batch.quotas.reconcile(1),
-    ],
-)
-def test_what_a_batch_cannot_do(storage: Storage, call: Callable[[WriteBatch], object]) -> None:
+NOT_FOR_A_BATCH: list[Callable[[Any], object]] = [
+    lambda batch: batch.providers.upsert("a", chanel="c"),
+    lambda batch: batch.providers.update(1, name="b"),
+    lambda batch: batch.catalog.update(1, model_id="b"),
+    lambda batch: batch.providers.delete_all(),
+    lambda batch: batch.usages.delete_all(),
+    lambda batch: batch.upstream_requests.clear_all_bodies(),
+    lambda batch: batch.quotas.reconcile(1),
+]
+
+
+def test_what_a_batch_cannot_do(storage: Storage) -> None:
     batch = storage.batch()
-    with pytest.raises(TypeError, match=r"batch cannot|unexpected keyword"):
-        call(batch)
+    for call in NOT_FOR_A_BATCH:
+        with pytest.raises(TypeError, match=r"batch cannot|unexpected keyword"):
+            call(batch)
     assert len(batch) == 0
 
 
-@pytest.mark.parametrize(
-    ("call", "error"),
-    [
-        (lambda batch: batch.catalog.upsert(10**9, "m"), MissingReference),
-        (lambda batch: batch.keys.create(10**9), MissingReference),
-        (lambda batch: batch.quotas.add_cost(10**9, 1.0), MissingReference),
-        (lambda batch: batch.credentials.update(10**9, enabled=True), NotFoundError),
-        (lambda batch: batch.keys.revoke(10**9), NotFoundError),
-    ],
-)
-def test_what_is_not_there(
-    storage: Storage, call: Callable[[WriteBatch], object], error: type[Exception]
-) -> None:
-    batch = storage.batch()
-    batch.providers.upsert("openai", channel="openai")
-    call(batch)
-    with pytest.raises(error):
-        batch.write()
+NOT_THERE: list[tuple[Callable[[Any], object], type[Exception]]] = [
+    (lambda batch: batch.catalog.upsert(10**9, "m"), MissingReference),
+    (lambda batch: batch.keys.create(10**9), MissingReference),
+    (lambda batch: batch.quotas.add_cost(10**9, 1.0), MissingReference),
+    (lambda batch: batch.credentials.update(10**9, enabled=True), NotFoundError),
+    (lambda batch: batch.keys.revoke(10**9), NotFoundError),
+]
+
+
+def test_what_is_not_there(storage: Storage) -> None:
+    for call, error in NOT_THERE:
+        batch = storage.batch()
+        batch.providers.upsert("openai", channel="openai")
+        call(batch)
+        with pytest.raises(error):
+            batch.write()
     assert storage.providers.count() == 0
 
 

@@ -132,80 +132,72 @@ def test_what_anthropic_says_of_a_file(storage: Storage, parents: dict[str, Any]
     assert claude.delete(third.id) == claude.delete_all() == 1
 
 
-@pytest.mark.parametrize(
-    ("given", "argument"),
-    [
-        ({"user": None}, "user"),
-        ({"user": "1"}, "user"),
-        ({"user": 10**9}, "user"),
-        ({"user": UserKey(id=1)}, "user"),
-        ({"user_key": 10**9}, "user_key"),
-        ({"user_key": User(id=1)}, "user_key"),
-        ({"provider": 10**9}, "provider"),
-        ({"provider": Provider(name="new")}, "provider"),
-        ({"credential": 10**9}, "credential"),
-        ({"credential": Credential()}, "credential"),
-        ({"credential": 1.0}, "credential"),
-        ({"file_id": ""}, "file_id"),
-        ({"file_id": "x" * 256}, "file_id"),
-        ({"file_id": None}, "file_id"),
-        ({"file_id": 1}, "file_id"),
-    ],
-)
-def test_bad_input(
-    storage: Storage, parents: dict[str, Any], given: dict[str, Any], argument: str
-) -> None:
-    with pytest.raises(InvalidValue) as caught:
-        storage.files.upsert(**{**parents, "file_id": "file-1", **given})
+BAD_INPUT: list[tuple[dict[str, Any], str]] = [
+    ({"user": None}, "user"),
+    ({"user": "1"}, "user"),
+    ({"user": 10**9}, "user"),
+    ({"user": UserKey(id=1)}, "user"),
+    ({"user_key": 10**9}, "user_key"),
+    ({"user_key": User(id=1)}, "user_key"),
+    ({"provider": 10**9}, "provider"),
+    ({"provider": Provider(name="new")}, "provider"),
+    ({"credential": 10**9}, "credential"),
+    ({"credential": Credential()}, "credential"),
+    ({"credential": 1.0}, "credential"),
+    ({"file_id": ""}, "file_id"),
+    ({"file_id": "x" * 256}, "file_id"),
+    ({"file_id": None}, "file_id"),
+    ({"file_id": 1}, "file_id"),
+]
 
-    assert caught.value.argument == argument
+
+def test_bad_input(storage: Storage, parents: dict[str, Any]) -> None:
+    for given, argument in BAD_INPUT:
+        with pytest.raises(InvalidValue) as caught:
+            storage.files.upsert(**{**parents, "file_id": "file-1", **given})
+        assert caught.value.argument == argument
     assert storage.files.list() == []
 
 
-@pytest.mark.parametrize(
-    ("given", "argument"),
-    [
-        ({"provider": 10**9}, "provider"),
-        ({"file_id": " "}, "file_id"),
-        ({"size_bytes": -1}, "size_bytes"),
-        ({"size_bytes": 2**63}, "size_bytes"),
-        ({"size_bytes": 1.5}, "size_bytes"),
-        ({"filename": None}, "filename"),
-        ({"mime_type": b"text"}, "mime_type"),
-        ({"file_created_at": None}, "file_created_at"),
-        ({"downloadable": 1}, "downloadable"),
-        ({"raw": []}, "raw"),
-        ({"raw": {"a": float("nan")}}, "raw"),
-        ({"raw": '{"a": 1}'}, "raw"),
-    ],
-)
-def test_bad_input_of_claude_files(
-    storage: Storage, parents: dict[str, Any], given: dict[str, Any], argument: str
-) -> None:
-    with pytest.raises(InvalidValue) as caught:
-        storage.claude_files.upsert(
-            **{"provider": parents["provider"], "file_id": "file-1", **CLAUDE, **given}
-        )
+BAD_CLAUDE_INPUT: list[tuple[dict[str, Any], str]] = [
+    ({"provider": 10**9}, "provider"),
+    ({"file_id": " "}, "file_id"),
+    ({"size_bytes": -1}, "size_bytes"),
+    ({"size_bytes": 2**63}, "size_bytes"),
+    ({"size_bytes": 1.5}, "size_bytes"),
+    ({"filename": None}, "filename"),
+    ({"mime_type": b"text"}, "mime_type"),
+    ({"file_created_at": None}, "file_created_at"),
+    ({"downloadable": 1}, "downloadable"),
+    ({"raw": []}, "raw"),
+    ({"raw": {"a": float("nan")}}, "raw"),
+    ({"raw": '{"a": 1}'}, "raw"),
+]
 
-    assert caught.value.argument == argument
+
+def test_bad_input_of_claude_files(storage: Storage, parents: dict[str, Any]) -> None:
+    for given, argument in BAD_CLAUDE_INPUT:
+        with pytest.raises(InvalidValue) as caught:
+            storage.claude_files.upsert(
+                **{"provider": parents["provider"], "file_id": "file-1", **CLAUDE, **given}
+            )
+        assert caught.value.argument == argument
     assert storage.claude_files.list() == []
 
 
-@pytest.mark.parametrize(
-    ("call", "error"),
-    [
-        (lambda storage: storage.files.list(file="a"), TypeError),
-        (lambda storage: storage.files.list(active=1), InvalidValue),
-        (lambda storage: storage.files.list(limit=-1), InvalidValue),
-        (lambda storage: storage.files.mark_deleted("1"), InvalidValue),
-        (lambda storage: storage.files.mark_deleted(), TypeError),
-        (lambda storage: storage.files.delete(None), InvalidValue),
-        (lambda storage: storage.claude_files.count(filename="a"), TypeError),
-        (lambda storage: storage.claude_files.delete([True]), InvalidValue),
-    ],
-)
-def test_bad_arguments(
-    storage: Storage, call: Callable[[Storage], object], error: type[Exception]
-) -> None:
-    with pytest.raises(error):
-        call(storage)
+BAD_ARGUMENTS: list[tuple[Callable[[Any], object], type[Exception]]] = [
+    (lambda storage: storage.files.list(file="a"), TypeError),
+    (lambda storage: storage.files.list(active=1), InvalidValue),
+    (lambda storage: storage.files.list(limit=-1), InvalidValue),
+    (lambda storage: storage.files.mark_deleted("1"), InvalidValue),
+    (lambda storage: storage.files.mark_deleted(), TypeError),
+    (lambda storage: storage.files.delete(None), InvalidValue),
+    (lambda storage: storage.claude_files.count(filename="a"), TypeError),
+    (lambda storage: storage.claude_files.delete([True]), InvalidValue),
+]
+
+
+def test_bad_arguments(storage: Storage) -> None:
+    for call, error in BAD_ARGUMENTS:
+        with pytest.raises(error):
+            call(storage)

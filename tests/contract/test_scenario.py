@@ -9,21 +9,33 @@ differs.
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 import peewee
 
 from gproxy_storage import Storage, StorageError
-from gproxy_storage.models import TABLES, Table
+from gproxy_storage.models import (
+    TABLES,
+    Credential,
+    Provider,
+    Table,
+    Usage,
+    User,
+    UserCredentialFile,
+    UserKey,
+)
 from tests.contract.support import NOW
 
-OPERATIONS = 500
+OPERATIONS = 600
 HASH = "$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHRzb21lc2FsdA$" + "A" * 43
 NAMES = ["a", "A", "é", "e\u0301", "😀", "b ", "b", "", "x" * 256, None]
 DOCUMENTS: list[Any] = [{}, {"z": 1e22, "a": [0.1, 1, None, True]}, {"é": "'\\"}, [], 1, None]
+PATTERNS = ["gpt-4", "gpt-*", "*-mini", "*", "é", "a*b", "", "x" * 256]
 WHERE = ["providers", "credentials", "statuses", "users", "keys", "catalog"]
 
 
@@ -41,6 +53,8 @@ class Player:
             *[self._create, self._upsert, self._update] * 4,
             *[self._read] * 3,
             self._delete,
+            *[self._permit, self._limit, self._file, self._log, self._log, self._batch],
+            *[self._ask, self._sum],
         ]
         for number in range(OPERATIONS):
             move = self.random.choice(moves)
@@ -93,6 +107,102 @@ class Player:
     def _delete(self) -> Any:
         repository = getattr(self.storage, self._one_of(WHERE))
         return repository.delete([self._id_of(repository.model) for _ in range(2)])
+
+    def _permit(self) -> Any:
+        access, user, provider = self.storage.access, self._id_of(User), self._id_of(Provider)
+        if self._one_of([True, False]):
+            call = self._one_of([access.files.grant, access.files.revoke])
+            return call(user, provider)
+        call = self._one_of([access.models.grant, access.models.grant, access.models.revoke])
+        return call(user, self._one_of(PATTERNS), provider=self._one_of([None, provider]))
+
+    def _limit(self) -> Any:
+        rpm, user = self._one_of([None, 0, 7, -1, 2**31]), self._id_of(User)
+        if self._one_of([True, False]):
+            return self.storage.quotas.set(user, quota=self._one_of([0, 2.5, 1e300, -1]))
+        return self.storage.access.limits.upsert(user, self._one_of(PATTERNS), rpm=rpm)
+
+    def _file(self) -> Any:
+        files, name = self.storage.files, self._one_of(["f", "F", ""])
+        match self._one_of(["upsert", "claude", "mark", "list"]):
+            case "upsert":
+                key, credential = self._id_of(UserKey), self._id_of(Credential)
+                user, provider = self._id_of(User), self._id_of(Provider)
+                return files.upsert(
+                    user=user, user_key=key, provider=provider, credential=credential, file_id=name
+                )
+            case "claude":
+                said: dict[str, Any] = {
+                    "filename": "é",
+                    "mime_type": "m",
+                    "size_bytes": 2**40,
+                    "raw": {"a": [0.1]},
+                }
+                provider = self._id_of(Provider)
+                return self.storage.claude_files.upsert(
+                    provider, name, file_created_at="then", **said
+                )
+            case "mark":
+                return files.mark_deleted([self._id_of(UserCredentialFile)])
+        return [*files.list(active=True), files.count(), *self.storage.claude_files.iter()]
+
+    def _log(self) -> Any:
+        user, key, provider = self._id_of(User), self._id_of(UserKey), self._id_of(Provider)
+        cost, body = self._one_of([0, 0.25, -1, math.nan]), self._one_of([None, b"", b"\xff\0"])
+        tokens, url = self._one_of([None, 2**40]), "https://a/?key=secret"
+        match self._one_of(["usage", "usage", "upstream", "downstream", "delete"]):
+            case "usage":
+                return self.storage.usages.record(
+                    user_id=user, user_key_id=key, provider_id=provider, cost=cost, at=NOW,
+                    model=self._one_of(["gpt", "é", None]), input_tokens=tokens,
+                )  # fmt: skip
+            case "upstream":
+                return self.storage.upstream_requests.record(
+                    request_method="POST", request_url=url, provider_id=provider,
+                    request_headers={"Authorization": "Bearer secret"}, response_body=body,
+                    response_status=self._one_of([200, 404, 2**31]), total_latency_ms=3, at=NOW,
+                )  # fmt: skip
+            case "downstream":
+                return self.storage.downstream_requests.record(
+                    request_method="GET", request_path="/%_", request_body=body, user_id=user,
+                    user_key_id=key, at=NOW,
+                )  # fmt: skip
+        return self.storage.usages.delete([self._id_of(Usage), self._id_of(Usage)])
+
+    def _batch(self) -> Any:
+        provider, user = self._id_of(Provider), self._id_of(User)
+        with self.storage.batch() as batch:
+            new = batch.providers.upsert(self._one_of(["p", "q"]), channel="batched")
+            batch.catalog.upsert(new, "m", pricing={"a": 0.1})
+            batch.catalog.upsert(new, "m", enabled=False)
+            batch.access.models.grant(user, "*", provider=self._one_of([new, None]))
+            batch.users.upsert(self._one_of(["a", "u"]), password=HASH)
+            batch.usages.record(provider_id=new.id, user_id=user, cost=0.5, at=NOW)
+            batch.providers.delete([provider])
+            return batch.write()
+
+    def _ask(self) -> Any:
+        user, provider = self._id_of(User), self._id_of(Provider)
+        model = self._one_of(["gpt-4", "gpt-4-mini", "GPT-4", "é", "*"])
+        access = self.storage.access
+        return [
+            access.allows(user, provider, model),
+            access.allows_files(user, provider),
+            access.rate_limit_for(user, model),
+            self.storage.quotas.remaining(user),
+        ]
+
+    def _sum(self) -> Any:
+        usages, hour = self.storage.usages, timedelta(hours=1)
+        since, until = NOW - hour, NOW + hour
+        return [
+            *usages.list(limit=3),
+            *usages.list(provider_id=None, model=["gpt", None], since=since),
+            usages.summarize(until=NOW),
+            usages.summarize_by("model", "day"),
+            self.storage.dashboard.overview(since, until),
+            self.storage.upstream_requests.count(url_contains="a/"),
+        ]
 
     # -- what is drawn ------------------------------------------------------------------------
 
@@ -155,16 +265,22 @@ class Player:
             return json.dumps(value, sort_keys=True)  # MySQL sorts keys its own way
         if isinstance(value, datetime) and value != NOW:
             return "now"
-        if field.name == "dsn":
-            return "dsn"
+        if field.name in ("dsn", "provider_key"):
+            return field.name
         return value
+
+
+@cache
+def played_in_memory() -> list[str]:
+    """What the scenario comes to on a SQLite database in memory."""
+    with Storage.connect("sqlite::memory:") as reference:
+        return Player(reference).play()
 
 
 def test_the_same_everywhere(storage: Storage) -> None:
     dsn = storage.database.dsn
     storage.close()
-    with Storage.connect("sqlite::memory:") as reference:
-        expected = Player(reference).play()
+    expected = played_in_memory()
     with Storage.connect(dsn, sync=False) as played:
         found = Player(played).play()
 
