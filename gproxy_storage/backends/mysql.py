@@ -88,7 +88,7 @@ _HINTS = {
 
 
 class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
-    """MySQL 8.0 or later, MariaDB 10.5 or later."""
+    """MySQL 8.0.19 or later, MariaDB 10.5 or later."""
 
     driver_error = pymysql.MySQLError
     field_types = {  # noqa: RUF012 - Peewee's interface, read only
