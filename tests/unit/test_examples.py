@@ -9,11 +9,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from gproxy_storage import Dsn, Storage
+from gproxy_storage.crypto.passwords import hash_password
 from tests.processes import ROOT, run_python
 
-QUICKSTART = ROOT / "examples" / "quickstart.py"
-USAGE_REPORT = ROOT / "examples" / "usage_report.py"
+EXAMPLES = ROOT / "examples"
+QUICKSTART = EXAMPLES / "quickstart.py"
+USERS_FROM_CSV = EXAMPLES / "users_from_csv.py"
+USAGE_REPORT = EXAMPLES / "usage_report.py"
+DISABLE_KEY = EXAMPLES / "disable_leaked_key.py"
 
 
 def summary(calls: int) -> str:
@@ -107,3 +113,103 @@ def test_the_usage_report(database_dsn: str, tmp_path: Path) -> None:
     assert list(csv.DictReader(run("--csv", *february).splitlines())) == [
         {name: str(value) for name, value in row.items()} for row in rows
     ]
+
+
+# -- users from CSV, leaked keys ----------------------------------------------------------------
+
+PASSWORD = "correct horse battery staple"
+
+
+def test_users_from_csv_and_a_key_that_leaks(database_dsn: str, tmp_path: Path) -> None:
+    stored = hash_password("other")
+    file = tmp_path / "users.csv"
+    file.write_text(
+        "\ufeffname,password,admin,label\r\n"
+        f'alice,{PASSWORD},yes,ci\r\n\r\n"b, ""ob""\n2",,no,\r\né😀,"{stored}",,\r\n',
+        newline="",
+    )
+    done = run_python(USERS_FROM_CSV, "--dsn", database_dsn, file, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    head, *printed = csv.reader(done.stdout.splitlines(keepends=True))
+    assert head == ["name", "api_key"]
+    assert [name for name, _ in printed] == ["alice", 'b, "ob"\n2', "é😀"]
+
+    leaked = printed[0][1]
+    with Storage.connect(database_dsn) as storage:
+        assert [user.is_admin for user in storage.users.list()] == [True, False, False]
+        for name, api_key in printed:
+            key = storage.keys.authenticate(api_key)
+            assert key is not None
+            assert (key.user.name, key.label) == (name, "ci" if name == "alice" else None)
+        alice = storage.users.authenticate("alice", PASSWORD)
+        assert alice is not None
+        assert storage.users.authenticate("é😀", "other") is not None
+        key = storage.keys.authenticate(leaked)
+        assert key is not None
+        storage.usages.record(user_id=alice.id, user_key_id=key.id, cost=0.5)
+
+    known = rf"key {key.id} \(ci\) of alice \(id {alice.id}\): {{}}; 1 calls so far, cost 0.50\n"
+    for said in ("disabled", "was disabled already"):
+        done = run_python(DISABLE_KEY, "--dsn", database_dsn, cwd=tmp_path, stdin=f"{leaked}\n")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert re.fullmatch(known.format(said), done.stdout)
+    with Storage.connect(database_dsn) as storage:
+        assert storage.keys.authenticate(leaked) is None
+        assert storage.keys.authenticate(printed[1][1]) is not None
+
+
+def test_bad_lines_are_named_and_nobody_is_created(database_dsn: str, tmp_path: Path) -> None:
+    with Storage.connect(database_dsn) as storage:
+        storage.users.create("taken")
+    lines = "name,admin\ngood,no\ngood,no\nx,maybe\nx\n ,no\ntaken,\nlast,yes\n"
+    done = run_python(USERS_FROM_CSV, "--dsn", database_dsn, "-", cwd=tmp_path, stdin=lines)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines() == [
+        "line 3: a row with the same name in users exists",
+        "line 4: admin must be yes, no or empty",
+        "line 5: 1 cells instead of 2",
+        "line 6: name must be a str that is not blank",
+        "line 7: a row with the same name in users exists",
+        "nobody was created",
+    ]
+    with Storage.connect(database_dsn) as storage:
+        assert [user.name for user in storage.users.list()] == ["taken"]
+        assert storage.keys.count() == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "line 1: it must name `name`"),
+        ("nam\nx\n", "line 1: it must name `name`"),
+        ("name,name\nx,y\n", "line 1: it must name `name`"),
+        ('name\n"x\n', "error: unexpected end of data"),
+    ],
+)
+def test_what_is_no_csv(tmp_path: Path, text: str, said: str) -> None:
+    done = run_python(USERS_FROM_CSV, "-", cwd=tmp_path, stdin=text)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(said)
+    assert done.stderr.endswith("\nnobody was created\n")
+
+
+def test_a_key_is_never_taken_from_the_command_line(tmp_path: Path) -> None:
+    done = run_python(DISABLE_KEY, "sk-api01-leaked", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "sk-api01" not in done.stderr
+    for stdin, said in [("\n", "no key was given"), ("sk-api01-x\n", "has no such key")]:
+        done = run_python(DISABLE_KEY, cwd=tmp_path, stdin=stdin)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert said in done.stderr
+        assert "sk-api01" not in done.stderr
+
+
+@pytest.mark.parametrize("script", [USERS_FROM_CSV, DISABLE_KEY], ids=lambda script: script.stem)
+def test_help(script: Path, tmp_path: Path) -> None:
+    done = run_python(script, "--help", cwd=tmp_path)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--dsn" in done.stdout
+    assert list(tmp_path.iterdir()) == []
