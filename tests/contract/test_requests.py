@@ -298,7 +298,7 @@ def test_by_part_of_the_path_or_url(storage: Storage) -> None:
 @pytest.mark.parametrize("backend", ["mysql", "mariadb"], indirect=True)
 def test_case_counts_in_tables_that_ignore_it(storage: Storage) -> None:
     """GPROXY's tables have the server's default collation."""
-    database, table = storage.database, peewee.Table("looked_at", ("text",))
+    database, table = storage.database, peewee.Table("looked_at")
     text: Any = table.c.text
     with storage.session():
         database.execute_sql(
