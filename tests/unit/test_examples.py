@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +18,7 @@ from tests.processes import ROOT, run_python
 EXAMPLES = ROOT / "examples"
 QUICKSTART = EXAMPLES / "quickstart.py"
 USERS_FROM_CSV = EXAMPLES / "users_from_csv.py"
+USAGE_REPORT = EXAMPLES / "usage_report.py"
 DISABLE_KEY = EXAMPLES / "disable_leaked_key.py"
 
 
@@ -73,6 +77,42 @@ def test_what_fails_is_one_line(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(r"error: .*add \?mode=rwc to create it\n", done.stderr)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_usage_report(database_dsn: str, tmp_path: Path) -> None:
+    with Storage.connect(database_dsn) as storage:
+        alice, bob = storage.users.create("alice"), storage.users.create("bob")
+        for user_id, month, cost in (
+            *((alice.id, 1, 1000.25), (alice.id, 1, 2000.5), (alice.id, 2, 0.5)),
+            *((bob.id, 2, 0.125), (None, 1, 4.0)),
+        ):
+            at = datetime(2026, month, 28, 23, 59, 59, 999_999, UTC)
+            storage.usages.record(user_id=user_id, at=at, cost=cost, input_tokens=700)
+
+    def run(*arguments: str) -> str:
+        done = run_python(USAGE_REPORT, "--dsn", database_dsn, *arguments, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    assert run() == (
+        "user               month    calls  input_tokens  output_tokens      cost\n"
+        "(deleted or none)  2026-01      1           700              0      4.00\n"
+        "alice              2026-01      2         1,400              0  3,000.75\n"
+        "alice              2026-02      1           700              0      0.50\n"
+        "bob                2026-02      1           700              0      0.12\n"
+        "total                           5         3,500              0  3,005.38\n"
+    )
+    february = ("--since", "2026-02-01", "--until", "2026-02-28")
+    rows: list[dict[str, Any]] = [
+        {"user": name, "month": "2026-02", "calls": 1, "input_tokens": 700, "output_tokens": 0}
+        for name in ("alice", "bob")
+    ]
+    for row, cost in zip(rows, (0.5, 0.125), strict=True):
+        row["cost"] = cost
+    assert json.loads(run("--json", *february)) == rows
+    assert list(csv.DictReader(run("--csv", *february).splitlines())) == [
+        {name: str(value) for name, value in row.items()} for row in rows
+    ]
 
 
 # -- users from CSV, leaked keys ----------------------------------------------------------------
