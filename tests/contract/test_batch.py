@@ -328,7 +328,7 @@ def test_rows_go_in_the_order_of_their_keys(storage: Storage) -> None:
 
 
 def test_two_writers_do_not_fail_each_other(storage: Storage) -> None:
-    rounds, names = 8, [f"name {number:02}" for number in range(30)]
+    rounds, names = 4, [f"name {number:02}" for number in range(30)]
 
     def work(order: int) -> None:
         for _ in range(rounds):
