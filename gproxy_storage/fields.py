@@ -103,9 +103,10 @@ class ForeignKeyField(peewee.ForeignKeyField):
 def _check_int(field: peewee.Field[Any], value: Any, allowed: range) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise _refuse(field, f"must be an int, not {type(value).__name__}")
-    if int(value) not in allowed:  # a range walks to find a subclass of int
+    number = int(value)  # an enum's member is none to a driver, and a range walks to find it
+    if number not in allowed:
         raise _refuse(field, f"must be between {allowed.start} and {allowed.stop - 1}")
-    return value
+    return number
 
 
 class DoubleField(peewee.DoubleField):

@@ -27,7 +27,7 @@ from ..repositories.upstream_requests import UpstreamRequests
 from ..repositories.usages import Usages
 from ..repositories.users import Users
 from .net import Net
-from .operations import LOGS, Named, Operation, PendingId, Put
+from .operations import LOGS, Delete, Named, Operation, PendingId, Put
 from .recording import recording
 from .stored import read_stored
 from .writing import THROUGH_ROWS, Writer
@@ -63,8 +63,8 @@ class WriteBatch:
     """Many writes over all aggregates, held back and then made in one transaction.
 
     The repositories are the storage's own: the same methods, checks and errors for bad input, but
-    writing only records. A call returns the row as it will be, whose id is good within the batch
-    until the batch is written, and then is the real one:
+    writing only records. A call returns the row as it will be. Its id is good within the batch;
+    when that is written it becomes the real one, or None, of logs and of what was deleted again:
 
         with storage.batch() as batch:
             openai = batch.providers.upsert("openai", channel="openai")
@@ -146,8 +146,11 @@ class WriteBatch:
         if not self._operations:
             return BatchReport(0, {}, {})
         done = self._written()
+        for put in self._puts():
+            if isinstance(put.row.get_id(), PendingId):
+                _set_id(put.row, None)
         for row, row_id in done.ids:
-            row.id = row_id  # type: ignore[attr-defined]  # no log's row is among them
+            _set_id(row, row_id)
         report = BatchReport(len(self), done.written, done.deleted)
         self.discard()
         return report
@@ -167,6 +170,11 @@ class WriteBatch:
             self._latest[operation.model, "id", row.get_id()] = row
             if operation.model in (Provider, User):
                 self._latest[operation.model, "name", operation.values["name"]] = row
+        elif isinstance(operation, Delete) and operation.model in (Provider, User):
+            for row_id in operation.ids:
+                gone: Any = self._latest.pop((operation.model, "id", row_id), None)
+                if gone is not None:
+                    self._latest.pop((operation.model, "name", gone.name), None)
 
     def new_id(self) -> PendingId:
         """Return an id for a row that is not stored yet."""
@@ -202,10 +210,12 @@ class WriteBatch:
     def _may_be_outdated(self, exc: StorageError) -> bool:
         if not self._replayed:
             return False  # it was so when we looked
-        puts = [operation for operation in self._operations if isinstance(operation, Put)]
         if isinstance(exc, MissingReference):
-            return any(put.model in LOGS for put in puts)
-        return any(put.model in THROUGH_ROWS and put.changes is not None for put in puts)
+            return any(put.model in LOGS for put in self._puts())
+        return any(put.model in THROUGH_ROWS and put.changes is not None for put in self._puts())
+
+    def _puts(self) -> list[Put]:
+        return [operation for operation in self._operations if isinstance(operation, Put)]
 
     def _attempt(self) -> Writer:
         self._replayed = False
@@ -214,3 +224,8 @@ class WriteBatch:
         writer = Writer(self._database, net)
         writer.write()
         return writer
+
+
+def _set_id(row: Table, row_id: int | None) -> None:
+    key: Any = row._meta.primary_key
+    setattr(row, key.name, row_id)

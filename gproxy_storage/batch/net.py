@@ -214,6 +214,7 @@ class Net:
         if key is None:
             raise _not_found(change.model, "id", change.row_id)
         entry = self._entries[change.model][key]
+        entry.rows.append(change.row)
         if entry.values is None:
             entry.update.update(change.changes)
         else:

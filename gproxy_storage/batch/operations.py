@@ -84,7 +84,7 @@ class Change:
     model: type[Table]
     row_id: int
     changes: Mapping[str, Any] = field(repr=False)
-    row: Table | None = field(repr=False, default=None)
+    row: Table = field(repr=False)
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ instead of a deadlock. Tables with secret columns are written through rows, whic
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -26,12 +26,15 @@ from ..models import (
 )
 from .net import Entry, Key, Net
 from .operations import NATURAL_KEYS, PendingId, references
-from .stored import chunks, rows_with_keys, sortable
+from .stored import ROWS_A_STATEMENT, chunks, rows_with_keys, sortable
 
 THROUGH_ROWS: tuple[type[Table], ...] = (GlobalSettings, Credential, User, UserKey)
 """Tables written a row a statement: those with secrets, and the one row of settings."""
 
 _Values = dict[str, Any]
+
+_STATEMENT_BYTES = 2**22
+"""MariaDB takes 16 MiB by default, and escaping may double what is sent."""
 
 
 class Writer:
@@ -124,7 +127,7 @@ class Writer:
             (each for each in entries if each[0].values is not None), key=lambda each: _group(*each)
         )
         for (_, taken, _names), group in groupby(puts, key=lambda each: _kind(*each)):
-            for chunk in chunks(list(group)):
+            for chunk in _statements(list(group)):
                 self._insert(model, [values for _, values in chunk], taken)
                 self._learn_ids(model, chunk)
 
@@ -217,6 +220,24 @@ class Writer:
                 )
                 insert.execute()
                 self._learn_ids(UserQuota, [(entry, row) for _, _, entry, row in chunk])
+
+
+def _statements(
+    entries: Sequence[tuple[Entry, _Values]],
+) -> Iterator[Sequence[tuple[Entry, _Values]]]:
+    """Cut rows into what one statement takes, in number and in bytes: bodies may be large."""
+    statement: list[tuple[Entry, _Values]] = []
+    size_bytes = 0
+    for each in entries:
+        row_bytes = sum(len(value) for value in each[1].values() if isinstance(value, str | bytes))
+        full = len(statement) == ROWS_A_STATEMENT or size_bytes + row_bytes > _STATEMENT_BYTES
+        if statement and full:
+            yield statement
+            statement, size_bytes = [], 0
+        statement.append(each)
+        size_bytes += row_bytes
+    if statement:
+        yield statement
 
 
 def _save(row: Table, changes: Mapping[str, Any]) -> None:

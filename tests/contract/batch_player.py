@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from itertools import count
 from typing import Any, TypeAlias
 
 import peewee
@@ -21,8 +22,10 @@ PATTERNS = ("gpt-*", "gpt-4", "*")
 COSTS = (0.0, 0.125, 0.5, 4.0)  # their sums are exact in any order
 HASH = "$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHRzb21lc2FsdA$" + "A" * 43
 
-OWN_IDS = 10**9
-"""Above this are the ids that a caller gave."""
+OWN, ROOM = 299, 10**6
+"""The status of requests whose ids the caller gave; how far apart those of two players are."""
+
+_players = count(1000)
 
 _TIMES = {"created_at", "updated_at", "deleted_at"}
 
@@ -41,6 +44,7 @@ class Player:
         self.dead: dict[str, list[Any]] = {}
         self._parents: dict[tuple[str, Any], list[tuple[str, Any]]] = {}
         self._count = 0
+        self._own_ids = next(_players) * ROOM
 
     def play(self, operations: Sequence[Operation]) -> None:
         for kind, *numbers in operations:
@@ -276,7 +280,8 @@ class Player:
             request_path=f"{self._count}",
             user_id=self._id_or_dead("user", a),
             user_key_id=self._id_or_dead("key", b),
-            trace_id=OWN_IDS + self._count if c > 4 else None,
+            response_status=OWN if c > 4 else None,
+            trace_id=self._own_ids + self._count if c > 4 else None,
             at=NOW,
         )
 
@@ -384,8 +389,8 @@ def _shown(row: Any, field: Any, names: dict[Any, Any]) -> Any:
         return None if value is None else names[field.rel_model, value]
     if field.primary_key:
         has_created = getattr(row, "created_at", None) or getattr(row, "updated_at", None)
-        if isinstance(row, DownstreamRequest) and value == OWN_IDS + int(row.request_path):
-            return "own"
+        if isinstance(row, DownstreamRequest) and row.response_status == OWN:
+            return value % ROOM - int(row.request_path)
         return "old" if has_created == NOW else "any"
     if field.name in _TIMES and value is not None:
         return "old" if value <= NOW else "new"

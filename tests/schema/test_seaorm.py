@@ -21,6 +21,8 @@ from tests.support import assert_query_count, run_script
 MISSING = {
     "storage_state: the table",
     "encryption_keys: the table",
+    "usages: index on user_id, at",
+    "usages: index on user_key_id, at",
     "user_model_permissions: column provider_key",
     "user_model_permissions: unique index on user_id, provider_key, model_pattern",
 }
@@ -56,6 +58,7 @@ def test_only_additions(seaorm: Backend, backend: str) -> None:
     assert {step.table for step in applied} == {
         "storage_state",
         "encryption_keys",
+        "usages",
         "user_model_permissions",
     }
     with assert_query_count(seaorm, 3) as statements:

@@ -18,8 +18,8 @@ from tests.processes import PLAINTEXT_WARNING, ROOT, run_python
 EXAMPLES = ROOT / "examples"
 QUICKSTART = EXAMPLES / "quickstart.py"
 USERS_FROM_CSV = EXAMPLES / "users_from_csv.py"
-DISABLE_KEY = EXAMPLES / "disable_leaked_key.py"
 USAGE_REPORT = EXAMPLES / "usage_report.py"
+DISABLE_KEY = EXAMPLES / "disable_leaked_key.py"
 
 
 def summary(calls: int) -> str:

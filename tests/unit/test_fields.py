@@ -5,13 +5,20 @@ from __future__ import annotations
 import json
 import math
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
+from http import HTTPStatus
 from typing import Any
 
 import peewee
 import pytest
 
 from gproxy_storage.errors import InvalidValue, ReadError
-from gproxy_storage.fields import MAX_JSON_DEPTH, MAX_JSON_KEY_BYTES
+from gproxy_storage.fields import (
+    MAX_JSON_DEPTH,
+    MAX_JSON_KEY_BYTES,
+    BigIntegerField,
+    IntegerField,
+    JSONField,
+)
 from gproxy_storage.models import (
     CredentialStatus,
     DownstreamRequest,
@@ -21,6 +28,7 @@ from gproxy_storage.models import (
     UserQuota,
     UserRateLimit,
 )
+from gproxy_storage.repositories.arguments import require_id
 from tests.values import (
     DOCUMENTS,
     DOUBLES,
@@ -198,3 +206,13 @@ def test_what_is_no_json_is_not_read(text: str) -> None:
         Provider.settings_json.python_value(text)
 
     assert_carries_nothing(caught.value)
+
+
+def test_a_class_of_ints_of_its_own_is_checked_as_an_int() -> None:
+    """`in range(...)` walks to find one: 2**31 steps for a status that is an enum's member."""
+    stored = IntegerField().db_value(HTTPStatus.OK)
+    assert stored == 200
+    assert type(stored) is int  # PyMySQL knows no other
+    assert BigIntegerField().db_value(HTTPStatus.NOT_FOUND) == 404
+    assert JSONField().db_value([HTTPStatus.OK]) == "[200]"
+    assert require_id("id", HTTPStatus.OK) == 200

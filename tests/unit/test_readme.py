@@ -31,7 +31,7 @@ def fresh_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_session_and_the_code_after_it(fresh_directory: Path) -> None:
     (session,) = blocks("pycon")
-    (code,) = blocks("python")
+    code = "\n".join(blocks("python"))
     test = doctest.DocTestParser().get_doctest(session, {}, "README", str(README), 0)
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
     runner.run(test, clear_globs=False)
