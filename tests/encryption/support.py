@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gproxy_storage import Storage
+from gproxy_storage.backends.secret_parameter import SecretParameter
 from gproxy_storage.crypto.place import Place
 from gproxy_storage.database import session
 from gproxy_storage.models import Credential, User, UserKey
@@ -104,7 +105,8 @@ def fill(storage: Storage, rows: int) -> None:
             for number in numbers:
                 place = Place("credentials", "secret_json", number)
                 sealed = keyring.seal_json(document(number), place)
-                parameters += [number, provider.id, "api_key", sealed, True, at, at]
+                secret = SecretParameter(sealed)  # it may be plaintext, and statements are logged
+                parameters += [number, provider.id, "api_key", secret, True, at, at]
             database.execute_sql(
                 "INSERT INTO credentials (id, provider_id, kind, secret_json, enabled, created_at, "
                 f"updated_at) VALUES {', '.join([row] * len(numbers))}",
