@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeVar
 
 from .backends.base import Backend
 from .backends.failures import Failure
+from .backends.secret_parameter import SecretParameter
 from .config import read_secret_file
 from .crypto.kdf import Kdf
 from .crypto.keyring import Keyring
@@ -202,7 +203,13 @@ class Vault:
         database.execute_sql(
             f"UPDATE {TABLE} SET generation = {param}, kdf = {param}, sealed = {param}, "  # noqa: S608 - placeholders
             f"decrypted = {param}, updated_at = {param} WHERE id = 1",
-            (*row, database.time_to_db(database.now())),
+            (
+                row.generation,
+                row.kdf,
+                row.sealed and SecretParameter(row.sealed),  # in a log it would invite guessing
+                row.decrypted,
+                database.time_to_db(database.now()),
+            ),
         )
 
     # -- keeping in step ----------------------------------------------------------------------

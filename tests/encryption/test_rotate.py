@@ -1,0 +1,158 @@
+"""rotate-key beside readers and writers with a stale keyring, killed, and twice at once."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from gproxy_storage import Storage
+from gproxy_storage.crypto.keyset import Mode
+from gproxy_storage.errors import ConfigError
+from gproxy_storage.models import Credential
+from tests.contract.support import in_threads
+from tests.encryption.commands import command, killed_at, load, outcome
+from tests.encryption.load import Done
+from tests.encryption.support import (
+    SECRET,
+    all_of,
+    clean,
+    document,
+    fill,
+    keyring_row,
+    query,
+    rows_of_all_kinds,
+)
+
+
+def check_load(storage: Storage, done: list[Done]) -> None:
+    """Expect no failed read, no lost write."""
+    assert [error for one in done for error in one.errors] == []
+    assert all(one.reads and one.writes and one.logins for one in done)
+    versions = {number: version for one in done for number, version in one.versions.items()}
+    with storage.session():
+        for row in Credential.select().where(Credential.id.in_(list(versions))):
+            assert row.secret_json == document(row.id, versions[row.id])
+
+
+def rotate_under_load(storage: Storage, dsn: str, rows: int, directory: Path) -> None:
+    fill(storage, rows)
+    user = storage.users.create("alice")
+    _, api_key = storage.keys.create(user)
+    old = storage._vault.keyring.active_kid
+    with load(storage, dsn, rows, api_key, SECRET) as done:
+        result = outcome(command(dsn, "rotate-key", "--json", cwd=directory))
+    check_load(storage, done)
+
+    assert (result["mode"], result["keys_dropped"], result["unreadable"]) == ("encrypted", 1, [])
+    # What was written meanwhile is under the new key already.
+    assert 0 < result["sealed"] <= rows + 1
+    storage.close()
+    with Storage.connect(dsn, SECRET) as after:
+        assert all_of(after.encryption.check()) == clean(rows + 1)
+        kids = {kid for column in after.encryption.scan().values() for kid in column.kids}
+        assert kids == after._vault.keyring.kids
+        assert old not in kids
+
+
+def test_under_load(encrypted: Storage, dsn: str, tmp_path: Path) -> None:
+    rotate_under_load(encrypted, dsn, 600, tmp_path)
+
+
+@pytest.mark.slow
+def test_ten_thousand_rows_under_load(encrypted: Storage, dsn: str, tmp_path: Path) -> None:
+    rotate_under_load(encrypted, dsn, 10_000, tmp_path)
+
+
+def killed_and_run_again(storage: Storage, dsn: str, rows: int, rounds: int) -> None:
+    fill(storage, rows)
+    storage.close()
+    draw = random.Random(7)
+    statements = 4 + 2 * rows + 4 * (rows // 200)
+    for _ in range(rounds):
+        killed = killed_at(
+            draw.randrange(2, statements),
+            lambda: Storage.connect(dsn, SECRET, sync=False),
+            lambda again: again.encryption.rotate_key(),
+        )
+        with Storage.connect(dsn, SECRET, sync=False) as again:
+            assert all_of(again.encryption.check()) == clean(rows)
+            if killed:
+                assert again.encryption.rotate_key().unreadable == []
+            assert len(again._vault.keyring.kids) == 1
+            assert again.encryption.mode is Mode.ENCRYPTED
+            assert all_of(again.encryption.check()) == clean(rows)
+
+
+def test_killed_and_run_again(encrypted: Storage, dsn: str) -> None:
+    killed_and_run_again(encrypted, dsn, 250, 2)
+
+
+@pytest.mark.slow
+def test_killed_at_ten_points_of_many_rows(encrypted: Storage, dsn: str) -> None:
+    killed_and_run_again(encrypted, dsn, 2_000, 10)
+
+
+@pytest.mark.slow
+def test_two_at_once(encrypted: Storage, dsn: str, tmp_path: Path) -> None:
+    fill(encrypted, 2_000)
+    encrypted.close()
+    results = []
+
+    def rotate() -> None:
+        results.append(outcome(command(dsn, "rotate-key", "--json", cwd=tmp_path)))
+
+    in_threads(rotate, rotate)
+
+    assert [result["unreadable"] for result in results] == [[], []]
+    with Storage.connect(dsn, SECRET) as storage:
+        assert all_of(storage.encryption.check()) == clean(2_000)
+        assert len(storage._vault.keyring.kids) == 1
+
+
+def test_an_unreadable_row_keeps_its_key(encrypted: Storage, dsn: str) -> None:
+    fill(encrypted, 3)
+    # The value of another row, under a key that is known.
+    query(
+        dsn,
+        "UPDATE credentials SET secret_json = ? WHERE id = 2",
+        query(dsn, "SELECT secret_json FROM credentials WHERE id = 1")[0],
+    )
+    first = encrypted.encryption.rotate_key()
+
+    assert (first.sealed, first.keys_dropped) == (2, 0)
+    (error,) = first.unreadable
+    assert (error.table, error.column, error.pk) == ("credentials", "secret_json", 2)
+    assert len(encrypted._vault.keyring.kids) == 2
+    query(dsn, "DELETE FROM credentials WHERE id = 2")
+    second = encrypted.encryption.rotate_key()  # takes the first one up
+    assert (second.sealed, second.keys_dropped, second.unreadable) == (0, 1, [])
+
+
+def test_a_rotation_keeps_times_and_digests(encrypted: Storage, dsn: str) -> None:
+    rows_of_all_kinds(encrypted)
+    columns = "SELECT updated_at FROM {} ORDER BY id"
+    before = [query(dsn, columns.format(name)) for name in ("users", "user_keys", "credentials")]
+    digests = query(dsn, "SELECT api_key_digest FROM user_keys")
+    assert encrypted.encryption.rotate_key().sealed == 3
+
+    after = [query(dsn, columns.format(name)) for name in ("users", "user_keys", "credentials")]
+    assert after == before
+    assert query(dsn, "SELECT api_key_digest FROM user_keys") == digests
+
+
+def test_a_database_in_the_clear_has_no_keys(dsn: str) -> None:
+    with Storage.connect(dsn) as storage:
+        with pytest.raises(ConfigError, match="mode encrypted"):
+            storage.encryption.rotate_key()
+    assert keyring_row(dsn) == (0, None, None, False)
+
+
+def test_a_dry_run_changes_nothing(encrypted: Storage, dsn: str) -> None:
+    fill(encrypted, 3)
+    row = keyring_row(dsn)
+    found = encrypted.encryption.rotate_key(dry_run=True)
+
+    assert (found.changed, found.sealed) == (True, 3)
+    assert keyring_row(dsn) == row
