@@ -77,11 +77,16 @@ class Ticket(Opaque):
 
 
 class SealedAccessor(peewee.FieldAccessor):
-    """The attribute of an encrypted field: opens what was read, holds what was assigned."""
+    """The attribute of an encrypted field: opens what was read, holds what was assigned.
+
+    What was not read raises: None would mean that there is no secret.
+    """
 
     field: SealedField
 
     def __get__(self, instance: Any, instance_type: Any = None) -> Any:
+        if instance is not None and self.name not in instance.__data__:
+            raise ReadError(f"{self.name} was not read with its row: get the row by its id")
         value = super().__get__(instance, instance_type)
         if isinstance(value, Sealed) and instance is not None:
             return value.open(self.field, instance._pk)

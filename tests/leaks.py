@@ -1,9 +1,10 @@
 """Look for secrets in whatever tests print, log or fail with.
 
 `install(config)` makes pytest search every test's captured stdout, stderr and log (everything from
-DEBUG up) and its failure text. A test in which a secret is found fails, with the name of the place
-and the secret taken out. `check` does the same for text that pytest does not capture, such as a
-subprocess's output that a test has read. `python -m tests.leaks FILE...` searches files.
+DEBUG up), its failure text, and every StorageError that it met, with the whole chain. A test in
+which a secret is found fails, with the name of the place and the secret taken out. `check` does the
+same for text that pytest does not capture, such as a subprocess's output that a test has read.
+`python -m tests.leaks FILE...` searches files.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ import base64
 import logging
 import re
 import sys
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
+from gproxy_storage.errors import StorageError
 from tests.servers.base import TEST_PASSWORD
 
 REMOVED: Final = "[secret removed]"
@@ -175,7 +178,65 @@ def install(config: pytest.Config) -> Guard:
     guard = Guard()
     config.pluginmanager.register(guard, "leak-guard")
     config.add_cleanup(_check_read_output())
+    errors = Errors()
+    config.pluginmanager.register(errors, "leak-guard-errors")
+    config.add_cleanup(errors.watch())
     return guard
+
+
+class Errors:
+    """The pytest plugin that searches the errors of ours which a test met, caught or not."""
+
+    def __init__(self) -> None:
+        self.met: deque[StorageError] = deque(maxlen=1000)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None]:
+        self.met.clear()
+        try:
+            result = yield
+            for error in self.met:
+                check(shown_by(error), f"an error: {type(error).__name__}")
+            return result
+        finally:
+            self.met.clear()  # with the frames that their tracebacks hold
+
+    def watch(self) -> Callable[[], None]:
+        """Take note of every error that is made, until the function returned is called."""
+
+        def make(kind: type[StorageError], *_: Any, **__: Any) -> StorageError:
+            error = Exception.__new__(kind)
+            self.met.append(error)
+            return error
+
+        before = vars(StorageError).get("__new__")  # a guard's around this one
+
+        def undo() -> None:
+            if before is None:
+                del StorageError.__new__
+            else:
+                StorageError.__new__ = before  # type: ignore[method-assign]
+
+        StorageError.__new__ = make  # type: ignore[method-assign, assignment]
+        return undo
+
+
+def shown_by(error: BaseException) -> str:
+    """Return what a handler can read of an error and of all that it drags along."""
+    waiting: list[BaseException | None] = [error]
+    pieces: list[object] = []
+    seen: set[int] = set()
+    while waiting:
+        link = waiting.pop()
+        if link is None or id(link) in seen:
+            continue
+        seen.add(id(link))
+        waiting += [link.__cause__, link.__context__]
+        pieces += [str(link), link, link.args, getattr(link, "__dict__", None)]
+        # psycopg2's: the server's words, and the statement with its parameters.
+        pieces += [getattr(link, "pgerror", None)]
+        pieces += [getattr(getattr(link, "cursor", None), "query", None)]
+    return "\n".join(piece if isinstance(piece, str) else repr(piece) for piece in pieces)
 
 
 def _check_read_output() -> Callable[[], None]:

@@ -24,12 +24,18 @@ Change = Callable[[Keyring], Keyring | None]
 
 
 def change_keyring(
-    database: Backend, vault: Vault, change: Change, *, keep_gproxy_off: bool = False
+    database: Backend,
+    vault: Vault,
+    change: Change,
+    *,
+    keep_gproxy_off: bool = False,
+    unless_decrypted: bool = False,
 ) -> None:
     """Write a changed keyring and work under it.
 
     Args:
         keep_gproxy_off: record in the same transaction that GPROXY must not start here any more.
+        unless_decrypted: change nothing where another process has decrypted the database.
     Raises:
         WrongSecret: when it was put under another secret meanwhile, or taken out.
     """
@@ -37,7 +43,10 @@ def change_keyring(
         gproxy.prepare_ledger(database)
 
     def write() -> Unlocked:
-        opened = _opened(vault, vault.lock())
+        held = vault.lock()
+        if unless_decrypted and held.sealed is None and held.decrypted:
+            return Unlocked.plaintext(held)
+        opened = _opened(vault, held)
         keyring = change(opened.keyring)
         if keyring is None:
             return opened

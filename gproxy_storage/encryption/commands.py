@@ -18,7 +18,7 @@ from ..database import run_query, run_transaction, session
 from ..errors import ConfigError, SecretError, WrongSecret
 from ..secret import Secret
 from ..vault import KeyringRow, Unlocked, Vault
-from .changes import change_keyring, drop_unused, take_out_keyring
+from .changes import Change, change_keyring, drop_unused, take_out_keyring
 from .columns import COLUMNS, count_values
 from .creation import create_keyring
 from .outcome import Outcome
@@ -179,7 +179,7 @@ class Encryption:
         with session(self._database):
             self._database.overwrite_deleted()
             if mode is Mode.V2:
-                self._change(_to_migrating, keep_gproxy_off=True)
+                self._change(_from_v2, keep_gproxy_off=True)
             return self._reseal(progress, scrub=True)
 
     def decrypt(self, progress: Progress = _silent, *, dry_run: bool = False) -> Outcome:
@@ -197,7 +197,7 @@ class Encryption:
         if dry_run:
             return Outcome(mode, changed=True, sealed=all_kids(self.scan()).total())
         with session(self._database):
-            self._change(_to_decrypting)
+            self._change(_to_decrypting, unless_decrypted=True)
             done = reseal(self._database, self._vault, progress)
             if not done.unreadable:
                 take_out_keyring(self._database, self._vault)
@@ -205,10 +205,8 @@ class Encryption:
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _change(
-        self, change: Callable[[Keyring], Keyring | None], *, keep_gproxy_off: bool = False
-    ) -> None:
-        change_keyring(self._database, self._vault, change, keep_gproxy_off=keep_gproxy_off)
+    def _change(self, change: Change, **options: bool) -> None:
+        change_keyring(self._database, self._vault, change, **options)
 
     def _reseal(self, progress: Progress, *, scrub: bool = False) -> Outcome:
         done = reseal(self._database, self._vault, progress)
@@ -274,6 +272,10 @@ class Encryption:
 
 def _to_migrating(keyring: Keyring) -> Keyring | None:
     return None if keyring.mode is Mode.MIGRATING else keyring.with_mode(Mode.MIGRATING)
+
+
+def _from_v2(keyring: Keyring) -> Keyring | None:
+    return keyring.with_mode(Mode.MIGRATING) if keyring.mode is Mode.V2 else None
 
 
 def _to_decrypting(keyring: Keyring) -> Keyring | None:

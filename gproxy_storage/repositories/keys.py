@@ -66,8 +66,8 @@ class Keys(Repository[UserKey]):
     def authenticate(self, api_key: str) -> UserKey | None:
         """Return the key's row with its user, in one query, when both are enabled; else None.
 
-        The rows come without their secrets, the key itself and the user's password: those are
-        None here.
+        The rows come without their secrets, the key itself and the user's password: asking for
+        them here is a ReadError.
 
         Raises:
             InvalidValue: when the key is no str.

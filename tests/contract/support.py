@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 import peewee
 
 from gproxy_storage import Storage
-from gproxy_storage.fields import GeneratedField
+from gproxy_storage.fields import GeneratedField, JSONField
 from gproxy_storage.models import SEALED_FIELDS, TABLES, EncryptionKeys, Table
 from gproxy_storage.sealed_fields import SealedField
-from tests import servers
+from tests import leaks, servers
 from tests.support import Child
 
 T = TypeVar("T", bound=Table)
@@ -27,6 +27,9 @@ T = TypeVar("T", bound=Table)
 NOW = datetime(2026, 3, 4, 5, 6, 7, 890123, tzinfo=UTC)
 PATIENCE_S = 60.0
 """How long a thread or a child may take before a test gives it up."""
+
+CANARY = "canary/row+é"
+leaks.register(CANARY)
 
 _numbers = count(1)
 
@@ -71,9 +74,10 @@ def insert(model: type[T], **given: Any) -> T:
             continue
         if isinstance(field, peewee.ForeignKeyField):
             values[field.name] = insert(field.rel_model)
+        elif isinstance(field, SealedField):
+            values[field.name] = _secret(field)
         elif not (field.auto_increment or isinstance(field, GeneratedField)):
-            unique = isinstance(field, SealedField) and field.digest
-            values[field.name] = _SAMPLES["VARCHAR" if unique else field.field_type]()
+            values[field.name] = _SAMPLES[field.field_type]()
     created: T = model.create(**values)
     return created
 
@@ -89,6 +93,12 @@ def rows_of(model: type[Table], *columns: str) -> list[tuple[Any, ...]]:
     fields = [getattr(model, column) for column in columns]
     query: Any = model.select(*fields).order_by(model._meta.primary_key).tuples()
     return list(query)
+
+
+def _secret(field: SealedField) -> Any:
+    """Return a canary: found in any output, log or error, it fails the test."""
+    text = f"{CANARY} {next(_numbers)}"
+    return {"api_key": text} if isinstance(field, JSONField) else text
 
 
 # -- threads ------------------------------------------------------------------------------------

@@ -118,7 +118,7 @@ def read_all(storage: Storage) -> None:
     ]
     found = storage.keys.authenticate(API_KEY)
     assert found is not None
-    assert found.api_key_ciphertext == API_KEY
+    assert storage.keys.get(found.id).api_key_ciphertext == API_KEY
 
 
 def test_it_opens_and_writes_what_gproxy_reads(gproxys: str) -> None:

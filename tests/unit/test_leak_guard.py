@@ -104,6 +104,28 @@ def test_a_leaking_test_fails(kind: str, guarded: pytest.Pytester) -> None:
     assert not leaks.found_in(result.stdout.str() + result.stderr.str())
 
 
+CAUGHT = {
+    "message": "raise ConfigError(SECRET)",
+    "attribute": "raise ConfigError('x', setting=SECRET)",
+    "cause": "raise ConfigError('x') from KeyError(SECRET)",
+    "context": "try: int(SECRET)\n        except ValueError: raise ConfigError('x') from None",
+}
+
+
+@pytest.mark.parametrize("kind", CAUGHT)
+def test_an_error_that_a_test_catches_is_searched(kind: str, guarded: pytest.Pytester) -> None:
+    guarded.makepyfile(
+        f"{HEADER}from gproxy_storage.errors import ConfigError\n"
+        "def test_it():\n    with pytest.raises(ConfigError):\n        "
+        f"{CAUGHT[kind]}\n"
+    )
+    result = guarded.runpytest()
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*secret leaked in an error: ConfigError*"])
+    assert not leaks.found_in(result.stdout.str())
+
+
 def test_a_leaking_test_fails_in_a_worker_too(guarded: pytest.Pytester) -> None:
     guarded.makepyfile(HEADER + "def test_it():\n    print(SECRET)\n    assert SECRET == ''\n")
     result = guarded.runpytest_subprocess("-n1", "-rA")
