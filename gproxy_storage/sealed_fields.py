@@ -17,7 +17,7 @@ from .crypto.envelope import PENDING_JSON, PENDING_TEXT
 from .crypto.opaque import Opaque
 from .crypto.place import Place
 from .database import run_query
-from .errors import InvalidValue, KeyringLost, PlaintextFound, UnknownKey
+from .errors import InvalidValue, KeyringLost, PlaintextFound, ReadError, UnknownKey
 from .fields import JSONField, TextField, to_json
 
 if TYPE_CHECKING:

@@ -85,7 +85,10 @@ def insert(model: type[T], **given: Any) -> T:
 def opened(row: Table) -> dict[str, Any]:
     """Return a row's values, the encrypted ones opened."""
     sealed = SEALED_FIELDS.get(type(row), ())
-    return {**row.__data__, **{field.name: getattr(row, field.name) for field in sealed}}
+    return {
+        **row.__data__,
+        **{one.name: getattr(row, one.name) for one in sealed if one.name in row.__data__},
+    }
 
 
 def rows_of(model: type[Table], *columns: str) -> list[tuple[Any, ...]]:
