@@ -84,11 +84,8 @@ def insert(model: type[T], **given: Any) -> T:
 
 def opened(row: Table) -> dict[str, Any]:
     """Return a row's values, the encrypted ones opened."""
-    sealed = SEALED_FIELDS.get(type(row), ())
-    return {
-        **row.__data__,
-        **{one.name: getattr(row, one.name) for one in sealed if one.name in row.__data__},
-    }
+    names = {field.name for field in SEALED_FIELDS.get(type(row), ())} & row.__data__.keys()
+    return {**row.__data__, **{name: getattr(row, name) for name in names}}
 
 
 def rows_of(model: type[Table], *columns: str) -> list[tuple[Any, ...]]:
