@@ -473,6 +473,17 @@ class StorageState(Table):
         table_name = "storage_state"
 
 
+class WriteBatch(Table):
+    """How far a sink's batches are stored: what makes writing one again a no-op."""
+
+    writer = CharField(max_length=64, primary_key=True)
+    seq = BigIntegerField()
+    at = UtcDateTimeField()
+
+    class Meta:
+        table_name = "write_batches"
+
+
 TABLES: tuple[type[Table], ...] = (
     GlobalSettings,
     Provider,
@@ -491,5 +502,6 @@ TABLES: tuple[type[Table], ...] = (
     UserCredentialFile,
     ClaudeFile,
     StorageState,
+    WriteBatch,
 )
 """Every table, parents before children."""

@@ -8,6 +8,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import peewee
@@ -16,6 +17,8 @@ from pymysql.constants import CLIENT, CR, ER, SERVER_STATUS
 
 from ..dsn import Dsn
 from ..errors import ConnectError, DSNError
+from .base import shut_down
+from .bulk import BulkTable, Kind, Row
 from .failures import Failure
 from .mysql_schema import MySQLSchema
 
@@ -47,6 +50,7 @@ _FAILURES: dict[int, Failure] = {
     3151: Failure.VALUE,  # ER_JSON_KEY_TOO_BIG
     3157: Failure.VALUE,  # ER_JSON_DOCUMENT_TOO_DEEP
     **dict.fromkeys(_CHECK_FAILED, Failure.VALUE),
+    1644: Failure.VALUE,  # ER_SIGNAL_EXCEPTION, a trigger's
     ER.LOCK_DEADLOCK: Failure.TRANSIENT,
     ER.LOCK_WAIT_TIMEOUT: Failure.TRANSIENT,
     ER.CHECKREAD: Failure.TRANSIENT,  # MariaDB: the row changed since the snapshot
@@ -57,6 +61,12 @@ _FAILURES: dict[int, Failure] = {
     ER.DBACCESS_DENIED_ERROR: Failure.DENIED,
     ER.NO_SUCH_TABLE: Failure.SCHEMA,
     ER.BAD_FIELD_ERROR: Failure.SCHEMA,
+    3: Failure.EXHAUSTED,  # EE_WRITE
+    ER.DISK_FULL: Failure.EXHAUSTED,
+    ER.OUTOFMEMORY: Failure.EXHAUSTED,
+    ER.ERROR_ON_WRITE: Failure.EXHAUSTED,
+    ER.GET_ERRNO: Failure.EXHAUSTED,  # the storage engine failed
+    ER.RECORD_FILE_FULL: Failure.EXHAUSTED,
     0: Failure.LOST,  # PyMySQL's own "connection is closed"
     ER.SERVER_SHUTDOWN: Failure.LOST,
     _CONNECTION_KILLED: Failure.LOST,
@@ -96,6 +106,8 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
         "TEXT": "LONGTEXT",  # TEXT too
         "GENERATED": "VIRTUAL",  # STORED forbids ON DELETE CASCADE on its source
     }
+
+    _max_packet_bytes = 0
 
     def __init__(self, database: Dsn) -> None:
         super().__init__(database, database.database, **_connect_params(database))
@@ -140,6 +152,11 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
             return False
         return True
 
+    def abort(self, conn: Any) -> None:
+        sock = conn._sock
+        if sock is not None:
+            shut_down(sock.fileno())
+
     def version_text(self) -> str:
         return ".".join(str(part) for part in self.server_version or ())
 
@@ -177,6 +194,25 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
     ) -> peewee.ModelInsert:
         return insert.on_conflict(update=dict(update))
 
+    def bulk_insert(self, table: BulkTable, rows: Sequence[Row]) -> None:
+        sql = _insert_sql(table)
+        with self._noted(sql), self.raw_cursor(self.connection()) as cursor:
+            # PyMySQL puts rows together into statements of at most this length.
+            cursor.max_stmt_length = min(cursor.max_stmt_length, self._max_packet(cursor) // 2)
+            cursor.executemany(sql, _without_zone(table, rows))
+
+    def _max_packet(self, cursor: Any) -> int:
+        if not self._max_packet_bytes:
+            cursor.execute("SELECT @@max_allowed_packet")
+            self._max_packet_bytes = int(cursor.fetchone()[0])
+        return self._max_packet_bytes
+
+    def _incoming(self, column: str) -> str:
+        return f"VALUE({column})" if self.mariadb else f"incoming.{column}"
+
+    def _on_duplicate(self, key: str) -> str:  # noqa: ARG002 - whichever unique key is hit
+        return ("" if self.mariadb else "AS incoming ") + "ON DUPLICATE KEY UPDATE"
+
     # -- values -------------------------------------------------------------------------------
 
     def time_to_db(self, at: datetime) -> datetime:
@@ -185,6 +221,20 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
     def time_from_db(self, value: Any) -> datetime:
         at: datetime = value
         return at.replace(tzinfo=UTC)
+
+
+@lru_cache
+def _insert_sql(table: BulkTable) -> str:
+    row = ", ".join(["%s"] * len(table.columns))
+    return f"INSERT INTO {table.into} VALUES ({row})"  # noqa: S608 - our names
+
+
+def _without_zone(table: BulkTable, rows: Sequence[Row]) -> list[Row]:
+    """Take the Z off the times, which these servers refuse; all of them are UTC."""
+    columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
+    for position in table.of_kind(Kind.TIME):
+        columns[position] = [at and at[:-1] for at in columns[position]]
+    return list(zip(*columns, strict=True))
 
 
 def _code(error: Exception) -> int:

@@ -19,6 +19,7 @@ from tests.support import assert_query_count, run_script
 
 MISSING = {
     "storage_state: the table",
+    "write_batches: the table",
     "user_model_permissions: column provider_key",
     "user_model_permissions: unique index on user_id, provider_key, model_pattern",
 }
@@ -51,7 +52,11 @@ def test_only_additions(seaorm: Backend, backend: str) -> None:
         "user_model_permissions: unique index unique_user_model_permissions_0"
     }
     applied = sync(seaorm).applied
-    assert {step.table for step in applied} == {"storage_state", "user_model_permissions"}
+    assert {step.table for step in applied} == {
+        "storage_state",
+        "user_model_permissions",
+        "write_batches",
+    }
     with assert_query_count(seaorm, 3) as statements:
         assert not sync(seaorm)
     assert not statements.locks

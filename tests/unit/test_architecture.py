@@ -23,6 +23,7 @@ ROOMS = (
     ("database",),
     ("fields",),
     ("models",),
+    ("rows",),
     ("schema",),
     ("repositories",),
     ("batch",),
