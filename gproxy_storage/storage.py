@@ -7,10 +7,10 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Literal, Self, TypeVar
 
 from .backends.base import Backend
-from .config import Settings
+from .config import DEFAULT_DATA_DIR, Settings
 from .database import db_from_dsn, run_query, run_transaction, session, transaction
 from .dsn import Dsn
 from .errors import ConfigError, SecretError
@@ -23,6 +23,7 @@ from .schema.definitions import definitions
 from .schema.plan import Plan
 from .schema.sync import LOCK_TIMEOUT_S, SyncReport, plan, sync
 from .secret import Secret
+from .sink import Sink, SinkSettings
 
 T = TypeVar("T")
 
@@ -36,14 +37,17 @@ class Storage:
 
     Attributes:
         database: the Peewee database, for queries of your own inside `session()`.
+        data_dir: where sinks keep their spool files.
         users, keys, providers, credentials, usages: the repositories.
     """
 
     _open: Storage | None = None
     _open_lock = threading.Lock()
 
-    def __init__(self, database: Backend) -> None:
+    def __init__(self, database: Backend, data_dir: Path) -> None:
         self.database = database
+        self.data_dir = data_dir
+        self._sinks: set[Sink] = set()
         self.users = Users(database)
         self.keys = Keys(database)
         self.providers = Providers(database)
@@ -77,14 +81,21 @@ class Storage:
         settings = Settings.load(dsn=dsn, data_dir=data_dir, config=config, secret_key=secret_key)
         if settings.dsn_is_default and settings.dsn.mode == "rwc":
             _create_data_dir(settings.data_dir)
-        return cls.connect(settings.dsn, settings.secret_key, sync=sync)
+        return cls.connect(settings.dsn, settings.secret_key, data_dir=settings.data_dir, sync=sync)
 
     @classmethod
     def connect(
-        cls, dsn: str | Dsn, secret_key: str | Secret | None = None, *, sync: bool = True
+        cls,
+        dsn: str | Dsn,
+        secret_key: str | Secret | None = None,
+        *,
+        data_dir: str | Path = DEFAULT_DATA_DIR,
+        sync: bool = True,
     ) -> Self:
         """Open the storage at a DSN, whatever the environment says.
 
+        Args:
+            data_dir: where sinks keep their spool files; created with the first sink.
         Raises:
             ConfigError: when the DSN or the secret cannot be used, or a Storage is open already.
             ConnectError: when the database cannot be opened.
@@ -104,7 +115,7 @@ class Storage:
                     "or use it"
                 )
             database = db_from_dsn(dsn)
-            storage = Storage._open = cls(database)
+            storage = Storage._open = cls(database, Path(data_dir))
         try:
             with session(database):  # the server says which one it is
                 storage._bind()
@@ -116,20 +127,25 @@ class Storage:
         return storage
 
     def close(self) -> None:
-        """Close the connections and free the models for another Storage; again is a no-op.
+        """Close sinks and connections, free the models for another Storage; again is a no-op.
 
         Raises:
             ConfigError: when this thread is inside a transaction. Nothing was closed.
+            WriteError: when a sink's rows are lost (see `Sink.close`). All is closed.
         """
         if self.database.in_transaction():
             raise ConfigError("the storage cannot be closed inside a transaction: leave it first")
-        with self._open_lock:
-            if Storage._open is self:
-                Storage._open = None
-                for model in TABLES:
-                    model._meta.set_database(None)  # type: ignore[arg-type]  # as at the start
-        self.database.close()
-        self.database.close_all()
+        try:
+            for sink in list(self._sinks):
+                sink.close()
+        finally:
+            with self._open_lock:
+                if Storage._open is self:
+                    Storage._open = None
+                    for model in TABLES:
+                        model._meta.set_database(None)  # type: ignore[arg-type]  # as at the start
+            self.database.close()
+            self.database.close_all()
 
     def __enter__(self) -> Self:
         return self
@@ -173,6 +189,50 @@ class Storage:
             }
 
         return run_query(self.database, count)
+
+    # -- the write path -----------------------------------------------------------------------
+
+    def sink(
+        self,
+        *,
+        flush_rows: int = SinkSettings.flush_rows,
+        flush_after_s: float = SinkSettings.flush_after_s,
+        max_queue_rows: int = SinkSettings.max_queue_rows,
+        max_queue_bytes: int = SinkSettings.max_queue_bytes,
+        when_full: Literal["block", "spool"] = SinkSettings.when_full,
+        max_body_bytes: int = SinkSettings.max_body_bytes,
+        max_spool_bytes: int = SinkSettings.max_spool_bytes,
+        retry_s: float = SinkSettings.retry_s,
+        stall_timeout_s: float = SinkSettings.stall_timeout_s,
+    ) -> Sink:
+        """Open a background writer of usages and request logs; close it, or use it in a `with`.
+
+        Its spool file lies in ``spool`` under the data directory.
+
+        Args:
+            flush_rows, flush_after_s, ...: see `SinkSettings`.
+        Raises:
+            ConfigError: when a setting or the spool directory cannot be used.
+        """
+        settings = SinkSettings(
+            flush_rows=flush_rows,
+            flush_after_s=flush_after_s,
+            max_queue_rows=max_queue_rows,
+            max_queue_bytes=max_queue_bytes,
+            when_full=when_full,
+            max_body_bytes=max_body_bytes,
+            max_spool_bytes=max_spool_bytes,
+            retry_s=retry_s,
+            stall_timeout_s=stall_timeout_s,
+        )
+        sink = Sink(self.database, self.spool_dir, settings, on_close=self._sinks.discard)
+        self._sinks.add(sink)
+        return sink
+
+    @property
+    def spool_dir(self) -> Path:
+        """Where sinks keep what the database has not taken."""
+        return self.data_dir / "spool"
 
     # -- sessions and transactions ------------------------------------------------------------
 

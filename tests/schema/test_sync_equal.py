@@ -10,15 +10,27 @@ from gproxy_storage.schema.sync import plan, sync
 from tests.schema import parity
 from tests.support import assert_query_count, run_script
 
-STATE = {
-    "sqlite": "CREATE TABLE storage_state (name TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL, "
-    "updated_at TEXT NOT NULL)",
-    "postgres": "CREATE TABLE storage_state (name TEXT PRIMARY KEY, value TEXT NOT NULL, "
-    "updated_at TIMESTAMPTZ NOT NULL)",
-    "mysql": "CREATE TABLE storage_state (name VARCHAR(99) PRIMARY KEY, value TEXT NOT NULL, "
-    "updated_at DATETIME NOT NULL)",
+OURS = {
+    "sqlite": [
+        "CREATE TABLE storage_state (name TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL, "
+        "updated_at TEXT NOT NULL)",
+        "CREATE TABLE write_batches (writer TEXT PRIMARY KEY NOT NULL, seq INTEGER NOT NULL, "
+        "at TEXT NOT NULL)",
+    ],
+    "postgres": [
+        "CREATE TABLE storage_state (name TEXT PRIMARY KEY, value TEXT NOT NULL, "
+        "updated_at TIMESTAMPTZ NOT NULL)",
+        "CREATE TABLE write_batches (writer TEXT PRIMARY KEY, seq BIGINT NOT NULL, "
+        "at TIMESTAMPTZ NOT NULL)",
+    ],
+    "mysql": [
+        "CREATE TABLE storage_state (name VARCHAR(99) PRIMARY KEY, value TEXT NOT NULL, "
+        "updated_at DATETIME NOT NULL)",
+        "CREATE TABLE write_batches (writer VARCHAR(99) PRIMARY KEY, seq BIGINT NOT NULL, "
+        "at DATETIME NOT NULL)",
+    ],
 }
-STATE["mariadb"] = STATE["mysql"]
+OURS["mariadb"] = OURS["mysql"]
 
 PROVIDER_KEY = "provider_key BIGINT GENERATED ALWAYS AS (COALESCE(provider_id, 0)) STORED"
 
@@ -34,7 +46,7 @@ def by_hand(backend: str, *, inline_unique: bool, reversed_indexes: bool) -> lis
         further={"user_model_permissions": stored},
         reversed_indexes=reversed_indexes,
     )
-    return [*parity.statements(style), STATE[backend]]
+    return [*parity.statements(style), *OURS[backend]]
 
 
 def assert_nothing_to_do(database: Backend) -> None:
