@@ -34,6 +34,7 @@ class Engine:
         database: Backend,
         queue: RowQueue,
         settings: SinkSettings,
+        *,
         directory: Path,
         database_id: str,
         cipher: SpoolCipher | None,

@@ -28,7 +28,7 @@ def close_all() -> None:
         try:
             sink.close()
         except StorageError as exc:
-            _log.error("at exit: %s", exc)  # noqa: TRY400 - its one line says it all
+            _log.error("at exit: %s", exc)
 
 
 def _before_fork() -> None:

@@ -8,7 +8,7 @@ from typing import Literal
 from ..errors import ConfigError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SinkSettings:
     """How a sink works.
 

@@ -51,7 +51,7 @@ class Sink:
         *,
         redact: Redact = lambda headers: headers,
         cipher: SpoolCipher | None = None,
-        on_close: Callable[[Sink], None] = lambda sink: None,
+        on_close: Callable[[Sink], None] | None = None,
     ) -> None:
         self._database = database
         self._directory = directory
@@ -251,7 +251,8 @@ class Sink:
             else:
                 self._engine.stop(timeout_s)
         open_sinks.discard(self)
-        self._on_close(self)
+        if self._on_close is not None:
+            self._on_close(self)
         lost = self._queue.submitted - self._queue.settled
         if lost:
             raise WriteError(
@@ -293,9 +294,9 @@ class Sink:
             self._database,
             self._queue,
             self._settings,
-            self._directory,
-            self._database_id,
-            self._cipher,
+            directory=self._directory,
+            database_id=self._database_id,
+            cipher=self._cipher,
         )
 
     def _ensure_engine(self) -> None:
