@@ -62,10 +62,14 @@ class SpoolFile:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
             file = os.fdopen(descriptor, "r+b", buffering=0)
-            fcntl.flock(file, fcntl.LOCK_EX)  # who looks for leftovers may hold it just now
-            write_all(file, header.to_bytes())
-            os.fsync(descriptor)
-            fsync_directory(directory)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)  # who looks for leftovers may hold it just now
+                write_all(file, header.to_bytes())
+                os.fsync(descriptor)
+                fsync_directory(directory)
+            except BaseException:
+                file.close()
+                raise
         except OSError as exc:
             raise SpoolError(
                 f"the spool directory {directory} cannot be used: {exc.strerror}; name another "
