@@ -118,7 +118,12 @@ def test_a_file_in_use_is_not_adopted(tmp_path: Path) -> None:
 
 def test_the_lock_outlives_a_child_that_closes_its_copy(tmp_path: Path) -> None:
     spool = create(tmp_path, 1)
-    Child(lambda: str(spool.close())).check()
+
+    def close() -> str:
+        spool.close()
+        return ""
+
+    Child(close).check()
     with spool.path.open("rb") as file, pytest.raises(BlockingIOError):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
