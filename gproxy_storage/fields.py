@@ -190,6 +190,23 @@ class BytesField(peewee.BlobField):
         return None if value is None else bytes(value)
 
 
+class _BodyAccessor(peewee.FieldAccessor):
+    """Raises for a body that was not read, where None would mean that there is none."""
+
+    def __get__(self, instance: Any, instance_type: Any = None) -> Any:
+        if instance is not None and self.name not in instance.__data__:
+            raise ReadError(
+                f"{self.name} was not read with its row: get or list it with bodies=True"
+            )
+        return super().__get__(instance, instance_type)
+
+
+class BodyField(BytesField):
+    """Bytes that may be large, and are read only when asked for."""
+
+    accessor_class = _BodyAccessor
+
+
 class UtcDateTimeField(peewee.FieldDatabaseHook, peewee.Field):
     """An aware UTC time with microseconds."""
 

@@ -15,8 +15,8 @@ from peewee import SQL
 from .fields import (
     BigAutoField,
     BigIntegerField,
+    BodyField,
     BooleanField,
-    BytesField,
     CharField,
     DoubleField,
     ForeignKeyField,
@@ -358,10 +358,10 @@ class UpstreamRequest(Table):
     request_method = TextField()
     request_headers_json = JSONField()
     request_url = TextField(null=True)
-    request_body = BytesField(null=True)
+    request_body = BodyField(null=True)
     response_status = IntegerField(null=True)
     response_headers_json = JSONField()
-    response_body = BytesField(null=True)
+    response_body = BodyField(null=True)
     initial_latency_ms = BigIntegerField(null=True)
     total_latency_ms = BigIntegerField(null=True)
     created_at = UtcDateTimeField()
@@ -387,10 +387,10 @@ class DownstreamRequest(Table):
     request_headers_json = JSONField()
     request_path = TextField()
     request_query = TextField(null=True)
-    request_body = BytesField(null=True)
+    request_body = BodyField(null=True)
     response_status = IntegerField(null=True)
     response_headers_json = JSONField()
-    response_body = BytesField(null=True)
+    response_body = BodyField(null=True)
     created_at = UtcDateTimeField()
 
     class Meta:

@@ -15,7 +15,11 @@ from .database import db_from_dsn, run_query, run_transaction, session, transact
 from .dsn import Dsn
 from .errors import ConfigError, SecretError
 from .models import INDEXES, TABLES
+from .repositories.dashboard import Dashboard
+from .repositories.downstream_requests import DownstreamRequests
 from .repositories.providers import Credentials, Providers
+from .repositories.quotas import Quotas
+from .repositories.upstream_requests import UpstreamRequests
 from .repositories.usages import Usages
 from .repositories.users import Keys, Users
 from .schema.catalog import read_snapshot
@@ -38,7 +42,8 @@ class Storage:
     Attributes:
         database: the Peewee database, for queries of your own inside `session()`.
         data_dir: where sinks keep their spool files.
-        users, keys, providers, credentials, usages: the repositories.
+        users, keys, providers, credentials, usages, quotas, upstream_requests,
+            downstream_requests, dashboard: the repositories.
     """
 
     _open: Storage | None = None
@@ -53,6 +58,10 @@ class Storage:
         self.providers = Providers(database)
         self.credentials = Credentials(database)
         self.usages = Usages(database)
+        self.quotas = Quotas(database)
+        self.upstream_requests = UpstreamRequests(database)
+        self.downstream_requests = DownstreamRequests(database)
+        self.dashboard = Dashboard(database)
 
     # -- opening and closing ------------------------------------------------------------------
 

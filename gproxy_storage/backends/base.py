@@ -19,6 +19,17 @@ from .catalog import CatalogRows
 from .failures import Failure, as_storage_error, driver_errors
 from .pool import ConnectionPool
 
+SECONDS_BEFORE_1970 = 62_167_219_200
+"""From the start of year 0 on."""
+
+
+def bucket_shift(seconds: int) -> int:
+    """Return a multiple of a bucket's length that makes every time of ours positive.
+
+    Integer division rounds towards zero: for times before 1970 that would be upwards.
+    """
+    return -(-SECONDS_BEFORE_1970 // seconds) * seconds
+
 
 def shut_down(descriptor: int) -> None:
     """End the socket behind a file descriptor, which stays its owner's to close."""
@@ -328,6 +339,12 @@ class Backend(peewee.Database):
             raise
         self._notify_hooks(sql, None, started, None)
 
+    def will_insert_id(self, key: peewee.Field[Any], row_id: int) -> None:
+        """Keep ids that the database gives out above one that a caller is about to insert.
+
+        Call it inside the transaction, before the insert.
+        """
+
     # -- values -------------------------------------------------------------------------------
 
     def time_to_db(self, at: datetime) -> Any:
@@ -336,6 +353,35 @@ class Backend(peewee.Database):
 
     def time_from_db(self, value: Any) -> datetime:
         """Return a stored time as an aware UTC datetime."""
+        raise NotImplementedError
+
+    def time_to_key(self, stored: Any) -> str:
+        """Return a time, as the driver read it, as text that `time_from_key` turns back exactly."""
+        return self.time_from_db(stored).isoformat()
+
+    def time_from_key(self, key: str) -> Any:
+        """Return the driver's parameter for a time that is exactly the stored one.
+
+        Raises:
+            ValueError: when it is not a key of a time.
+        """
+        return self.time_to_db(datetime.fromisoformat(key))
+
+    # -- expressions --------------------------------------------------------------------------
+
+    def contains(self, column: peewee.Field[Any], text: str) -> peewee.Expression:
+        """Return the condition that a column's text holds this text; case counts."""
+        raise NotImplementedError
+
+    def time_bucket(self, column: peewee.Field[Any], seconds: int) -> peewee.ColumnBase:
+        """Return the start of the bucket that a time lies in, in whole Unix seconds.
+
+        Buckets are so many seconds long and counted from 1970 on, backwards too.
+        """
+        raise NotImplementedError
+
+    def month_number(self, column: peewee.Field[Any]) -> peewee.ColumnBase:
+        """Return the number of a time's month in UTC: twelve times the year, plus 0 to 11."""
         raise NotImplementedError
 
     # -- schema -------------------------------------------------------------------------------

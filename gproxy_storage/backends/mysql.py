@@ -13,11 +13,12 @@ from typing import Any
 
 import peewee
 import pymysql
+from peewee import fn
 from pymysql.constants import CLIENT, CR, ER, SERVER_STATUS
 
 from ..dsn import Dsn
 from ..errors import ConnectError, DSNError
-from .base import shut_down
+from .base import SECONDS_BEFORE_1970, bucket_shift, shut_down
 from .bulk import BulkTable, Kind, Row
 from .failures import Failure
 from .mysql_schema import MySQLSchema
@@ -221,6 +222,22 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
     def time_from_db(self, value: Any) -> datetime:
         at: datetime = value
         return at.replace(tzinfo=UTC)
+
+    # -- expressions --------------------------------------------------------------------------
+
+    def contains(self, column: peewee.Field[Any], text: str) -> peewee.Expression:
+        # As bytes: the collation of GPROXY's tables may ignore case.
+        return fn.LOCATE(peewee.Cast(peewee.Value(text), "BINARY"), column) > 0
+
+    def time_bucket(self, column: peewee.Field[Any], seconds: int) -> peewee.ColumnBase:
+        shift = bucket_shift(seconds)
+        # UNIX_TIMESTAMP ends in 3001; TO_SECONDS counts from year 0.
+        since_year_0 = fn.TO_SECONDS(column) + (shift - SECONDS_BEFORE_1970)
+        # In lower case: Peewee would spell "DIV" as "/", which does not round down.
+        return peewee.Expression(since_year_0, "div", seconds) * seconds - shift
+
+    def month_number(self, column: peewee.Field[Any]) -> peewee.ColumnBase:
+        return fn.YEAR(column) * 12 + fn.MONTH(column) - 1
 
 
 @lru_cache

@@ -10,6 +10,7 @@ from typing import Any
 
 import peewee
 import psycopg2
+from peewee import fn
 from psycopg2 import extensions, extras
 
 from ..dsn import Dsn
@@ -53,6 +54,19 @@ _HINTS = (
     ("does not exist", "create it, or correct the name"),
     ("certificate", "check sslmode and sslrootcert"),
 )
+
+
+_SEQUENCE_KEY = 0x6770726F78790002  # "gproxy", 2
+
+# Setting a sequence takes effect at once, for everybody, and is not undone by a rollback; the lock
+# is. So it is held no longer than this. Without it, of two who raise it the lower could win.
+_RAISE_SEQUENCE = """
+    SAVEPOINT raise_sequence;
+    SELECT pg_advisory_xact_lock(%s);
+    SELECT setval(s, %s) FROM (SELECT pg_get_serial_sequence(%s, %s)::regclass) AS q (s)
+    WHERE COALESCE(pg_sequence_last_value(s), 0) < %s;
+    ROLLBACK TO SAVEPOINT raise_sequence;
+    RELEASE SAVEPOINT raise_sequence"""
 
 
 class PostgresBackend(PostgresSchema, peewee.PostgresqlDatabase):
@@ -138,11 +152,27 @@ class PostgresBackend(PostgresSchema, peewee.PostgresqlDatabase):
         with self._noted(sql), self.raw_cursor(self.connection()) as cursor:
             cursor.copy_expert(sql, copy_text(table, rows), _COPY_CHUNK_BYTES)
 
+    def will_insert_id(self, key: peewee.Field[Any], row_id: int) -> None:
+        table, column = key.model._meta.table_name, key.column_name
+        self.execute_sql(_RAISE_SEQUENCE, (_SEQUENCE_KEY, row_id, table, column, row_id))
+
     # -- values -------------------------------------------------------------------------------
 
     def time_from_db(self, value: Any) -> datetime:
         at: datetime = value
         return at.astimezone(UTC)
+
+    # -- expressions --------------------------------------------------------------------------
+
+    def contains(self, column: peewee.Field[Any], text: str) -> peewee.Expression:
+        return fn.STRPOS(column, text) > 0
+
+    def time_bucket(self, column: peewee.Field[Any], seconds: int) -> peewee.ColumnBase:
+        return fn.FLOOR(fn.DATE_PART("epoch", column) / seconds).cast("BIGINT") * seconds
+
+    def month_number(self, column: peewee.Field[Any]) -> peewee.ColumnBase:
+        year, month = fn.DATE_PART("year", column), fn.DATE_PART("month", column)
+        return (year * 12 + month - 1).cast("BIGINT")
 
 
 def _connect_params(dsn: Dsn) -> dict[str, Any]:

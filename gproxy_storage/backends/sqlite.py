@@ -18,9 +18,11 @@ from typing import Any
 from urllib.parse import quote
 
 import peewee
+from peewee import fn
 
 from ..dsn import Dsn
 from ..errors import ConnectError
+from .base import bucket_shift
 from .bulk import BulkTable, Row
 from .failures import Failure
 from .sqlite_schema import BUSY_TIMEOUT_S, SqliteSchema
@@ -186,6 +188,30 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
     def time_from_db(self, value: Any) -> datetime:
         at = datetime.fromisoformat(value)
         return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+
+    # The text itself: SQLx writes up to nine digits, and compares with all of them.
+
+    def time_to_key(self, stored: Any) -> str:
+        return str(stored)
+
+    def time_from_key(self, key: str) -> str:
+        datetime.fromisoformat(key)
+        return key
+
+    # -- expressions --------------------------------------------------------------------------
+
+    def contains(self, column: peewee.Field[Any], text: str) -> peewee.Expression:
+        return fn.INSTR(column, text) > 0  # unlike LIKE, it tells cases apart
+
+    def time_bucket(self, column: peewee.Field[Any], seconds: int) -> peewee.ColumnBase:
+        shift = bucket_shift(seconds)
+        # Without the fraction, which STRFTIME rounds to milliseconds: .9996 would be a second more.
+        unix = fn.STRFTIME("%s", fn.SUBSTR(column, 1, 19)).cast("INTEGER")
+        return (unix + shift) / seconds * seconds - shift
+
+    def month_number(self, column: peewee.Field[Any]) -> peewee.ColumnBase:
+        year, month = fn.SUBSTR(column, 1, 4), fn.SUBSTR(column, 6, 2)
+        return year.cast("INTEGER") * 12 + month.cast("INTEGER") - 1
 
 
 @lru_cache(maxsize=1024)

@@ -1,21 +1,26 @@
-"""What repositories share: reading one row, listing by filters, writing in a transaction."""
+"""What repositories share: reading rows by filters, writing them in transactions, deleting."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, ClassVar, Final, Generic, TypeAlias, TypeVar
 
 import peewee
 
 from ..backends.base import Backend
 from ..database import run_query, run_transaction
-from ..errors import InvalidValue, NotFoundError
+from ..errors import InvalidValue, MissingReference, NotFoundError
 from ..models import Table
+from .arguments import require_id, require_ids, require_limit, require_text
 
 M = TypeVar("M", bound=Table)
 T = TypeVar("T")
+
+BATCH_ROWS = 500
+"""How many rows `iter` reads at a time, and `delete` deletes in one statement."""
 
 
 class Absent(enum.Enum):
@@ -24,26 +29,55 @@ class Absent(enum.Enum):
     ANY = "any"
 
 
-ANY = Absent.ANY
+class Kept(enum.Enum):
+    """The type of KEEP: a value that was not given to an update."""
+
+    KEEP = "keep"
+
+
+ANY: Final = Absent.ANY
 """The default of every filter: all rows. None, by contrast, means NULL."""
+
+KEEP: Final = Kept.KEEP
+"""The default of every change: the column stays as it is. None, by contrast, means NULL."""
 
 Filter: TypeAlias = T | Collection[T] | Absent
 """A filter: a value means equal, a list, tuple or set means one of, ANY means all."""
 
+Change: TypeAlias = T | Kept
+"""A change: a value to store, or KEEP."""
+
 
 class Repository(Generic[M]):
-    """One table's rows: reading them and writing them, each call in a session of its own."""
+    """One table's rows: reading them and writing them, each call in a session of its own.
+
+    A subclass gives each public method its real signature and calls the `_method` of that name,
+    so that a filter or a column that does not exist is a TypeError.
+
+    Attributes:
+        model: the table.
+        not_blank: columns whose text must say something.
+    """
 
     model: type[M]
+    not_blank: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, database: Backend) -> None:
         self._database = database
+
+    @property
+    def _key(self) -> peewee.Field[Any]:
+        key = self.model._meta.primary_key
+        assert isinstance(key, peewee.Field)  # noqa: S101 - for the types: no table lacks one
+        return key
 
     def _read(self, callback: Callable[[], T]) -> T:
         return run_query(self._database, callback)
 
     def _write(self, callback: Callable[[], T]) -> T:
         return run_transaction(self._database, callback)
+
+    # -- reading ------------------------------------------------------------------------------
 
     def _select(self, **filters: Any) -> peewee.ModelSelect[M]:
         query = self.model.select()
@@ -61,24 +95,170 @@ class Repository(Generic[M]):
     def _get(self, **filters: Any) -> M:
         row = self._find(**filters)
         if row is None:
-            table = self.model._meta.table_name
-            key = next(iter(filters.values())) if len(filters) == 1 else filters
-            named = ", ".join(f"{name} {value!r}" for name, value in filters.items())
-            raise NotFoundError(f"{table} has no row with {named}", table=table, key=key)
+            raise self._not_found(**filters)
         return row
 
-    def _list(self, **filters: Any) -> list[M]:
-        primary_key = self.model._meta.primary_key
-        return self._read(lambda: list(self._select(**filters).order_by(primary_key)))
+    def _list(
+        self, *, after_id: int | None = None, limit: int | None = None, **filters: Any
+    ) -> list[M]:
+        """Return the rows that fit by primary key: from the first one after `after_id`."""
+        key = self._key
+        query = self._select(**filters).order_by(key)
+        if after_id is not None:
+            query = query.where(key > require_id("after_id", after_id))
+        if require_limit("limit", limit) is not None:
+            query = query.limit(limit)
+        return self._read(lambda: list(query))
+
+    def _iter(self, **filters: Any) -> Iterator[M]:
+        """Return the rows that fit by primary key, read in batches as they are asked for.
+
+        No connection is held between two batches, unless the caller's session holds one. A row
+        inserted or deleted meanwhile may be seen or not; no row is seen twice.
+        """
+        self._select(**filters).sql()  # a filter that cannot be is refused here, not later
+        return self._batches(filters)
+
+    def _batches(self, filters: Mapping[str, Any]) -> Iterator[M]:
+        after_id: int | None = None
+        while True:
+            rows = self._list(after_id=after_id, limit=BATCH_ROWS, **filters)
+            yield from rows
+            if len(rows) < BATCH_ROWS:
+                return
+            after_id = rows[-1].get_id()
 
     def _count(self, **filters: Any) -> int:
         return int(self._read(lambda: self._select(**filters).count()))
 
+    def _not_found(self, **filters: Any) -> NotFoundError:
+        table = self.model._meta.table_name
+        key = next(iter(filters.values())) if len(filters) == 1 else filters
+        named = ", ".join(f"{name} {value!r}" for name, value in filters.items())
+        return NotFoundError(f"{table} has no row with {named}", table=table, key=key)
+
+    # -- writing ------------------------------------------------------------------------------
+
     def _insert(self, **values: Any) -> M:
         """Insert one row and return it with its id."""
-        row = self.model(**values)
-        self._write(lambda: row.save(force_insert=True))
-        return row
+        self._check(values)
+
+        def write() -> M:
+            row = self.model(**values)  # a new one each attempt: a failed one may have left an id
+            row.save(force_insert=True)
+            return row
+
+        with self._naming_reference(values):
+            return self._write(write)
+
+    def _update(self, row_id: int, changes: Mapping[str, Any]) -> M:
+        """Change columns of one row and return it; without a change it stays as it is.
+
+        Raises:
+            NotFoundError: when there is no such row, and nothing was written.
+        """
+        key = self._key.name
+        given = {name: value for name, value in changes.items() if value is not KEEP}
+        self._check(given)
+        require_id(key, row_id)
+
+        def write() -> M:
+            row: M | None = self._select(**{key: row_id}).get_or_none()
+            if row is None or not self._save(row, given):
+                raise self._not_found(**{key: row_id})
+            return row
+
+        return self._write(write)
+
+    def _save(self, row: M, changes: Mapping[str, Any]) -> bool:
+        """Store the changes of a row that was just read; False when it is gone."""
+        if not changes:
+            return True
+        if "updated_at" in self.model._meta.fields:
+            changes = {**changes, "updated_at": now()}
+        for name, value in changes.items():
+            setattr(row, name, value)
+        with self._naming_reference(changes):
+            return bool(row.save())
+
+    def _upsert(
+        self,
+        key: Sequence[peewee.Field[Any]],
+        values: Mapping[str, Any],
+        *,
+        keep: Collection[str] = ("created_at",),
+    ) -> M:
+        """Insert a row, or update the one that has the same natural key, and return it.
+
+        One statement, then the row is read by its key: drivers answer with no id or a wrong one.
+        Not for tables with secret columns, which are written through rows only.
+
+        Args:
+            key: the fields of the unique index.
+            values: every column by its field's name, without the id, which MySQL would update by.
+            keep: what an update leaves as it is.
+        """
+        self._check(values)
+        named = {field.name for field in key}
+        changing = {name: each for name, each in values.items() if name not in {*named, *keep}}
+        insert = self.model.insert(**values)
+        found = [field == values[field.name] for field in key]
+
+        def write() -> M:
+            self._database.on_conflict(insert, key, changing).execute()
+            row: M = self.model.select().where(*found).get()
+            return row
+
+        with self._naming_reference(values):
+            return self._write(write)
+
+    def _delete(self, ids: int | Iterable[int]) -> int:
+        """Delete rows by id, all or none, and what hangs on them as the foreign keys say.
+
+        Args:
+            ids: one or several; an empty list deletes nothing.
+        Returns:
+            Number of rows deleted; ids without a row count nothing.
+        """
+        wanted = require_ids("ids", ids)
+        chunks = [wanted[at : at + BATCH_ROWS] for at in range(0, len(wanted), BATCH_ROWS)]
+        queries = [self.model.delete().where(self._key.in_(chunk)) for chunk in chunks]
+        if not queries:
+            return 0
+        return self._write(lambda: sum(int(query.execute()) for query in queries))
+
+    def _delete_all(self) -> int:
+        """Delete every row, and what hangs on them; return how many there were."""
+        return int(self._write(lambda: self.model.delete().execute()))
+
+    def _check(self, values: Mapping[str, Any]) -> None:
+        """Refuse what the fields let pass: NULL where there must be a value, blank names."""
+        for name, value in values.items():
+            if name in self.not_blank:
+                require_text(name, value)
+            elif value is None and not self.model._meta.combined[name].null:
+                raise InvalidValue(f"{name} must not be None", argument=name)
+
+    @contextmanager
+    def _naming_reference(self, values: Mapping[str, Any]) -> Iterator[None]:
+        """Say which argument pointed to no row: servers name a constraint, SQLite nothing."""
+        try:
+            yield
+        except MissingReference as exc:
+            keys = [
+                field
+                for field in self.model._meta.sorted_fields
+                if isinstance(field, peewee.ForeignKeyField)
+                and values.get(field.name, values.get(field.column_name)) is not None
+            ]
+            named = [field for field in keys if field.constraint_name == exc.argument] or keys
+            if len(named) != 1:
+                raise
+            table = named[0].rel_model._meta.table_name
+            raise MissingReference(
+                f"{named[0].name} points to a row of {table} that does not exist",
+                argument=named[0].name,
+            ) from exc
 
 
 def condition(field: peewee.Field[Any], value: Any) -> peewee.Expression:
@@ -95,19 +275,3 @@ def condition(field: peewee.Field[Any], value: Any) -> peewee.Expression:
 def now() -> datetime:
     """Return the time as rows carry it: aware, UTC."""
     return datetime.now(UTC)
-
-
-def require_text(argument: str, value: Any) -> str:
-    """Return a name that is not empty.
-
-    Raises:
-        InvalidValue: when it is empty, blank or no str, or not valid Unicode.
-    """
-    if not isinstance(value, str) or not value.strip():
-        raise InvalidValue(f"{argument} must be a str that is not blank", argument=argument)
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        # `from None`: that error carries the text, which may be a password.
-        raise InvalidValue(f"{argument} is not valid Unicode", argument=argument) from None
-    return value

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..models import Credential, Provider
-from .base import ANY, Filter, Repository, now, require_text
+from .arguments import require_text
+from .base import ANY, Filter, Repository, now
 
 
 class Providers(Repository[Provider]):

@@ -2,45 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Unpack
 
-from peewee import fn
+import peewee
 
-from ..errors import InvalidValue, MissingReference
-from ..models import Usage, UserQuota
-from .base import ANY, Absent, Filter, Repository, now
-
-_TOKENS = (
-    Usage.input_tokens,
-    Usage.output_tokens,
-    Usage.cache_read_input_tokens,
-    Usage.cache_creation_input_tokens,
-    Usage.cache_creation_input_tokens_5min,
-    Usage.cache_creation_input_tokens_1h,
-)
-_PARENTS = (Usage.provider, Usage.credential, Usage.user, Usage.user_key)
+from ..models import Usage
+from .arguments import require_at_least_zero, require_cost, require_id
+from .base import Filter, now
+from .logs import Log, LogFilters, of_channel
+from .pages import PAGE_ROWS, Page
+from .quotas import add_cost
+from .summaries import TOKENS, GroupName, UsageGroup, UsageSummary, grouped, summed
 
 
-@dataclass(frozen=True, slots=True)
-class UsageSummary:
-    """Sums over usages; tokens are int and cost is float on every backend."""
+class UsageFilters(LogFilters, total=False):
+    """The filters of usages.
 
-    count: int
-    input_tokens: int
-    output_tokens: int
-    cache_read_input_tokens: int
-    cache_creation_input_tokens: int
-    cache_creation_input_tokens_5min: int
-    cache_creation_input_tokens_1h: int
-    cost: float
+    Attributes:
+        channel: that of the provider as it is now.
+        downstream_trace_id: that of the request which caused the call.
+    """
+
+    user_id: Filter[int | None]
+    user_key_id: Filter[int | None]
+    provider_id: Filter[int | None]
+    credential_id: Filter[int | None]
+    channel: Filter[str]
+    model: Filter[str | None]
+    operation: Filter[str]
+    protocol: Filter[str]
+    downstream_trace_id: Filter[int | None]
 
 
-class Usages(Repository[Usage]):
+class Usages(Log[Usage]):
     """What calls used and cost."""
 
     model = Usage
+    filters = UsageFilters
 
     def record(
         self,
@@ -71,11 +71,15 @@ class Usages(Repository[Usage]):
             InvalidValue: when a number is negative or not finite, or `at` has no time zone.
             TypeError: when a token count has another name.
         """
-        _check_numbers(cost, tokens)
+        known = {field.name for field in TOKENS}
+        for name, count in tokens.items():
+            if name not in known:
+                raise TypeError(f"record() got an unexpected keyword argument {name!r}")
+            require_at_least_zero(name, count)
         stored_at = now()
         values = {
             "downstream_trace_id": downstream_trace_id,
-            "at": at or stored_at,
+            "at": stored_at if at is None else at,
             "provider_id": provider_id,
             "credential_id": credential_id,
             "user_id": user_id,
@@ -83,76 +87,83 @@ class Usages(Repository[Usage]):
             "operation": operation,
             "protocol": protocol,
             "model": model,
-            "cost": cost,
+            "cost": require_cost("cost", cost),
             "created_at": stored_at,
             **tokens,
         }
-        try:
-            return self._write(lambda: self._record(values))
-        except MissingReference:
-            return self._write(lambda: self._record(self._without_deleted(values)))
+        self._check(values)
+        return self._record(values, self._store)
 
-    def summarize(
+    def get(self, trace_id: int) -> Usage:
+        """Return the usage with that trace id.
+
+        Raises:
+            NotFoundError: when there is none.
+        """
+        return self._get(trace_id=require_id("trace_id", trace_id))
+
+    def list(
         self,
         *,
-        user_id: Filter[int | None] = ANY,
-        user_key_id: Filter[int | None] = ANY,
-        provider_id: Filter[int | None] = ANY,
-        model: Filter[str | None] = ANY,
-        since: datetime | Absent = ANY,
-        until: datetime | Absent = ANY,
-    ) -> UsageSummary:
-        """Sum up the usages that fit; both time bounds are inclusive."""
-        query = self._select(
-            user_id=user_id, user_key_id=user_key_id, provider_id=provider_id, model=model
-        )
-        if since is not ANY:
-            query = query.where(Usage.at >= _bound("since", since))
-        if until is not ANY:
-            query = query.where(Usage.at <= _bound("until", until))
-        sums = [fn.COALESCE(fn.SUM(column), 0) for column in (*_TOKENS, Usage.cost)]
-        columns = [fn.COUNT(Usage.trace_id), *sums]
-        row: tuple[Any, ...] = self._read(lambda: query.select(*columns).tuples()[0])
-        # SUM is an int, a float or a Decimal, depending on the backend.
-        numbers: list[Any] = [*map(int, row[:-1]), float(row[-1])]
-        return UsageSummary(*numbers)
+        limit: int | None = PAGE_ROWS,
+        cursor: str | None = None,
+        **filters: Unpack[UsageFilters],
+    ) -> Page[Usage]:
+        """Return a page of the usages that fit, newest first.
 
-    def _record(self, values: dict[str, Any]) -> Usage:
+        Pages are stable: while rows come and go, the pages that follow a cursor hold each older
+        row once.
+
+        Args:
+            limit: how many at most; None for all.
+            cursor: `next_cursor` of the page before.
+        Raises:
+            InvalidValue: when a filter, the limit or the cursor cannot be.
+        """
+        self._check_filters("list", filters)
+        return self._page(self._select(**filters), limit, cursor)
+
+    def iter(self, **filters: Unpack[UsageFilters]) -> Iterator[Usage]:
+        """Return the usages that fit, newest first, read in batches as they are asked for."""
+        self._check_filters("iter", filters)
+        return self._pages(self._select(**filters))
+
+    def count(self, **filters: Unpack[UsageFilters]) -> int:
+        """Return how many usages fit."""
+        self._check_filters("count", filters)
+        return self._count(**filters)
+
+    def summarize(self, **filters: Unpack[UsageFilters]) -> UsageSummary:
+        """Sum up the usages that fit, in one query."""
+        self._check_filters("summarize", filters)
+        return self._read(lambda: summed(self._select(**filters)))
+
+    def summarize_by(self, *by: GroupName, **filters: Unpack[UsageFilters]) -> Sequence[UsageGroup]:
+        """Sum up the usages that fit for each value of columns or times, in one query.
+
+        for (user_id, month), total in storage.usages.summarize_by("user_id", "month"):
+            print(user_id, month.date(), total.cost)
+
+        Args:
+            by: ``user_id``, ``user_key_id``, ``provider_id``, ``credential_id``, ``model``,
+                ``operation``, ``protocol``, ``hour``, ``day``, ``month``; at least one.
+        Returns:
+            A group for each combination that occurs, in the order of its key, None first. Times
+            are where an hour, day or month begins, in UTC.
+        Raises:
+            InvalidValue: when a name in `by` is another, or a filter cannot be.
+        """
+        self._check_filters("summarize_by", filters)
+        return self._read(lambda: grouped(self._database, self._select(**filters), by))
+
+    def _condition(self, name: str, value: Any) -> peewee.Expression:
+        if name == "channel":
+            return of_channel(Usage.provider, value)
+        return super()._condition(name, value)
+
+    def _store(self, values: dict[str, Any]) -> Usage:
         usage = Usage(**values)
         usage.save(force_insert=True)
         if usage.user_id is not None:
-            quota = {
-                "cost_used": UserQuota.cost_used + usage.cost,
-                "updated_at": usage.created_at,
-            }
-            insert = UserQuota.insert(
-                user=usage.user_id, quota=0.0, cost_used=usage.cost, updated_at=usage.created_at
-            )
-            self._database.on_conflict(insert, [UserQuota.user], quota).execute()
+            add_cost(self._database, usage.user_id, usage.cost, usage.created_at)
         return usage
-
-    def _without_deleted(self, values: dict[str, Any]) -> dict[str, Any]:
-        kept = dict(values)
-        for parent in _PARENTS:
-            name, target = parent.column_name, parent.rel_model
-            if kept[name] is not None and target.get_or_none(target.id == kept[name]) is None:
-                kept[name] = None
-        return kept
-
-
-def _bound(argument: str, at: Any) -> Any:
-    """Refuse None, to which SQL compares nothing: the sum of no rows would look like an answer."""
-    if at is None:
-        raise InvalidValue(f"{argument} must be a datetime, or left out", argument=argument)
-    return at
-
-
-def _check_numbers(cost: float, tokens: dict[str, int | None]) -> None:
-    known = {field.name for field in _TOKENS}
-    for name, count in tokens.items():
-        if name not in known:
-            raise TypeError(f"record() got an unexpected keyword argument {name!r}")
-        if count is not None and count < 0:
-            raise InvalidValue(f"{name} must be >= 0", argument=name)
-    if not cost >= 0:  # NaN too
-        raise InvalidValue("cost must be finite and >= 0", argument="cost")

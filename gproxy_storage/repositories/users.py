@@ -7,7 +7,8 @@ import secrets
 from ..crypto.digests import api_key_digest
 from ..crypto.passwords import hash_password, verify_password
 from ..models import User, UserKey
-from .base import ANY, Filter, Repository, now, require_text
+from .arguments import require_text
+from .base import ANY, Filter, Repository, now
 
 
 class Users(Repository[User]):

@@ -11,7 +11,7 @@ import pytest
 from gproxy_storage import Storage
 from gproxy_storage.errors import InvalidValue
 from gproxy_storage.models import Credential, Provider, Table, Usage, User, UserKey, UserQuota
-from gproxy_storage.repositories.usages import UsageSummary
+from gproxy_storage.repositories.summaries import UsageSummary
 from tests.contract.support import NOW, in_threads, insert, rows_of
 from tests.support import assert_query_count
 

@@ -1,0 +1,104 @@
+"""Checks of arguments: what no row can hold or mean is refused before anything is written.
+
+Types and lengths of values are the fields' to check (fields.py); here is what belongs to no column,
+and what a column alone cannot say. Each error names the argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from ..errors import InvalidValue
+from ..fields import DoubleField, JSONField, to_json
+from ..models import Table
+
+M = TypeVar("M", bound=Table)
+
+_INT64 = range(-(2**63), 2**63)
+
+
+def require_text(argument: str, value: Any) -> str:
+    """Return a name that is not empty.
+
+    Raises:
+        InvalidValue: when it is empty, blank or no str, or not valid Unicode.
+    """
+    if not isinstance(value, str) or not value.strip():
+        raise InvalidValue(f"{argument} must be a str that is not blank", argument=argument)
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        # `from None`: that error carries the text, which may be a password.
+        raise InvalidValue(f"{argument} is not valid Unicode", argument=argument) from None
+    return value
+
+
+def require_id(argument: str, value: Any) -> int:
+    """Return a row's id: an int of 64 bits, never a bool or a str of digits."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidValue(
+            f"{argument} must be an int, not {type(value).__name__}", argument=argument
+        )
+    if value not in _INT64:
+        raise InvalidValue(f"{argument} is beyond 64 bits", argument=argument)
+    return value
+
+
+def require_ids(argument: str, value: Any) -> list[int]:
+    """Return the ids of one id or several, each once, in order; none of an empty list."""
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping):
+        return sorted({require_id(argument, each) for each in value})
+    return [require_id(argument, value)]
+
+
+def require_limit(argument: str, value: Any) -> int | None:
+    """Return how many rows to read at most: an int >= 0, or None for all."""
+    if value is None:
+        return None
+    if require_id(argument, value) < 0:
+        raise InvalidValue(f"{argument} must be >= 0, or None for no limit", argument=argument)
+    return int(value)
+
+
+def require_at_least_zero(argument: str, value: Any) -> None:
+    """Refuse a negative number; what is no number is the field's to refuse."""
+    if isinstance(value, int | float) and value < 0:
+        raise InvalidValue(f"{argument} must be >= 0", argument=argument)
+
+
+def require_cost(argument: str, value: Any) -> float:
+    """Return a cost as a float: finite and >= 0."""
+    cost = DoubleField(column_name=argument).db_value(value)
+    if cost is None or cost < 0:
+        raise InvalidValue(f"{argument} must be a number >= 0", argument=argument)
+    return cost
+
+
+def require_reference(argument: str, value: M | int, model: type[M]) -> M | int:
+    """Return a row of that model, or an id of one; whether it exists is the database's to say."""
+    if not isinstance(value, model):
+        return require_id(argument, value)
+    if value.get_id() is None:
+        raise InvalidValue(f"{argument} is a row that was never stored", argument=argument)
+    return value
+
+
+def require_json(argument: str, value: Any) -> str:
+    """Return the text of a JSON value that every backend gives back unchanged."""
+    return to_json(JSONField(column_name=argument), value)
+
+
+def require_json_object(argument: str, value: Any) -> dict[str, Any]:
+    """Return a JSON object as a dict of its own; None is the empty object."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise InvalidValue(
+            f"{argument} must be a mapping, for it is stored as a JSON object; "
+            f"not {type(value).__name__}",
+            argument=argument,
+        )
+    document = dict(value)
+    require_json(argument, document)
+    return document

@@ -1,0 +1,192 @@
+"""The dashboard: what went through the proxy in a period, bucket by bucket, and its top lists."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+import peewee
+from peewee import SQL, Case, fn
+
+from ..backends.base import Backend
+from ..database import run_query
+from ..errors import InvalidValue
+from ..models import Provider, UpstreamRequest, Usage
+from .arguments import require_id
+from .base import condition
+from .logs import require_time
+from .summaries import bucket_start
+from .traffic import Logged, Overview, TopModel, TopProvider, Used, overview
+
+DAY_S = 86_400
+_SECOND = timedelta(seconds=1)
+TOP = 10
+
+MAX_BUCKETS = 100_000
+"""How many buckets an overview may have when empty ones are filled in."""
+
+T = TypeVar("T", Used, Logged)
+
+_COUNT = fn.COUNT(SQL("*"))
+_USED = (
+    _COUNT,
+    fn.SUM(Usage.cost),
+    fn.SUM(Usage.input_tokens),
+    fn.SUM(Usage.output_tokens),
+    fn.SUM(Usage.cache_read_input_tokens),
+    fn.SUM(Usage.cache_creation_input_tokens),
+)
+_TOP = _USED[:4]
+
+
+def _logged_sums() -> tuple[Any, ...]:
+    status: Any = UpstreamRequest.response_status
+    latency: Any = Case(
+        None, [(UpstreamRequest.total_latency_ms > 0, UpstreamRequest.total_latency_ms)]
+    )
+    classes = [
+        fn.COUNT(Case(None, [(status.between(first, first + 99), 1)])) for first in (200, 400, 500)
+    ]
+    return _COUNT, *classes, fn.COUNT(latency), fn.SUM(latency), fn.MAX(latency)
+
+
+class Dashboard:
+    """Sums over the logs. Each method reads a period, whose bounds are both inclusive."""
+
+    def __init__(self, database: Backend) -> None:
+        self._database = database
+
+    def overview(
+        self, since: datetime, until: datetime, *, bucket_s: int = DAY_S, fill: bool = False
+    ) -> Overview:
+        """Sum up a period, in all and bucket by bucket, in two queries.
+
+        Usages count also while requests are not logged; statuses and latencies come from the log
+        of upstream requests.
+
+        Args:
+            bucket_s: a bucket's length in seconds, >= 1; buckets are counted from 1970 on, in
+                UTC: the first may begin before `since`, what it holds does not.
+            fill: add the buckets in which nothing happened.
+        Raises:
+            InvalidValue: when a bound has no time zone, the period ends before it begins, or
+                there would be more than `MAX_BUCKETS` to fill.
+        """
+        if require_id("bucket_s", bucket_s) < 1:
+            raise InvalidValue("bucket_s must be >= 1", argument="bucket_s")
+        _check_period(since, until)
+        empty = _starts(since, until, bucket_s) if fill else ()
+
+        def read() -> tuple[dict[int, Used], dict[int, Logged]]:
+            external = condition(UpstreamRequest.internal, False)
+            return (
+                self._buckets(Usage.at, bucket_s, _period(Usage.at, since, until), _USED, Used),
+                self._buckets(
+                    UpstreamRequest.at,
+                    bucket_s,
+                    [*_period(UpstreamRequest.at, since, until), external],
+                    _logged_sums(),
+                    Logged,
+                ),
+            )
+
+        used, logged = run_query(self._database, read)
+        return overview(
+            [
+                (bucket_start(start), used.get(start, Used()), logged.get(start, Logged()))
+                for start in sorted({*used, *logged, *empty})
+            ]
+        )
+
+    def top_providers(
+        self, since: datetime, until: datetime, *, limit: int = TOP
+    ) -> Sequence[TopProvider]:
+        """Return the providers with the most usages in a period, most first, in two queries.
+
+        Of equals, the one that was used first comes first.
+
+        Raises:
+            InvalidValue: when a bound has no time zone, the period ends before it begins, or the
+                limit is negative.
+        """
+        query = self._top(Usage.provider, since, until, limit)
+
+        def read() -> Sequence[TopProvider]:
+            rows = list(query.tuples())
+            ids = [row[0] for row in rows if row[0] is not None]
+            named: Any = Provider.select(Provider.id, Provider.name).where(Provider.id.in_(ids))
+            names: Mapping[int | None, str] = dict(named.tuples()) if ids else {}
+            return [TopProvider(row[0], names.get(row[0]), *_ranked(*row[1:])) for row in rows]
+
+        return run_query(self._database, read)
+
+    def top_models(
+        self, since: datetime, until: datetime, *, limit: int = TOP
+    ) -> Sequence[TopModel]:
+        """Return the models with the most usages in a period, most first, in one query.
+
+        Of equals, the one that was used first comes first.
+
+        Raises:
+            InvalidValue: when a bound has no time zone, the period ends before it begins, or the
+                limit is negative.
+        """
+        query = self._top(Usage.model, since, until, limit)
+        return run_query(
+            self._database,
+            lambda: [TopModel(row[0], *_ranked(*row[1:])) for row in query.tuples()],
+        )
+
+    def _buckets(
+        self,
+        at: Any,
+        bucket_s: int,
+        conditions: Sequence[peewee.Expression],
+        sums: Sequence[Any],
+        kind: type[T],
+    ) -> dict[int, T]:
+        """Return the sums over a log's rows by the Unix time at which their bucket begins."""
+        start = self._database.time_bucket(at, bucket_s)
+        query: Any = at.model.select(start, *sums).where(*conditions).group_by(SQL("1"))
+        return {int(row[0]): kind.read(*row[1:]) for row in query.tuples()}
+
+    def _top(self, column: Any, since: datetime, until: datetime, limit: int) -> Any:
+        _check_period(since, until)
+        if require_id("limit", limit) < 0:
+            raise InvalidValue("limit must be >= 0", argument="limit")
+        return (
+            Usage.select(column, *_TOP)
+            .where(*_period(Usage.at, since, until))
+            .group_by(column)
+            .order_by(_COUNT.desc(), fn.MIN(Usage.trace_id))
+            .limit(limit)
+        )
+
+
+def _check_period(since: datetime, until: datetime) -> None:
+    if require_time("since", since) > require_time("until", until):
+        raise InvalidValue("until must not be before since", argument="until")
+
+
+def _period(at: Any, since: datetime, until: datetime) -> list[peewee.Expression]:
+    return [at >= since, at <= until]
+
+
+def _starts(since: datetime, until: datetime, bucket_s: int) -> range:
+    """Return where each bucket of a period begins, in Unix seconds."""
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    first, last = ((at - epoch) // _SECOND // bucket_s * bucket_s for at in (since, until))
+    starts = range(first, last + 1, bucket_s)
+    if len(starts) > MAX_BUCKETS:
+        raise InvalidValue(
+            f"the period has {len(starts)} buckets of {bucket_s} s, more than the {MAX_BUCKETS} "
+            "that can be filled in: make them longer",
+            argument="bucket_s",
+        )
+    return starts
+
+
+def _ranked(count: int, cost: Any, *tokens: Any) -> tuple[int, float, int]:
+    used = Used.read(count, cost, *tokens)
+    return used.rows, used.cost, used.input_tokens + used.output_tokens

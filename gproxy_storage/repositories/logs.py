@@ -1,0 +1,209 @@
+"""What the logs share: filters, pages, iteration, retention, rows of parents that are gone.
+
+A log is a table of rows with a time `at` and a key `trace_id`, read newest first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any, ClassVar, Generic, TypedDict, TypeVar
+
+import peewee
+from peewee import Value
+
+from ..errors import InvalidValue, MissingReference
+from ..models import DownstreamRequest, Provider, Table, UpstreamRequest, Usage
+from .arguments import require_limit
+from .base import ANY, BATCH_ROWS, Absent, Repository, condition
+from .pages import Page, Position
+
+L = TypeVar("L", Usage, UpstreamRequest, DownstreamRequest)
+T = TypeVar("T")
+
+
+class LogFilters(TypedDict, total=False):
+    """The filters of every log.
+
+    Attributes:
+        since, until: bounds of `at`, both inclusive; aware datetimes.
+
+    SQLite compares times as text. What this package writes has six digits and compares exactly.
+    Of times that GPROXY wrote there, SQLx drops zeros at the end: ``12:00:00Z`` counts, in
+    bounds and in order, as later than ``12:00:00.999999Z``, and ``…00.5Z`` as later than
+    ``…00.599999Z``. So such a row may fall outside of a bound within the same second.
+    """
+
+    since: datetime | Absent
+    until: datetime | Absent
+
+
+class Log(Repository[L], Generic[L]):
+    """A log's rows.
+
+    Attributes:
+        filters: the TypedDict of the filters that it knows.
+    """
+
+    filters: ClassVar[type[Any]]
+
+    # -- filters ------------------------------------------------------------------------------
+
+    def _check_filters(self, method: str, filters: Mapping[str, Any]) -> None:
+        """Refuse unknown filters, as a signature would, and values that no row can have."""
+        known = self.filters.__optional_keys__
+        for name in filters:
+            if name not in known:
+                raise TypeError(
+                    f"{method}() got an unexpected keyword argument {name!r}; the filters are "
+                    f"{', '.join(sorted(known))}"
+                )
+        self._select(**filters).sql()
+
+    def _select(self, **filters: Any) -> peewee.ModelSelect[L]:
+        conditions = [
+            self._condition(name, value) for name, value in filters.items() if value is not ANY
+        ]
+        query = self.model.select()
+        return query.where(*conditions) if conditions else query
+
+    def _condition(self, name: str, value: Any) -> peewee.Expression:
+        """Return the condition that one filter asks for."""
+        at: Any = self.model.at
+        match name:
+            case "since":
+                found: peewee.Expression = at >= require_time(name, value)
+            case "until":
+                found = at <= require_time(name, value)
+            case _:
+                found = condition(getattr(self.model, name), value)
+        return found
+
+    # -- reading ------------------------------------------------------------------------------
+
+    def _page(self, query: peewee.ModelSelect[L], limit: int | None, cursor: str | None) -> Page[L]:
+        """Read one page of the query's rows, newest first.
+
+        The condition says `at <= ?` by itself, which lets every server begin in the index; a
+        comparison of row values, or an OR alone, makes some of them scan.
+        """
+        at: Any = self.model.at
+        key: Any = self._key
+        require_limit("limit", limit)
+        # The time as it is stored: SQLite may hold more digits than a datetime does.
+        query = query.select_extend(at.alias("_stored_at").coerce(False))
+        query = query.order_by(at.desc(), key.desc())
+        if cursor is not None:
+            position = Position.from_cursor(cursor, self._database)
+            stored = Value(self._database.time_from_key(position.at), converter=False)
+            query = query.where(at <= stored, (at < stored) | (key < position.trace_id))
+        if limit is not None:
+            query = query.limit(limit + 1)  # one more tells whether there is another page
+        rows = self._read(lambda: list(query))
+        if limit is None or len(rows) <= limit:
+            return Page(rows)
+        return Page(rows[:limit], self._position(rows[limit - 1]).to_cursor() if limit else None)
+
+    def _position(self, row: Any) -> Position:
+        return Position(self._database.time_to_key(row._stored_at), row.trace_id)
+
+    def _pages(self, query: peewee.ModelSelect[L], batch_rows: int = BATCH_ROWS) -> Iterator[L]:
+        """Return all the query's rows, newest first, read in batches as they are asked for.
+
+        No connection is held between two batches, unless the caller's session holds one. A row
+        inserted or deleted meanwhile may be seen or not; no row is seen twice.
+        """
+        cursor: str | None = None
+        while True:
+            page = self._page(query, batch_rows, cursor)
+            yield from page
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    # -- writing ------------------------------------------------------------------------------
+
+    def _record(self, values: dict[str, Any], write: Callable[[dict[str, Any]], T]) -> T:
+        """Write a row in a transaction; a parent that does not exist becomes NULL.
+
+        Args:
+            write: stores values and what belongs to them; called again after a failure.
+        """
+        try:
+            return self._write(partial(write, values))
+        except MissingReference:
+            left = self._write(partial(_without_missing, self.model, values))
+            if left == values:
+                raise
+        return self._record(left, write)  # another may be gone by now
+
+    def delete(self, ids: int | Sequence[int]) -> int:
+        """Delete rows by trace id, all or none; return how many there were.
+
+        An empty list deletes nothing.
+
+        Raises:
+            InvalidValue: when an id is not an int.
+        """
+        return self._delete(ids)
+
+    def delete_all(self) -> int:
+        """Delete every row, in one transaction; return how many there were."""
+        return self._delete_all()
+
+    def delete_before(self, before: datetime) -> int:
+        """Delete the rows made before a time; return how many there were.
+
+        In batches, oldest first, each a transaction of its own, so that writers hardly wait: what
+        was deleted before a failure stays deleted.
+
+        Raises:
+            InvalidValue: when the time has no time zone.
+        """
+        at: Any = self.model.at
+        old: Any = (
+            self.model.select(self._key)
+            .where(at < require_time("before", before))
+            .order_by(at, self._key)
+            .limit(BATCH_ROWS)
+            .tuples()
+        )
+        deleted = 0
+        while True:
+            ids = [trace_id for (trace_id,) in self._read(lambda: list(old.clone()))]
+            deleted += self._delete(ids)
+            if len(ids) < BATCH_ROWS:
+                return deleted
+
+
+def require_time(argument: str, value: Any) -> datetime:
+    """Return an aware datetime.
+
+    None is refused too: SQL compares nothing to it, and no rows would look like an answer.
+    """
+    if not isinstance(value, datetime) or value.utcoffset() is None:
+        raise InvalidValue(
+            f"{argument} must be a datetime with a time zone, for example datetime.now(UTC)",
+            argument=argument,
+        )
+    return value
+
+
+def of_channel(provider: Any, channel: Any) -> peewee.Expression:
+    """Return the condition that a log's provider has a channel."""
+    ids = Provider.select(Provider.id).where(condition(Provider.channel, channel))
+    found: peewee.Expression = provider.in_(ids)
+    return found
+
+
+def _without_missing(model: type[Table], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values with NULL for each parent that does not exist."""
+    kept = dict(values)
+    for parent in model._meta.sorted_fields:
+        if isinstance(parent, peewee.ForeignKeyField) and kept[parent.column_name] is not None:
+            target = parent.rel_model
+            found = target.select(target.id).where(target.id == kept[parent.column_name])
+            if not found.exists():
+                kept[parent.column_name] = None
+    return kept

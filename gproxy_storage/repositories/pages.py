@@ -1,0 +1,64 @@
+"""Pages of logs: rows newest first, and where the next page begins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from ..backends.base import Backend
+from ..errors import InvalidValue
+from ..models import Table
+
+M = TypeVar("M", bound=Table)
+
+PAGE_ROWS = 100
+"""How many rows a page has where the caller does not say."""
+
+
+class Page(list[M]):
+    """The rows of one page.
+
+    Attributes:
+        next_cursor: what to pass as `cursor` for the page after this one; None on the last page.
+            Plain text, fit for a URL, that stays good while rows come and go.
+    """
+
+    def __init__(self, rows: Iterable[M] = (), next_cursor: str | None = None) -> None:
+        super().__init__(rows)
+        self.next_cursor = next_cursor
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in a log's order: the row that a page ended with.
+
+    Attributes:
+        at: the row's time, as text that the backend turns back into exactly what is stored.
+    """
+
+    at: str
+    trace_id: int
+
+    def to_cursor(self) -> str:
+        """Return the cursor of the page that begins after this row."""
+        return f"{self.at}~{self.trace_id}"
+
+    @classmethod
+    def from_cursor(cls, cursor: object, database: Backend) -> Position:
+        """Read a cursor back.
+
+        Raises:
+            InvalidValue: when it is not the `next_cursor` of a page.
+        """
+        try:
+            at, trace_id = str(cursor).split("~")
+            position = cls(at, int(trace_id))
+            database.time_from_key(at)
+        except ValueError:
+            position = None
+        if position is None or position.to_cursor() != cursor or position.trace_id >= 2**63:
+            raise InvalidValue(
+                "cursor must be the next_cursor of a page, unchanged", argument="cursor"
+            ) from None
+        return position

@@ -1,0 +1,197 @@
+"""Quotas: what users may cost and have cost. A quota <= 0 is unlimited."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from peewee import fn
+
+from ..backends.base import Backend
+from ..errors import InvalidValue, MissingReference
+from ..models import Usage, User, UserQuota
+from .arguments import require_cost, require_reference
+from .base import ANY, KEEP, Change, Filter, Repository, now
+
+_USERS_A_BATCH = 100  # whose quotas `reconcile` holds locked at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """A quota whose cost was not what the user's usages add up to."""
+
+    user_id: int
+    before: float
+    after: float
+
+
+class Quotas(Repository[UserQuota]):
+    """The quotas of users, a row for each user that has one or has cost something."""
+
+    model = UserQuota
+
+    def set(
+        self,
+        user: User | int,
+        *,
+        quota: Change[float] = KEEP,
+        cost_used: Change[float] = KEEP,
+    ) -> UserQuota:
+        """Set what a user may cost, or what counts as used; what is not given stays.
+
+        Args:
+            quota: finite; <= 0 is unlimited, which is what a new row has.
+            cost_used: finite and >= 0: 0 begins a new period.
+        Raises:
+            MissingReference: when there is no such user.
+        """
+        given = {"quota": quota, "cost_used": cost_used}
+        kept = [name for name, value in given.items() if value is KEEP]
+        if len(kept) == len(given):
+            raise InvalidValue("set() needs a quota or a cost_used", argument="quota")
+        if cost_used is not KEEP:
+            require_cost("cost_used", cost_used)
+        values = {name: 0.0 if value is KEEP else value for name, value in given.items()}
+        owner = require_reference("user", user, User)
+        return self._upsert(
+            [UserQuota.user], {"user": owner, **values, "updated_at": now()}, keep=kept
+        )
+
+    def get(self, user: User | int) -> UserQuota:
+        """Return a user's quota.
+
+        Raises:
+            NotFoundError: when the user has none: nothing was set, and nothing has cost anything.
+        """
+        return self._get(user_id=_id(user))
+
+    def find(self, user: User | int) -> UserQuota | None:
+        """Return a user's quota, or None."""
+        return self._find(user_id=_id(user))
+
+    def add_cost(self, user: User | int, cost: float) -> UserQuota:
+        """Add to what a user has cost, in one statement; many may do so at once.
+
+        Args:
+            cost: finite and >= 0.
+        Returns:
+            The quota with this cost, and what others have added before it.
+        Raises:
+            MissingReference: when there is no such user.
+        """
+        amount, user_id = require_cost("cost", cost), _id(user)
+
+        def write() -> UserQuota:
+            add_cost(self._database, user_id, amount, now())
+            return UserQuota.get(UserQuota.user == user_id)
+
+        with self._naming_reference({"user": user_id}):
+            return self._write(write)
+
+    def remaining(self, user: User | int) -> float | None:
+        """Return what a user may still cost: negative when overdrawn, None for no limit."""
+        row = self.find(user)
+        return None if row is None or row.quota <= 0 else row.quota - row.cost_used
+
+    def iter(self, *, user_id: Filter[int] = ANY) -> Iterator[UserQuota]:
+        """Return the quotas that fit, by id, read in batches as they are asked for."""
+        return self._iter(user_id=user_id)
+
+    def count(self, *, user_id: Filter[int] = ANY) -> int:
+        """Return how many quotas fit."""
+        return self._count(user_id=user_id)
+
+    def reconcile(self, user: User | int | None = None) -> Sequence[Correction]:
+        """Set what users have cost to the sum of their usages; return what that changed.
+
+        For all users, or one. Safe while usages are recorded: each user's quota is locked before
+        the usages are summed, in transactions of a hundred users. Usages that were deleted count
+        no more, nor does what `add_cost` or `set` added.
+
+        Raises:
+            MissingReference: when there is no such user.
+        """
+        if user is not None:
+            return self._reconcile([_id(user)])
+        users: Any = User.select(User.id).where(
+            User.id.in_(UserQuota.select(UserQuota.user))
+            | User.id.in_(Usage.select(Usage.user).where(Usage.user.is_null(False)))
+        )
+        query = users.order_by(User.id).tuples()
+        ids = [user_id for (user_id,) in self._read(lambda: list(query))]
+        return [
+            correction
+            for start in range(0, len(ids), _USERS_A_BATCH)
+            for correction in self._reconcile(ids[start : start + _USERS_A_BATCH])
+        ]
+
+    def list(
+        self,
+        *,
+        user_id: Filter[int] = ANY,
+        after_id: int | None = None,
+        limit: int | None = None,
+    ) -> Sequence[UserQuota]:
+        """Return the quotas that fit, by id: at most `limit`, from the first after `after_id`."""
+        return self._list(user_id=user_id, after_id=after_id, limit=limit)
+
+    def _reconcile(self, user_ids: Sequence[int]) -> Sequence[Correction]:
+        try:
+            return self._write(lambda: _correct(self._database, user_ids))
+        except MissingReference:
+            if len(user_ids) == 1:
+                raise MissingReference(
+                    "user points to a row of users that does not exist", argument="user"
+                ) from None
+        # Some were deleted since they were listed: one by one, the others still count.
+        return [each for user_id in user_ids for each in self._reconcile_if_there(user_id)]
+
+    def _reconcile_if_there(self, user_id: int) -> Sequence[Correction]:
+        try:
+            return self._reconcile([user_id])
+        except MissingReference:
+            return ()
+
+
+def add_cost(database: Backend, user_id: int, cost: float, at: datetime) -> None:
+    """Add to what a user has cost; the first cost makes the row. Inside a transaction."""
+    insert = UserQuota.insert(user=user_id, quota=0.0, cost_used=cost, updated_at=at)
+    update = {"cost_used": UserQuota.cost_used + cost, "updated_at": at}
+    database.on_conflict(insert, [UserQuota.user], update).execute()
+
+
+def _correct(database: Backend, user_ids: Sequence[int]) -> Sequence[Correction]:
+    """Make quotas right, inside a transaction.
+
+    Who records a usage inserts it and then adds to the quota. So once we hold the quota, what was
+    added to it is committed and seen by the sum, and what is not yet seen is added after us.
+    """
+    at = now()
+    rows = [
+        {"user": user_id, "quota": 0.0, "cost_used": 0.0, "updated_at": at} for user_id in user_ids
+    ]
+    # An update that changes nothing locks the row on every backend.
+    lock = database.on_conflict(
+        UserQuota.insert_many(rows), [UserQuota.user], {"cost_used": UserQuota.cost_used}
+    )
+    lock.execute()
+    costs: Any = Usage.select(Usage.user, fn.SUM(Usage.cost)).where(Usage.user.in_(user_ids))
+    sums = dict(costs.group_by(Usage.user).tuples())
+    corrections = []
+    for quota in UserQuota.select().where(UserQuota.user.in_(user_ids)).order_by(UserQuota.user):
+        total = float(sums.get(quota.user_id, 0.0))
+        # Doubles add up differently in another order: that is no mistake.
+        if math.isclose(total, quota.cost_used, rel_tol=1e-9, abs_tol=1e-9):
+            continue
+        corrections.append(Correction(quota.user_id, quota.cost_used, total))
+        change = UserQuota.update(cost_used=total, updated_at=at)
+        change.where(UserQuota.id == quota.id).execute()
+    return corrections
+
+
+def _id(user: User | int) -> int:
+    found = require_reference("user", user, User)
+    return found if isinstance(found, int) else int(found.get_id())

@@ -1,0 +1,140 @@
+"""Requests: what the logs of both sides of the proxy share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
+
+import peewee
+
+from ..errors import InvalidValue
+from ..fields import BodyField, TextField, check_text
+from ..models import DownstreamRequest, UpstreamRequest
+from .arguments import require_id, require_ids
+from .base import BATCH_ROWS, Filter
+from .logs import Log, LogFilters
+from .redaction import redact_headers
+
+R = TypeVar("R", UpstreamRequest, DownstreamRequest)
+
+Headers: TypeAlias = Mapping[str, Any] | Sequence[Sequence[str]]
+"""Headers as JSON: a mapping, or (name, value) pairs where names repeat."""
+
+Body: TypeAlias = bytes | bytearray | memoryview
+"""A body as it went over the wire."""
+
+_BODIES_A_BATCH = 20  # bodies may be large: `iter` holds no more at a time
+
+
+class RequestFilters(LogFilters, total=False):
+    """The filters of both logs of requests.
+
+    Attributes:
+        status: the response's; a `range` means within it: ``range(500, 600)``.
+        internal: whether the proxy itself caused the request.
+    """
+
+    status: Filter[int | None] | range
+    internal: Filter[bool]
+
+
+class Requests(Log[R]):
+    """What both logs of requests share.
+
+    Bodies are read only where `bodies=True` asks for them. On a row without them, asking for one
+    raises instead of answering None.
+    """
+
+    def _select(self, **filters: Any) -> peewee.ModelSelect[R]:
+        query: Any = super()._select(**filters)
+        return query.select(*self._fields(bodies=False))  # type: ignore[no-any-return]
+
+    def _with_bodies(self, bodies: bool, filters: Mapping[str, Any]) -> peewee.ModelSelect[R]:
+        query = self._select(**filters)
+        return query.select(*self._fields(bodies=True)) if bodies else query
+
+    def _fields(self, *, bodies: bool) -> list[peewee.Field[Any]]:
+        return [
+            field
+            for field in self.model._meta.sorted_fields
+            if bodies or not isinstance(field, BodyField)
+        ]
+
+    def _condition(self, name: str, value: Any) -> peewee.Expression:
+        status: Any = self.model.response_status
+        match name:
+            case "status" if isinstance(value, range):
+                within: peewee.Expression = status.between(value.start, value.stop - 1)
+                return within
+            case "status":
+                return super()._condition("response_status", value)
+        return super()._condition(name, value)
+
+    def get(self, trace_id: int, *, bodies: bool = False) -> R:
+        """Return the request with that trace id.
+
+        Raises:
+            NotFoundError: when there is none.
+        """
+        query = self._with_bodies(bodies, {"trace_id": require_id("trace_id", trace_id)})
+        row: R | None = self._read(query.get_or_none)
+        if row is None:
+            raise self._not_found(trace_id=trace_id)
+        return row
+
+    def clear_bodies(self, ids: int | Iterable[int]) -> int:
+        """Set both bodies of requests to NULL, all or none; return how many had one.
+
+        An empty list clears nothing.
+
+        Raises:
+            InvalidValue: when an id is not an int.
+        """
+        wanted = require_ids("ids", ids)
+        chunks = [wanted[at : at + BATCH_ROWS] for at in range(0, len(wanted), BATCH_ROWS)]
+        queries = [self._clearing().where(self._key.in_(chunk)) for chunk in chunks]
+        if not queries:
+            return 0
+        return self._write(lambda: sum(int(query.execute()) for query in queries))
+
+    def clear_all_bodies(self) -> int:
+        """Set every body to NULL, in one transaction; return how many requests had one."""
+        return int(self._write(lambda: self._clearing().execute()))
+
+    def _clearing(self) -> Any:
+        request, response = self.model.request_body, self.model.response_body
+        return self.model.update(request_body=None, response_body=None).where(
+            request.is_null(False) | response.is_null(False)
+        )
+
+    def _store(self, values: dict[str, Any]) -> R:
+        row: R = self.model(**values)
+        if row.trace_id is not None:
+            self._database.will_insert_id(self._key, row.trace_id)
+        row.save(force_insert=True)
+        return row
+
+    def _contains(self, column: peewee.Field[Any], argument: str, text: Any) -> peewee.Expression:
+        return self._database.contains(column, require_part(argument, text))
+
+
+def stored_headers(headers: Headers | None, redact: bool) -> Any:
+    """Return headers as a row holds them; none are the empty object."""
+    if headers is None:
+        return {}
+    if redact:
+        return redact_headers(headers)
+    return dict(headers) if isinstance(headers, Mapping) else headers
+
+
+def batch_rows(bodies: bool) -> int:
+    """Return how many rows `iter` reads at a time."""
+    return _BODIES_A_BATCH if bodies else BATCH_ROWS
+
+
+def require_part(argument: str, value: Any) -> str:
+    """Return the text to look for in a column: not empty, for that is in every text."""
+    text = check_text(TextField(column_name=argument), value)
+    if not text:
+        raise InvalidValue(f"{argument} must not be empty; leave it out for all", argument=argument)
+    return text

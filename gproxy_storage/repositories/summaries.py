@@ -1,0 +1,139 @@
+"""Sums over usages: in all, and grouped by who made them, by model, by time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import peewee
+from peewee import SQL, fn
+
+from ..backends.base import Backend
+from ..errors import InvalidValue
+from ..models import Usage
+
+TOKENS = (
+    Usage.input_tokens,
+    Usage.output_tokens,
+    Usage.cache_read_input_tokens,
+    Usage.cache_creation_input_tokens,
+    Usage.cache_creation_input_tokens_5min,
+    Usage.cache_creation_input_tokens_1h,
+)
+_SUMS = (fn.COUNT(SQL("*")), *(fn.SUM(column) for column in (*TOKENS, Usage.cost)))
+
+GroupName: TypeAlias = Literal[
+    "user_id",
+    "user_key_id",
+    "provider_id",
+    "credential_id",
+    "model",
+    "operation",
+    "protocol",
+    "hour",
+    "day",
+    "month",
+]
+
+_COLUMNS = {
+    "user_id": Usage.user,
+    "user_key_id": Usage.user_key,
+    "provider_id": Usage.provider,
+    "credential_id": Usage.credential,
+    "model": Usage.model,
+    "operation": Usage.operation,
+    "protocol": Usage.protocol,
+}
+_SECONDS = {"hour": 3600, "day": 86_400}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EARLIEST = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class UsageSummary:
+    """Sums over usages; tokens are int and cost is float on every backend."""
+
+    count: int
+    input_tokens: int
+    output_tokens: int
+    cache_read_input_tokens: int
+    cache_creation_input_tokens: int
+    cache_creation_input_tokens_5min: int
+    cache_creation_input_tokens_1h: int
+    cost: float
+
+
+class UsageGroup(NamedTuple):
+    """The sums of the usages that have a key.
+
+    Attributes:
+        key: a value for each name that was grouped by, in that order; times are aware UTC.
+    """
+
+    key: tuple[Any, ...]
+    summary: UsageSummary
+
+
+def summed(query: peewee.ModelSelect[Usage]) -> UsageSummary:
+    """Return the sums over a query's rows."""
+    return _summary(query.select(*_SUMS).tuples()[0])
+
+
+def grouped(
+    database: Backend, query: peewee.ModelSelect[Usage], by: Sequence[str]
+) -> list[UsageGroup]:
+    """Return the sums over a query's rows for each combination of what `by` names."""
+    names = [_Key.named(database, name) for name in by]
+    if not names:
+        raise InvalidValue("by must name what to group by, for example 'user_id'", argument="by")
+    places = [SQL(str(place)) for place in range(1, len(names) + 1)]
+    rows: Any = query.select(*(name.expression for name in names), *_SUMS).group_by(*places)
+    groups = [
+        UsageGroup(
+            tuple(name.read(value) for name, value in zip(names, row, strict=False)),
+            _summary(row[len(names) :]),
+        )
+        for row in rows.tuples()
+    ]
+    # Here, not in SQL: servers differ in where NULL and letters come.
+    return sorted(groups, key=lambda group: [(each is not None, each) for each in group.key])
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """What to group by, and how to read it back."""
+
+    expression: Any
+    read: Callable[[Any], Any]
+
+    @classmethod
+    def named(cls, database: Backend, name: str) -> _Key:
+        if name in _COLUMNS:
+            return cls(_COLUMNS[name], lambda value: value)
+        if name in _SECONDS:
+            return cls(database.time_bucket(Usage.at, _SECONDS[name]), bucket_start)
+        if name == "month":
+            return cls(database.month_number(Usage.at), month_start)
+        raise InvalidValue(
+            f"by must be of {', '.join((*_COLUMNS, *_SECONDS, 'month'))}; not {name!r}",
+            argument="by",
+        )
+
+
+def bucket_start(unix_s: int) -> datetime:
+    """Return Unix seconds as an aware UTC time, the earliest one for what lies before."""
+    return _EPOCH + max(timedelta(seconds=unix_s), _EARLIEST - _EPOCH)
+
+
+def month_start(number: int) -> datetime:
+    """Return where the month with this number begins."""
+    return datetime(number // 12, number % 12 + 1, 1, tzinfo=UTC)
+
+
+def _summary(sums: Sequence[Any]) -> UsageSummary:
+    # SUM is an int, a float, a Decimal or None, depending on the backend and the rows.
+    count, *tokens, cost = sums
+    numbers: list[Any] = [count, *(int(number or 0) for number in tokens), float(cost or 0)]
+    return UsageSummary(*numbers)

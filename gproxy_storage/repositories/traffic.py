@@ -1,0 +1,157 @@
+"""What the dashboard shows: values of its answers, and how sums become them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, NamedTuple
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What went through in a bucket, or in all of them.
+
+    Attributes:
+        usages: recorded usages.
+        logged: upstream requests in the log, without those that the proxy itself caused.
+        requests: the usages or the logged requests, whichever are more: the log may be off, and
+            a failed request has no usage. In all: the sum of the buckets'.
+        ok, client_errors, server_errors: logged requests by status: 2xx, 4xx, 5xx.
+        cost: of the usages.
+        input_tokens, output_tokens, cache_read_tokens, cache_creation_tokens: of the usages.
+        average_latency_ms: of the logged requests with a total latency > 0; None without any.
+        largest_latency_ms: likewise.
+    """
+
+    usages: int
+    logged: int
+    requests: int
+    ok: int
+    client_errors: int
+    server_errors: int
+    cost: float
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int
+    cache_creation_tokens: int
+    average_latency_ms: float | None
+    largest_latency_ms: int | None
+
+    @property
+    def tokens(self) -> int:
+        """Input and output together."""
+        return self.input_tokens + self.output_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A part of the period. Its start is aware UTC, a multiple of its length since 1970."""
+
+    start: datetime
+    traffic: Traffic
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """A period's traffic in all, and its buckets in order of time."""
+
+    total: Traffic
+    buckets: Sequence[Bucket]
+
+
+@dataclass(frozen=True, slots=True)
+class TopProvider:
+    """A provider by its usages; None for those of deleted or unknown ones."""
+
+    provider_id: int | None
+    name: str | None
+    requests: int
+    cost: float
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class TopModel:
+    """A model by its usages; None for those without one."""
+
+    model: str | None
+    requests: int
+    cost: float
+    tokens: int
+
+
+class Used(NamedTuple):
+    """Sums over usages."""
+
+    rows: int = 0
+    cost: float = 0.0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_creation_tokens: int = 0
+
+    @classmethod
+    def read(cls, rows: int, cost: Any, *tokens: Any) -> Used:
+        """Make them of a row: SUM is an int, a float, a Decimal or None."""
+        return cls(rows, float(cost or 0), *(int(number or 0) for number in tokens))
+
+    @classmethod
+    def total(cls, parts: Iterable[Used]) -> Used:
+        """Add them up."""
+        rows, costs, *tokens = zip(*parts, strict=True)
+        return cls(sum(rows), math.fsum(costs), *map(sum, tokens))
+
+
+class Logged(NamedTuple):
+    """Sums over logged requests; latencies are those > 0."""
+
+    rows: int = 0
+    ok: int = 0
+    client_errors: int = 0
+    server_errors: int = 0
+    latencies: int = 0
+    latency_sum_ms: int = 0
+    largest_latency_ms: int = 0
+
+    @classmethod
+    def read(cls, *sums: Any) -> Logged:
+        """Make them of a row: SUM is an int, a Decimal or None."""
+        return cls(*(int(number or 0) for number in sums))
+
+    @classmethod
+    def total(cls, parts: Iterable[Logged]) -> Logged:
+        """Add them up."""
+        *sums, largest = zip(*parts, strict=True)
+        numbers: list[int] = [*map(sum, sums), max(largest)]
+        return cls(*numbers)
+
+
+def traffic(used: Used, logged: Logged) -> Traffic:
+    """Put the two logs' sums together."""
+    return Traffic(
+        usages=used.rows,
+        logged=logged.rows,
+        requests=max(used.rows, logged.rows),
+        ok=logged.ok,
+        client_errors=logged.client_errors,
+        server_errors=logged.server_errors,
+        cost=used.cost,
+        input_tokens=used.input_tokens,
+        output_tokens=used.output_tokens,
+        cache_read_tokens=used.cache_read_tokens,
+        cache_creation_tokens=used.cache_creation_tokens,
+        average_latency_ms=logged.latency_sum_ms / logged.latencies if logged.latencies else None,
+        largest_latency_ms=logged.largest_latency_ms or None,
+    )
+
+
+def overview(parts: Sequence[tuple[datetime, Used, Logged]]) -> Overview:
+    """Put an overview together of its buckets' sums."""
+    buckets = [Bucket(start, traffic(used, logged)) for start, used, logged in parts]
+    if not parts:
+        return Overview(traffic(Used(), Logged()), buckets)
+    used, logged = Used.total(part[1] for part in parts), Logged.total(part[2] for part in parts)
+    requests = sum(bucket.traffic.requests for bucket in buckets)
+    return Overview(replace(traffic(used, logged), requests=requests), buckets)

@@ -1,0 +1,129 @@
+"""Upstream requests: what the proxy sent to providers, and what came back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, Unpack
+
+import peewee
+
+from ..models import UpstreamRequest
+from .arguments import require_at_least_zero
+from .base import Filter, now
+from .logs import of_channel
+from .pages import PAGE_ROWS, Page
+from .redaction import redact_url
+from .requests import Body, Headers, RequestFilters, Requests, batch_rows, stored_headers
+
+
+class UpstreamFilters(RequestFilters, total=False):
+    """The filters of upstream requests.
+
+    Attributes:
+        channel: that of the provider as it is now.
+        url_contains: a part of the URL; case counts, and no character is special.
+    """
+
+    provider_id: Filter[int | None]
+    credential_id: Filter[int | None]
+    channel: Filter[str]
+    downstream_trace_id: Filter[int | None]
+    url_contains: str
+
+
+class UpstreamRequests(Requests[UpstreamRequest]):
+    """The requests that the proxy sent to providers."""
+
+    model = UpstreamRequest
+    filters = UpstreamFilters
+
+    def record(
+        self,
+        *,
+        request_method: str,
+        request_url: str | None = None,
+        request_headers: Headers | None = None,
+        request_body: Body | None = None,
+        response_status: int | None = None,
+        response_headers: Headers | None = None,
+        response_body: Body | None = None,
+        initial_latency_ms: int | None = None,
+        total_latency_ms: int | None = None,
+        provider_id: int | None = None,
+        credential_id: int | None = None,
+        downstream_trace_id: int | None = None,
+        internal: bool = False,
+        at: datetime | None = None,
+        redact: bool = True,
+    ) -> UpstreamRequest:
+        """Store a request and its response.
+
+        A provider or credential that no longer exists becomes NULL.
+
+        Args:
+            initial_latency_ms: until the first byte of the response; total: until the last.
+            downstream_trace_id: that of the request which caused this one.
+            internal: whether the proxy itself caused it.
+            at: when it was sent; now where absent.
+            redact: False stores headers and URL as they are, credentials in them too.
+        Raises:
+            InvalidValue: when a value cannot be stored, or a latency is negative.
+        """
+        stored_at = now()
+        values = {
+            "downstream_trace_id": downstream_trace_id,
+            "at": stored_at if at is None else at,
+            "internal": internal,
+            "provider_id": provider_id,
+            "credential_id": credential_id,
+            "request_method": request_method,
+            "request_headers_json": stored_headers(request_headers, redact),
+            "request_url": redact_url(request_url) if redact else request_url,
+            "request_body": request_body,
+            "response_status": response_status,
+            "response_headers_json": stored_headers(response_headers, redact),
+            "response_body": response_body,
+            "initial_latency_ms": initial_latency_ms,
+            "total_latency_ms": total_latency_ms,
+            "created_at": stored_at,
+        }
+        self._check(values)
+        for name in ("initial_latency_ms", "total_latency_ms"):
+            require_at_least_zero(name, values[name])
+        return self._record(values, self._store)
+
+    def list(
+        self,
+        *,
+        limit: int | None = PAGE_ROWS,
+        cursor: str | None = None,
+        bodies: bool = False,
+        **filters: Unpack[UpstreamFilters],
+    ) -> Page[UpstreamRequest]:
+        """Return a page of the requests that fit, newest first.
+
+        Raises:
+            InvalidValue: when a filter, the limit or the cursor cannot be.
+        """
+        self._check_filters("list", filters)
+        return self._page(self._with_bodies(bodies, filters), limit, cursor)
+
+    def iter(
+        self, *, bodies: bool = False, **filters: Unpack[UpstreamFilters]
+    ) -> Iterator[UpstreamRequest]:
+        """Return the requests that fit, newest first, read as they are asked for."""
+        self._check_filters("iter", filters)
+        return self._pages(self._with_bodies(bodies, filters), batch_rows(bodies))
+
+    def count(self, **filters: Unpack[UpstreamFilters]) -> int:
+        """Return how many requests fit."""
+        self._check_filters("count", filters)
+        return self._count(**filters)
+
+    def _condition(self, name: str, value: Any) -> peewee.Expression:
+        if name == "url_contains":
+            return self._contains(UpstreamRequest.request_url, name, value)
+        if name == "channel":
+            return of_channel(UpstreamRequest.provider, value)
+        return super()._condition(name, value)
