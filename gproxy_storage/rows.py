@@ -10,7 +10,7 @@ call of the field's `db_value` for everything else. For a column it reads
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
@@ -19,14 +19,14 @@ import peewee
 
 from .backends.bulk import BulkTable, Kind, Row
 from .errors import InvalidValue
-from .fields import BytesField, JSONField, UtcDateTimeField, check_time
+from .fields import BytesField, UtcDateTimeField, check_time
 from .models import DownstreamRequest, Table, UpstreamRequest, Usage
 
 RowCheck: TypeAlias = Callable[..., Row]
 """Takes the values of a log's `arguments` in their order; raises InvalidValue."""
 
-Redact: TypeAlias = Callable[[Any], Any]
-"""Takes a row's headers and returns them as JSON without secrets."""
+Redactors: TypeAlias = Mapping[str, Callable[[Any], Any]]
+"""Name of a column -> what takes its value and returns it without secrets."""
 
 _KINDS = {
     "BOOL": Kind.BOOL,
@@ -86,17 +86,21 @@ DOWNSTREAM_REQUESTS = Log.of(DownstreamRequest, has_trace_id=True)
 LOGS = (USAGES, UPSTREAM_REQUESTS, DOWNSTREAM_REQUESTS)
 """Every log, in the order in which a batch is written."""
 
-_AT_LEAST_ZERO = {name for name in USAGES.arguments if name == "cost" or "_tokens" in name}
+_AT_LEAST_ZERO = {
+    "cost",
+    "initial_latency_ms",
+    "total_latency_ms",
+    *(name for name in USAGES.arguments if "_tokens" in name),
+}
 
 
-def row_check(log: Log, *, max_body_bytes: int, redact: Redact) -> RowCheck:
+def row_check(log: Log, *, max_body_bytes: int, redactors: Redactors) -> RowCheck:
     """Return the function that checks a log's rows.
 
     Args:
         max_body_bytes: how long a body may be.
-        redact: makes headers fit to be stored.
+        redactors: are applied before a value is checked.
     """
-    limits = _Limits(max_body_bytes, redact)
     lines = [
         f"def check_{log.bulk.name}({', '.join(log.arguments)}):",
         "    created_at = stamp()",
@@ -105,8 +109,11 @@ def row_check(log: Log, *, max_body_bytes: int, redact: Redact) -> RowCheck:
     names: dict[str, Any] = {"stamp": stamp}
     for name in log.arguments:
         field = log.model._meta.columns[name]
-        names[f"check_{name}"] = _careful(field, limits)
-        sound = _sound(field, limits)
+        names[f"check_{name}"] = _careful(field, max_body_bytes)
+        if name in redactors:
+            names[f"redact_{name}"] = redactors[name]
+            lines.append(f"    {name} = redact_{name}({name})")
+        sound = _sound(field, max_body_bytes)
         if sound is not None:
             lines.append(f"    if not ({sound}): {name} = check_{name}({name})")
         elif name != "at":
@@ -128,19 +135,11 @@ def time_text(at: datetime) -> str:
     return at.isoformat(timespec="microseconds")[:26] + "Z"
 
 
-@dataclass(frozen=True, slots=True)
-class _Limits:
-    """What a sink's settings add to the rules of the fields."""
-
-    max_body_bytes: int
-    redact: Redact
-
-
-def _sound(field: peewee.Field[Any], limits: _Limits) -> str | None:
+def _sound(field: peewee.Field[Any], max_body_bytes: int) -> str | None:
     """Return the inline test of what needs no careful look; None where everything does."""
     name = field.column_name
     if isinstance(field, BytesField):
-        test = f"type({name}) is bytes and len({name}) <= {limits.max_body_bytes:d}"
+        test = f"type({name}) is bytes and len({name}) <= {max_body_bytes:d}"
     elif hasattr(field, "sound"):
         test = field.sound.format(name)
     else:
@@ -150,7 +149,7 @@ def _sound(field: peewee.Field[Any], limits: _Limits) -> str | None:
     return f"{name} is None or {test}" if field.null else test
 
 
-def _careful(field: peewee.Field[Any], limits: _Limits) -> Callable[[Any], Any]:
+def _careful(field: peewee.Field[Any], max_body_bytes: int) -> Callable[[Any], Any]:
     """Return the field's rule as a function."""
     name = field.column_name
 
@@ -158,8 +157,6 @@ def _careful(field: peewee.Field[Any], limits: _Limits) -> Callable[[Any], Any]:
         return InvalidValue(f"{name} {why}", argument=name)
 
     def check(value: Any) -> Any:
-        if isinstance(field, JSONField) and value is not None:
-            value = limits.redact(value)
         if value is None:
             if field.null:
                 return None
@@ -168,10 +165,9 @@ def _careful(field: peewee.Field[Any], limits: _Limits) -> Callable[[Any], Any]:
             return time_text(check_time(field, value))
         stored = field.db_value(value)
         if isinstance(field, BytesField):
-            if memoryview(value).nbytes > limits.max_body_bytes:
+            if memoryview(value).nbytes > max_body_bytes:
                 raise refuse(
-                    f"has {memoryview(value).nbytes} bytes; max_body_bytes allows "
-                    f"{limits.max_body_bytes}"
+                    f"has {memoryview(value).nbytes} bytes; max_body_bytes allows {max_body_bytes}"
                 )
             return bytes(value)  # a copy: the caller may change its buffer
         if name in _AT_LEAST_ZERO and not stored >= 0:

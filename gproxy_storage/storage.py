@@ -27,7 +27,7 @@ from .schema.definitions import definitions
 from .schema.plan import Plan
 from .schema.sync import LOCK_TIMEOUT_S, SyncReport, plan, sync
 from .secret import Secret
-from .sink import Sink, SinkSettings
+from .sink import Replayed, Sink, SinkSettings, replay
 
 T = TypeVar("T")
 
@@ -211,6 +211,7 @@ class Storage:
         when_full: Literal["block", "spool"] = SinkSettings.when_full,
         max_body_bytes: int = SinkSettings.max_body_bytes,
         max_spool_bytes: int = SinkSettings.max_spool_bytes,
+        redact: bool = SinkSettings.redact,
         retry_s: float = SinkSettings.retry_s,
         stall_timeout_s: float = SinkSettings.stall_timeout_s,
     ) -> Sink:
@@ -231,12 +232,21 @@ class Storage:
             when_full=when_full,
             max_body_bytes=max_body_bytes,
             max_spool_bytes=max_spool_bytes,
+            redact=redact,
             retry_s=retry_s,
             stall_timeout_s=stall_timeout_s,
         )
         sink = Sink(self.database, self.spool_dir, settings, on_close=self._sinks.discard)
         self._sinks.add(sink)
         return sink
+
+    def replay_spool(self) -> Replayed:
+        """Store what ended processes left in spool files, each batch once; a sink does so, too.
+
+        Raises:
+            WriteError: when the database does not take it now. Nothing is lost.
+        """
+        return replay(self.database, self.spool_dir, SinkSettings())
 
     @property
     def spool_dir(self) -> Path:

@@ -11,6 +11,7 @@ import click
 from .. import __version__
 from ..errors import StorageError
 from .schema import status, sync
+from .spool import spool
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,3 +73,4 @@ def main(
 
 main.add_command(status)
 main.add_command(sync)
+main.add_command(spool)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from ..errors import WriteError
-from ..sink.inspection import SpoolReport, look_at
+from ..sink import look_at
 from ..storage import Storage
 from .schema import JSON, load_settings
+from .spool_report import show_spool
 
 if TYPE_CHECKING:
     from .main import Options
@@ -31,7 +32,9 @@ def spool_status(options: Options, as_json: bool) -> None:
         click.echo(json.dumps(report.to_dict(), indent=2))
         return
     click.echo(f"directory  {report.directory}")
-    show(report)
+    show_spool(report)
+    if not report:
+        click.echo("nothing waits")
 
 
 @spool.command("replay")
@@ -56,32 +59,3 @@ def spool_replay(options: Options, as_json: bool) -> None:
         )
     if done.refused:
         raise WriteError("; ".join(done.refused))
-
-
-def show(report: SpoolReport) -> None:
-    """Print what waits, and what was set aside, for a person."""
-    for file in report.files:
-        holder = "in use" if file.in_use else "left by a process that ended"
-        click.echo(
-            f"  {file.path.name}  {file.rows} rows in {file.batches} batches, "
-            f"{file.size_bytes} bytes, {holder}"
-        )
-        for damage in file.damages:
-            click.echo(f"    damaged: {damage.length} bytes at offset {damage.offset}")
-        if file.problem:
-            click.echo(f"    {file.problem}")
-    for path, rows in report.rejects.items():
-        click.echo(f"  {path.name}  {rows} rows that the database refused")
-    for path in report.damaged:
-        click.echo(f"  {path.name}  set aside after its sound records were stored")
-    if not report:
-        click.echo("nothing waits")
-
-
-def found_in(report: SpoolReport) -> dict[str, Any]:
-    """Return the sums, for `status`."""
-    return {
-        "rows": sum(file.rows for file in report.files),
-        "bytes": sum(file.size_bytes for file in report.files),
-        "rejected_rows": sum(report.rejects.values()),
-    }

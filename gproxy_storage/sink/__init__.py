@@ -1,7 +1,10 @@
 """The background writer of usage and request logs: fast as the driver, and nothing lost."""
 
+from .engine import replay
+from .inspection import SpoolReport, look_at
+from .leftovers import Replayed
 from .settings import SinkSettings
 from .sink import Sink
 from .stats import SinkStats
 
-__all__ = ["Sink", "SinkSettings", "SinkStats"]
+__all__ = ["Replayed", "Sink", "SinkSettings", "SinkStats", "SpoolReport", "look_at", "replay"]

@@ -7,8 +7,11 @@ import uuid
 from pathlib import Path
 
 from ..backends.base import Backend
+from ..errors import WriteError
+from .bisection import DatabaseAway
 from .cipher import SpoolCipher
-from .leftovers import Leftovers
+from .identity import database_id
+from .leftovers import Leftovers, Replayed
 from .queue import RowQueue
 from .records import Header
 from .rejects import RejectsFile
@@ -20,6 +23,33 @@ from .writer import Writer
 
 _LAST_WORDS_S = 5.0
 _FORK_PATIENCE_S = 10.0
+
+
+def replay(
+    database: Backend, directory: Path, settings: SinkSettings, cipher: SpoolCipher | None = None
+) -> Replayed:
+    """Store what is in the spool files that no process holds, in this thread.
+
+    Raises:
+        WriteError: when the database does not take it; what is stored is, and no more.
+    """
+    watchdog = Watchdog(database, settings.stall_timeout_s)
+    store = BatchStore(
+        database, watch=watchdog.watching, retry_s=settings.retry_s, on_retry=lambda: None
+    )
+    leftovers = Leftovers(directory, database_id(database), store, cipher)
+    watchdog.start()
+    try:
+        leftovers.look()
+        while leftovers.replay_one():
+            pass
+    except DatabaseAway as exc:
+        raise WriteError(f"the spool could not be replayed: {exc}") from exc
+    finally:
+        leftovers.close()
+        watchdog.stop()
+    leftovers.total.refused = tuple(leftovers.refused.values())
+    return leftovers.total
 
 
 class Engine:
@@ -36,11 +66,11 @@ class Engine:
         settings: SinkSettings,
         *,
         directory: Path,
-        database_id: str,
+        identity: str,
         cipher: SpoolCipher | None,
     ) -> None:
         name = uuid.uuid4().hex
-        header = Header(database_id, name, None if cipher is None else cipher.kid)
+        header = Header(identity, name, None if cipher is None else cipher.kid)
         self.retried = 0
         self.watchdog = Watchdog(database, settings.stall_timeout_s)
         store = BatchStore(
@@ -49,12 +79,12 @@ class Engine:
             retry_s=settings.retry_s,
             on_retry=self._count_retry,
         )
-        self.leftovers = Leftovers(directory, database_id, store, cipher)
+        self.leftovers = Leftovers(directory, identity, store, cipher)
         self.writer = Writer(
             queue,
             store,
             SpoolFile.create(directory, header, cipher),
-            RejectsFile(directory, database_id, name, cipher),
+            RejectsFile(directory, identity, name, cipher),
             self.leftovers,
             max_spool_bytes=settings.max_spool_bytes,
         )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from .bisection import DatabaseAway
 from .cipher import SpoolCipher
@@ -24,13 +25,19 @@ class Replayed:
     Attributes:
         written, rejected: rows.
         skipped: batches that had been stored before.
-        damaged: stretches that could not be read, in bytes from the file's beginning.
+        damaged: stretches of files that could not be read and were passed over.
+        refused: why files could not be used; they are left as they are.
     """
 
     written: int = 0
     rejected: int = 0
     skipped: int = 0
     damaged: int = 0
+    refused: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON-able values."""
+        return asdict(self)
 
 
 class Leftovers:
@@ -39,6 +46,7 @@ class Leftovers:
     Attributes:
         files: what is adopted and not yet done.
         refused: path of a file that cannot be used -> why. It is left as it is.
+        total: what became of all files so far.
     """
 
     def __init__(

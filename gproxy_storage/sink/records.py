@@ -1,11 +1,12 @@
 """The form of spool files: a header and records, and finding the records again.
 
     header   one line of JSON: format, database, writer, kid of the key that seals, or null
-    record   mark (4 bytes), seq (8), length of the payload (4), checksum (16), payload
+    record   mark (4 bytes), seq (8), number of rows (4), length of the payload (4),
+             checksum (16), payload
 
-Numbers are big-endian. The checksum is BLAKE2b over seq, length and payload; it finds accidents:
-against intent there is the cipher. A damaged record is passed over: the next begins at the next
-mark whose checksum is right.
+Numbers are big-endian. The checksum is BLAKE2b over what else is in the record; it finds
+accidents: against intent there is the cipher. A damaged record is passed over: the next begins at
+the next mark whose checksum is right.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from ..errors import ConfigError
 
 _FORMAT = "gproxy-storage-spool-1"
 _MARK = b"\xf5SPL"  # 0xf5 occurs in no UTF-8
-_HEAD = struct.Struct(">4sQI16s")
+_HEAD = struct.Struct(">4sQII16s")
 HEAD_BYTES = _HEAD.size
 _MAX_HEADER_BYTES = 4096
 
@@ -81,6 +82,7 @@ class Record:
     """Where a batch lies in its file."""
 
     seq: int
+    rows: int
     offset: int
     length: int
 
@@ -93,9 +95,10 @@ class Damage:
     length: int
 
 
-def to_record(seq: int, payload: bytes) -> bytes:
+def to_record(seq: int, rows: int, payload: bytes) -> bytes:
     """Return a record as it is written."""
-    return _HEAD.pack(_MARK, seq, len(payload), _checksum(seq, payload)) + payload
+    checksum = _checksum(seq, rows, payload)
+    return _HEAD.pack(_MARK, seq, rows, len(payload), checksum) + payload
 
 
 def scan(file: BinaryIO, start: int) -> Iterator[Record | Damage]:
@@ -118,11 +121,12 @@ def _record_at(file: BinaryIO, offset: int, end: int) -> Record | None:
     head = file.read(_HEAD.size)
     if len(head) < _HEAD.size:
         return None
-    mark, seq, length, checksum = _HEAD.unpack(head)
+    mark, seq, rows, length, checksum = _HEAD.unpack(head)
     if mark != _MARK or offset + _HEAD.size + length > end:
         return None
     payload = read_all(file, length)
-    return Record(seq, offset, length) if _checksum(seq, payload) == checksum else None
+    sound = _checksum(seq, rows, payload) == checksum
+    return Record(seq, rows, offset, length) if sound else None
 
 
 def _next_record(file: BinaryIO, offset: int, end: int) -> int:
@@ -140,8 +144,8 @@ def _next_record(file: BinaryIO, offset: int, end: int) -> int:
     return end
 
 
-def _checksum(seq: int, payload: bytes) -> bytes:
-    head = struct.pack(">QI", seq, len(payload))
+def _checksum(seq: int, rows: int, payload: bytes) -> bytes:
+    head = struct.pack(">QII", seq, rows, len(payload))
     return hashlib.blake2b(head + payload, digest_size=16).digest()
 
 

@@ -19,6 +19,7 @@ class SinkSettings:
         when_full: ``block`` has callers wait for room; ``spool`` moves a batch to the spool.
         max_body_bytes: the longest body of a request that is taken. A server's packet must hold
             twice two of them: MariaDB's is 16 MiB by default.
+        redact: False stores headers, URLs and queries with the credentials in them.
         max_spool_bytes: how long the spool file may become; beyond, the queue fills.
         retry_s: how long a batch is tried before the database counts as away.
         stall_timeout_s: how long a transaction may take before its connection counts as dead.
@@ -30,6 +31,7 @@ class SinkSettings:
     max_queue_bytes: int = 128 * 1024 * 1024
     when_full: Literal["block", "spool"] = "block"
     max_body_bytes: int = 3 * 1024 * 1024
+    redact: bool = True
     max_spool_bytes: int = 1024 * 1024 * 1024
     retry_s: float = 5.0
     stall_timeout_s: float = 30.0
@@ -39,7 +41,7 @@ class SinkSettings:
             raise ConfigError("when_full must be 'block' or 'spool'", setting="when_full")
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name == "when_full":
+            if field.name in ("when_full", "redact"):
                 continue
             whole = field.type == "int"
             if isinstance(value, bool) or not isinstance(value, int if whole else int | float):

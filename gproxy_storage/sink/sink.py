@@ -7,12 +7,14 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from ..backends.base import Backend
 from ..backends.bulk import Row
 from ..errors import InvalidValue, WriteError
-from ..rows import DOWNSTREAM_REQUESTS, LOGS, UPSTREAM_REQUESTS, USAGES, Redact, row_check
+from ..repositories.redaction import redact_headers, redact_query, redact_url
+from ..repositories.requests import Body, Headers
+from ..rows import DOWNSTREAM_REQUESTS, LOGS, UPSTREAM_REQUESTS, USAGES, Redactors, row_check
 from .cipher import SpoolCipher
 from .engine import Engine
 from .exits import open_sinks
@@ -22,6 +24,15 @@ from .settings import SinkSettings
 from .stats import SinkStats
 
 _USAGES, _UPSTREAM, _DOWNSTREAM = map(LOGS.index, (USAGES, UPSTREAM_REQUESTS, DOWNSTREAM_REQUESTS))
+REDACTORS: Redactors = {
+    "request_headers_json": redact_headers,
+    "response_headers_json": redact_headers,
+    "request_url": redact_url,
+    "request_path": redact_url,
+    "request_query": redact_query,
+}
+"""What is taken out of requests before they are stored."""
+
 _USAGE_BYTES = 600
 _REQUEST_BYTES = 1000
 _LONG = (
@@ -49,7 +60,6 @@ class Sink:
         directory: Path,
         settings: SinkSettings,
         *,
-        redact: Redact = lambda headers: headers,
         cipher: SpoolCipher | None = None,
         on_close: Callable[[Sink], None] | None = None,
     ) -> None:
@@ -58,10 +68,12 @@ class Sink:
         self._settings = settings
         self._cipher = cipher
         self._on_close = on_close
+        redactors = REDACTORS if settings.redact else {}
         self._check_usage, self._check_upstream, self._check_downstream = (
-            row_check(log, max_body_bytes=settings.max_body_bytes, redact=redact) for log in LOGS
+            row_check(log, max_body_bytes=settings.max_body_bytes, redactors=redactors)
+            for log in LOGS
         )
-        self._database_id = database_id(database)
+        self._identity = database_id(database)
         self._closing = threading.Lock()
         self._engine: Engine | None = None
         self._queue = self._new_queue()
@@ -130,11 +142,11 @@ class Sink:
         *,
         request_method: str,
         request_url: str | None = None,
-        request_headers: Any = None,
-        request_body: bytes | None = None,
+        request_headers: Headers | None = None,
+        request_body: Body | None = None,
         response_status: int | None = None,
-        response_headers: Any = None,
-        response_body: bytes | None = None,
+        response_headers: Headers | None = None,
+        response_body: Body | None = None,
         initial_latency_ms: int | None = None,
         total_latency_ms: int | None = None,
         provider_id: int | None = None,
@@ -147,7 +159,8 @@ class Sink:
         """Take a request that the proxy sent to a provider, to be stored soon.
 
         Args:
-            request_headers, response_headers: JSON; secrets in them are not stored. None is {}.
+            request_headers, response_headers: as JSON; credentials in them, in URL and query
+                are replaced unless the sink was opened with ``redact=False``.
             at: when it was sent; now where absent.
         Raises:
             InvalidValue: when a value cannot be stored or a field is unknown. Nothing was taken.
@@ -180,11 +193,11 @@ class Sink:
         request_method: str,
         request_path: str,
         request_query: str | None = None,
-        request_headers: Any = None,
-        request_body: bytes | None = None,
+        request_headers: Headers | None = None,
+        request_body: Body | None = None,
         response_status: int | None = None,
-        response_headers: Any = None,
-        response_body: bytes | None = None,
+        response_headers: Headers | None = None,
+        response_body: Body | None = None,
         user_id: int | None = None,
         user_key_id: int | None = None,
         internal: bool = False,
@@ -195,7 +208,8 @@ class Sink:
 
         Args:
             trace_id: the row's key, the caller's to choose. One that exists is rejected later.
-            request_headers, response_headers: JSON; secrets in them are not stored. None is {}.
+            request_headers, response_headers: as JSON; credentials in them, in URL and query
+                are replaced unless the sink was opened with ``redact=False``.
             at: when it came; now where absent.
         Raises:
             InvalidValue: when a value cannot be stored or a field is unknown. Nothing was taken.
@@ -295,7 +309,7 @@ class Sink:
             self._queue,
             self._settings,
             directory=self._directory,
-            database_id=self._database_id,
+            identity=self._identity,
             cipher=self._cipher,
         )
 

@@ -23,6 +23,7 @@ from .records import (
 )
 
 SUFFIX = ".spool"
+DAMAGED_SUFFIX = ".damaged"
 
 
 class SpoolFull(Exception):  # noqa: N818 - like queue.Full
@@ -129,7 +130,7 @@ class SpoolFile:
     @property
     def damaged_path(self) -> Path:
         """Where a file is kept that holds what could not be read."""
-        return self.path.with_suffix(".damaged")
+        return self.path.with_suffix(DAMAGED_SUFFIX)
 
     @property
     def size_bytes(self) -> int:
@@ -148,13 +149,13 @@ class SpoolFile:
             raise SpoolFull
         try:
             self._file.seek(self._end)
-            write_all(self._file, to_record(batch.seq, payload))
+            write_all(self._file, to_record(batch.seq, len(batch), payload))
             os.fsync(self._file.fileno())
         except OSError:
             with suppress(OSError):  # what stays is passed over by its checksum or number
                 self._file.truncate(self._end)
             raise
-        record = Record(batch.seq, self._end, len(payload))
+        record = Record(batch.seq, len(batch), self._end, len(payload))
         self._end += HEAD_BYTES + len(payload)
         self._records.append(record)
         self._records.sort(key=lambda entry: entry.seq)

@@ -15,13 +15,15 @@ from ..backends.bulk import Row
 from ..backends.failures import Failure
 from ..database import MAX_ATTEMPTS, back_off, session
 from ..errors import ConnectError, PoolTimeout
-from ..rows import LOGS, USAGES
+from ..models import DownstreamRequest
+from ..rows import DOWNSTREAM_REQUESTS, LOGS, USAGES
 from .batch import Batch
 from .bisection import CONCERNS_THE_DATABASE, Bisection, DatabaseAway, reason
 from .rejects import RejectsFile
 
 _USER = USAGES.bulk.columns.index("user_id")
 _COST = USAGES.bulk.columns.index("cost")
+_TRACE_ID: Any = DownstreamRequest.trace_id
 _IDS_A_QUERY = 1000
 _QUOTAS_A_STATEMENT = 500
 
@@ -140,6 +142,9 @@ class BatchStore:
         if course.missing_references or self._batches_to_ask:
             self._batches_to_ask -= 1
             rows = self._without_deleted(rows)
+        if of_downstream := rows[LOGS.index(DOWNSTREAM_REQUESTS)]:
+            # Their first column is the key, the caller's to choose.
+            self._database.will_insert_id(_TRACE_ID, max(row[0] for row in of_downstream))
         if course.bisection is None:
             for log, of_log in zip(LOGS, rows, strict=True):
                 if of_log:

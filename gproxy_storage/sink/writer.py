@@ -63,6 +63,7 @@ class Writer:
         self._probe_s = _MIN_PROBE_S
         self._look_at = 0.0
         self._closing = threading.Event()
+        self._ended = False  # under spool_lock: nothing comes into the spool file any more
         self._give_up_at = float("inf")
 
     # -- for other threads --------------------------------------------------------------------
@@ -71,7 +72,7 @@ class Writer:
         """Move a batch from the full queue to the spool; whether that made room."""
         # One lock around both: a later batch must not be stored while this one is on its way.
         with self.spool_lock:
-            batch = None if self._queue.closed else self._queue.cut()
+            batch = None if self._ended else self._queue.cut()
             if batch is None:
                 return False
             if self._append(batch):
@@ -102,9 +103,11 @@ class Writer:
     def _is_done(self) -> bool:
         if not self._closing.is_set():
             return False
-        if self._held is None:
-            return not len(self._queue)
-        return time.monotonic() >= self._give_up_at  # neither stored nor spooled: lost
+        if self._held is not None:
+            return time.monotonic() >= self._give_up_at  # neither stored nor spooled: lost
+        with self.spool_lock:
+            self._ended = not len(self._queue)
+        return self._ended
 
     def _turn(self) -> None:
         if self._held is None:

@@ -142,7 +142,7 @@ def test_requests_are_stored(storage: Storage) -> None:
         )
         sink.submit_downstream_request(
             **common,
-            trace_id=2**62,
+            trace_id=2**40,
             request_path="/v1",
             request_query="a=b",
             user_id=made_by["user_id"],
@@ -169,9 +169,52 @@ def test_requests_are_stored(storage: Storage) -> None:
     )
     assert downstream == (
         *common.values(),
-        *(2**62, "/v1", "a=b", made_by["user_id"], made_by["user_key_id"]),
+        *(2**40, "/v1", "a=b", made_by["user_id"], made_by["user_key_id"]),
     )
     assert least[:7] == ("GET", {}, None, None, {}, None, False)
+
+
+def test_credentials_are_redacted(storage: Storage) -> None:
+    headers = [["Authorization", "Bearer sk-1"], ["x-api-key", "sk-2"], ["accept", "*/*"]]
+    where = "https://user:sk-3@example.org/v1?key=sk-4&a=b"
+    for redact in (True, False):
+        with storage.sink(redact=redact) as sink:
+            sink.submit_upstream_request(
+                request_method="GET",
+                request_url=where,
+                request_headers=headers,
+                response_headers={"Set-Cookie": "sk-5"},
+            )
+            sink.submit_downstream_request(
+                trace_id=1 + redact,
+                request_method="GET",
+                request_path="/v1?key=sk-6",
+                request_query="api_key=sk-7",
+                request_headers=dict(headers),
+            )
+        with storage.session():
+            columns = ("request_headers_json", "response_headers_json")
+            found = [
+                *rows_of(UpstreamRequest, "request_url", *columns),
+                *rows_of(DownstreamRequest, "request_path", "request_query", *columns),
+            ]
+            UpstreamRequest.delete().execute()
+            DownstreamRequest.delete().execute()
+        assert ("sk-" in repr(found)) is not redact
+        assert "*/*" in repr(found)
+        assert "a=b" in repr(found)
+
+
+def test_ids_of_downstream_requests_leave_no_sequence_behind(storage: Storage) -> None:
+    with storage.session():
+        last = insert(DownstreamRequest).trace_id
+    with storage.sink() as sink:
+        for trace_id in (last + 1000, last + 10):
+            sink.submit_downstream_request(
+                trace_id=trace_id, request_method="GET", request_path="/"
+            )
+    with storage.session():
+        assert insert(DownstreamRequest).trace_id == last + 1001
 
 
 def test_a_flush_is_one_transaction_of_few_statements(storage: Storage) -> None:

@@ -181,7 +181,7 @@ def offsets(path: Path) -> tuple[list[int], int]:
     return found, path.stat().st_size
 
 
-@pytest.mark.parametrize("place", [0, 4, 12, 16, HEAD_BYTES, HEAD_BYTES + 40])
+@pytest.mark.parametrize("place", [0, 4, 12, 16, 20, HEAD_BYTES, HEAD_BYTES + 40])
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_a_flipped_bit_costs_one_record(tmp_path: Path, number: int, place: int) -> None:
     path = left(tmp_path, 1, 2, 3)
