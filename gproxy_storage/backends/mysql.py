@@ -8,7 +8,6 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
 
 import peewee
@@ -51,6 +50,7 @@ _FAILURES: dict[int, Failure] = {
     3151: Failure.VALUE,  # ER_JSON_KEY_TOO_BIG
     3157: Failure.VALUE,  # ER_JSON_DOCUMENT_TOO_DEEP
     **dict.fromkeys(_CHECK_FAILED, Failure.VALUE),
+    167: Failure.VALUE,  # HA_ERR_AUTOINC_ERANGE: no key is left to give out
     1644: Failure.VALUE,  # ER_SIGNAL_EXCEPTION, a trigger's
     ER.LOCK_DEADLOCK: Failure.TRANSIENT,
     ER.LOCK_WAIT_TIMEOUT: Failure.TRANSIENT,
@@ -196,11 +196,13 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
         return insert.on_conflict(update=dict(update))
 
     def bulk_insert(self, table: BulkTable, rows: Sequence[Row]) -> None:
-        sql = _insert_sql(table)
+        columns, values = _filled(table, rows)
+        params = ", ".join(["%s"] * len(columns))
+        sql = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({params})"  # noqa: S608 - our names
         with self._noted(sql), self.raw_cursor(self.connection()) as cursor:
             # PyMySQL puts rows together into statements of at most this length.
             cursor.max_stmt_length = min(cursor.max_stmt_length, self._max_packet(cursor) // 2)
-            cursor.executemany(sql, _without_zone(table, rows))
+            cursor.executemany(sql, values)
 
     def _max_packet(self, cursor: Any) -> int:
         if not self._max_packet_bytes:
@@ -240,18 +242,20 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
         return fn.YEAR(column) * 12 + fn.MONTH(column) - 1
 
 
-@lru_cache
-def _insert_sql(table: BulkTable) -> str:
-    row = ", ".join(["%s"] * len(table.columns))
-    return f"INSERT INTO {table.into} VALUES ({row})"  # noqa: S608 - our names
+def _filled(table: BulkTable, rows: Sequence[Row]) -> tuple[list[str], list[Row]]:
+    """Return the columns that are not NULL in every row, and the rows' values of these.
 
-
-def _without_zone(table: BulkTable, rows: Sequence[Row]) -> list[Row]:
-    """Take the Z off the times, which these servers refuse; all of them are UTC."""
-    columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
-    for position in table.of_kind(Kind.TIME):
-        columns[position] = [at and at[:-1] for at in columns[position]]
-    return list(zip(*columns, strict=True))
+    PyMySQL takes about as long for a NULL as for a number. Times lose their Z, which these
+    servers refuse; all of them are UTC.
+    """
+    names, columns = [], []
+    for name, kind, column in zip(table.columns, table.kinds, zip(*rows, strict=True), strict=True):
+        if column.count(None) == len(column):
+            continue
+        names.append(name)
+        is_time = kind is Kind.TIME
+        columns.append([at and at[:-1] for at in column] if is_time else column)
+    return names, list(zip(*columns, strict=True))
 
 
 def _code(error: Exception) -> int:

@@ -107,6 +107,9 @@ class _Run:
                 failure = self._database.classify(exc)
                 if failure in ENDS_THE_TRANSACTION or failure in CONCERNS_THE_DATABASE:
                     raise
+                # MariaDB may say that a packet is too large, and close the connection after that:
+                # let it be this part's fault, not that of the next.
+                self._database.query("SELECT 1")
                 if len(rows) == 1:
                     by_driver = next(driver_errors(exc, self._database.driver_error), None)
                     self.unexplained += failure is Failure.OTHER and by_driver is not None

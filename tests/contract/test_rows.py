@@ -32,7 +32,8 @@ from tests.values import (
 MAX_BODY_BYTES = 1000
 
 GOOD: dict[type[peewee.Field[Any]], list[Any]] = {
-    peewee.BigAutoField: [1, 2**63 - 1],
+    # Not the largest: SQLite and MySQL would give out no other after it.
+    peewee.BigAutoField: [1, 2**40],
     peewee.BigIntegerField: INT64,
     peewee.IntegerField: INT32,
     peewee.DoubleField: [*DOUBLES, 1, -(2**60)],
