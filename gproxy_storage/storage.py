@@ -251,7 +251,8 @@ class Storage:
     @property
     def spool_dir(self) -> Path:
         """Where sinks keep what the database has not taken."""
-        return self.data_dir / "spool"
+        # Absolute: a daemon may change its directory.
+        return (self.data_dir / "spool").absolute()
 
     # -- sessions and transactions ------------------------------------------------------------
 

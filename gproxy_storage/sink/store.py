@@ -140,7 +140,7 @@ class BatchStore:
     def _insert(self, batch: Batch, rejects: RejectsFile, course: _Course) -> Stored:
         rows = batch.rows
         if course.missing_references or self._batches_to_ask:
-            self._batches_to_ask -= 1
+            self._batches_to_ask = max(0, self._batches_to_ask - 1)
             rows = self._without_deleted(rows)
         if of_downstream := rows[LOGS.index(DOWNSTREAM_REQUESTS)]:
             # Their first column is the key, the caller's to choose.

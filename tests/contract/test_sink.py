@@ -389,7 +389,10 @@ def test_a_deleted_parent_becomes_null(storage: Storage, gone: str) -> None:
             rows[gone].delete_instance()
         sink.submit_usage(**ids(rows), cost=0.5)
         assert sink.flush(PATIENCE_S)
+        assert sink.stats().retried == 1
         sink.submit_usage(**ids(rows), cost=0.5)
+        assert sink.flush(PATIENCE_S)
+        assert sink.stats().retried == 1  # batches after it ask beforehand
 
     with storage.session():
         found = rows_of(Usage, *PARENTS, "cost", "input_tokens")
@@ -606,6 +609,15 @@ def test_a_caller_that_waits_for_room_is_told_of_the_end(storage: Storage) -> No
     assert count(storage, Usage) == sink.stats().submitted == sink.stats().written
 
 
+def open_spools() -> list[str]:
+    """Return the spool files that this process has open."""
+    found = []
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # the listing's own
+            found.append(str(link.readlink()))
+    return [name for name in found if name.endswith(".spool")]
+
+
 def test_parent_and_child_have_their_own(storage: Storage) -> None:
     sink = storage.sink(flush_after_s=3600)
     for _ in range(3):
@@ -614,6 +626,7 @@ def test_parent_and_child_have_their_own(storage: Storage) -> None:
     def child() -> str:
         assert sink.stats().submitted == 0
         assert files(storage) == [".spool"]
+        assert open_spools() == []  # or the parent's lock would outlive the parent
         for _ in range(4):
             sink.submit_usage(model="child")
         assert files(storage) == [".spool", ".spool"]

@@ -98,11 +98,17 @@ def test_an_outage_goes_through_the_spool(storage: Storage, proxy: TcpProxy) -> 
         assert servers.TEST_PASSWORD not in found.away
         submit(sink, users, range(500, 600))
         proxy.resume()
-        until(lambda: sink.stats().written == 600)
-        submit(sink, users, range(600, 700))
+        rows = 600
+        while sink.stats().away is not None:  # later batches must not overtake those in the spool
+            submit(sink, users, range(rows, rows + 20))
+            rows += 20
+            time.sleep(0.005)
+        submit(sink, users, range(rows, rows + 100))
+        rows += 100
+        until(lambda: sink.stats().written == rows)
     found = sink.stats()
-    assert (found.written, found.queued, found.spool_bytes, found.away) == (700, 0, 0, None)
-    assert_stored_once(storage, users, 700)
+    assert (found.queued, found.spool_bytes, found.away) == (0, 0, None)
+    assert_stored_once(storage, users, rows)
     assert spool_files(storage) == []
 
 
@@ -241,6 +247,24 @@ def test_a_full_spool_and_the_database_away(storage: Storage, proxy: TcpProxy) -
     thread.join(PATIENCE_S)
     sink.close()
     assert_stored_once(storage, users, 300)
+
+
+@pytest.mark.parametrize("backend", ["postgres"], indirect=True)
+def test_a_batch_that_the_spool_cannot_hold_goes_first(storage: Storage, proxy: TcpProxy) -> None:
+    """Later ones that fit are in the file already; stored first, they would hide it."""
+    users = make_users(storage)
+    sink = storage.sink(
+        flush_rows=5, max_queue_rows=5, when_full="spool", max_spool_bytes=20_000, retry_s=0.2
+    )
+    proxy.refuse()
+    sink.submit_upstream_request(request_method="GET", request_body=b"x" * 30_000)
+    assert not sink.flush(1)
+    submit(sink, users, range(30))
+    assert sink.stats().spooled > 0
+    proxy.resume()
+    sink.close()
+    assert_stored_once(storage, users, 30)
+    assert storage.upstream_requests.count() == 1
 
 
 @pytest.mark.parametrize("backend", ["postgres"], indirect=True)
