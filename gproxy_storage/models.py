@@ -340,6 +340,14 @@ class Usage(Table):
 
 
 _add_index(Usage, Usage.at.desc(), Usage.trace_id.desc())
+# By user and by key, with the time: else a day of one user among a hundred reads the day of all,
+# and what a rare key did reads every row (of a million: 0.4 to 1.4 s instead of 0.3 ms), as does
+# deleting a user or key, while SQLite lets nobody else write. The price of the two on inserts of
+# 1,000 rows: 2.1 times on SQLite (1.7 for the first), 1.4 on PostgreSQL, nothing on MySQL, which
+# has an index of every foreign key anyway. Provider and credential would make it 3.0 times on
+# SQLite: they are few, so a page of either is found at once, and they are deleted rarely.
+_add_index(Usage, Usage.user, Usage.at)
+_add_index(Usage, Usage.user_key, Usage.at)
 
 
 class UpstreamRequest(Table):

@@ -15,13 +15,18 @@ from .database import db_from_dsn, run_query, run_transaction, session, transact
 from .dsn import Dsn
 from .errors import ConfigError, SecretError
 from .models import INDEXES, TABLES
+from .repositories.catalog import Catalog
+from .repositories.credentials import Credentials
 from .repositories.dashboard import Dashboard
 from .repositories.downstream_requests import DownstreamRequests
-from .repositories.providers import Credentials, Providers
+from .repositories.keys import Keys
+from .repositories.providers import Providers
 from .repositories.quotas import Quotas
+from .repositories.settings import ProxySettings
+from .repositories.statuses import Statuses
 from .repositories.upstream_requests import UpstreamRequests
 from .repositories.usages import Usages
-from .repositories.users import Keys, Users
+from .repositories.users import Users
 from .schema.catalog import read_snapshot
 from .schema.definitions import definitions
 from .schema.plan import Plan
@@ -42,8 +47,8 @@ class Storage:
     Attributes:
         database: the Peewee database, for queries of your own inside `session()`.
         data_dir: where sinks keep their spool files.
-        users, keys, providers, credentials, usages, quotas, upstream_requests,
-            downstream_requests, dashboard: the repositories.
+        users, keys, providers, credentials, statuses, catalog, settings, usages, quotas,
+            upstream_requests, downstream_requests, dashboard: the repositories.
     """
 
     _open: Storage | None = None
@@ -57,6 +62,9 @@ class Storage:
         self.keys = Keys(database)
         self.providers = Providers(database)
         self.credentials = Credentials(database)
+        self.statuses = Statuses(database)
+        self.catalog = Catalog(database)
+        self.settings = ProxySettings(database)
         self.usages = Usages(database)
         self.quotas = Quotas(database)
         self.upstream_requests = UpstreamRequests(database)

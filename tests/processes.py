@@ -29,6 +29,7 @@ def run_python(
     *arguments: str | Path,
     settings: Mapping[str, str] | None = None,
     cwd: Path,
+    stdin: str = "",
     **options: Any,
 ) -> subprocess.CompletedProcess[str]:
     """Run Python with these arguments to its end, whatever that is."""
@@ -40,7 +41,7 @@ def run_python(
         text=True,
         check=False,
         timeout=TIMEOUT_S,
-        stdin=subprocess.DEVNULL,
+        input=stdin,
         **options,
     )
     leaks.check(done.stdout, "stdout of a subprocess")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime
@@ -14,7 +13,7 @@ import peewee
 
 from ..dsn import Dsn
 from ..errors import ConnectError, ReadError, StorageError, WriteError
-from .bulk import BulkTable, Row
+from .bulk import BulkWriting
 from .catalog import CatalogRows
 from .failures import Failure, as_storage_error, driver_errors
 from .pool import ConnectionPool
@@ -37,7 +36,7 @@ def shut_down(descriptor: int) -> None:
         copy.shutdown(socket.SHUT_RDWR)
 
 
-class Backend(peewee.Database):
+class Backend(BulkWriting, peewee.Database):
     """A Peewee database over our own pool; `sqlite`, `postgres` and `mysql` fill in the rest.
 
     Queries run inside a session (`database.session`): without one they raise instead of keeping
@@ -54,8 +53,6 @@ class Backend(peewee.Database):
     _state: Any
     _connect: Callable[[], Any]
     _set_server_version: Callable[[Any], None]
-    _log_query: Callable[[str, Any], None]
-    _notify_hooks: Callable[[str, Any, float, Exception | None], None]
 
     def __init__(self, dsn: Dsn, database: str, **connect_params: Any) -> None:
         self.dsn = dsn
@@ -287,57 +284,6 @@ class Backend(peewee.Database):
         Never send an id in such an insert: MySQL would update the row with that id.
         """
         return insert.on_conflict(conflict_target=list(key), update=dict(update))
-
-    def bulk_insert(self, table: BulkTable, rows: Sequence[Row]) -> None:
-        """Insert rows by the driver's fastest way, in this thread's session and transaction.
-
-        The driver's errors come as they are. When it raises, some of the rows may be inserted:
-        wrap it in a transaction or a savepoint.
-        """
-        raise NotImplementedError
-
-    def upsert_sql(
-        self, table: str, key: str, columns: Sequence[str], update: Mapping[str, str], rows: int
-    ) -> str:
-        """Return the statement that inserts rows, or updates those whose key exists.
-
-        Args:
-            key: the column that decides; it has the table's one unique index.
-            update: column -> SQL, with ``{new}`` for the value that would have been inserted.
-            rows: how many; the parameters are theirs, one row after the other.
-        """
-        values = ", ".join([f"({', '.join([self.param] * len(columns))})"] * rows)
-        changes = ", ".join(
-            f"{column} = {sql.replace('{new}', self._incoming(column))}"
-            for column, sql in update.items()
-        )
-        return (
-            f"INSERT INTO {table} ({', '.join(columns)}) VALUES {values} "  # noqa: S608 - our names
-            f"{self._on_duplicate(key)} {changes}"
-        )
-
-    def _incoming(self, column: str) -> str:
-        """The value that an upsert would have inserted."""
-        return f"excluded.{column}"
-
-    def _on_duplicate(self, key: str) -> str:
-        """What stands between an upsert's rows and its changes."""
-        return f"ON CONFLICT ({key}) DO UPDATE SET"
-
-    @contextmanager
-    def _noted(self, sql: str) -> Iterator[None]:
-        """Tell Peewee's log and hooks of a statement that it does not execute itself."""
-        self._log_query(sql, None)
-        if not self.query_hooks:
-            yield
-            return
-        started = time.perf_counter()
-        try:
-            yield
-        except Exception as exc:
-            self._notify_hooks(sql, None, started, exc)
-            raise
-        self._notify_hooks(sql, None, started, None)
 
     def will_insert_id(self, key: peewee.Field[Any], row_id: int) -> None:
         """Keep ids that the database gives out above one that a caller is about to insert.

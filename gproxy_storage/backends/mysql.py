@@ -228,8 +228,8 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
     # -- expressions --------------------------------------------------------------------------
 
     def contains(self, column: peewee.Field[Any], text: str) -> peewee.Expression:
-        # As bytes: the collation of GPROXY's tables may ignore case.
-        return fn.LOCATE(peewee.Cast(peewee.Value(text), "BINARY"), column) > 0
+        # As bytes, which the column's side decides: GPROXY's tables may ignore case.
+        return fn.LOCATE(text, column.cast("BINARY")) > 0
 
     def time_bucket(self, column: peewee.Field[Any], seconds: int) -> peewee.ColumnBase:
         shift = bucket_shift(seconds)

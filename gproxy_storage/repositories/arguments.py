@@ -6,8 +6,9 @@ and what a column alone cannot say. Each error names the argument.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from ..errors import InvalidValue
 from ..fields import DoubleField, JSONField, to_json
@@ -15,7 +16,26 @@ from ..models import Table
 
 M = TypeVar("M", bound=Table)
 
+
+class Kept(enum.Enum):
+    """The type of KEEP: a value that was not given to an update."""
+
+    KEEP = "keep"
+
+
+KEEP: Final = Kept.KEEP
+"""The default of every change: the column stays as it is. None, by contrast, means NULL."""
+
 _INT64 = range(-(2**63), 2**63)
+
+
+def require_str(argument: str, value: Any) -> str:
+    """Return what is text, whatever it says: a name or a key that someone presents."""
+    if not isinstance(value, str):
+        raise InvalidValue(
+            f"{argument} must be a str, not {type(value).__name__}", argument=argument
+        )
+    return value
 
 
 def require_text(argument: str, value: Any) -> str:
@@ -89,10 +109,13 @@ def require_json(argument: str, value: Any) -> str:
     return to_json(JSONField(column_name=argument), value)
 
 
-def require_json_object(argument: str, value: Any) -> dict[str, Any]:
-    """Return a JSON object as a dict of its own; None is the empty object."""
-    if value is None:
-        return {}
+def require_json_object(argument: str, value: Any) -> Any:
+    """Return a mapping as a dict of its own, which every backend gives back unchanged.
+
+    KEEP, which an update may be given, is returned as it is.
+    """
+    if value is KEEP:
+        return value
     if not isinstance(value, Mapping):
         raise InvalidValue(
             f"{argument} must be a mapping, for it is stored as a JSON object; "

@@ -12,9 +12,11 @@ import peewee
 
 from ..backends.base import Backend
 from ..database import run_query, run_transaction
-from ..errors import InvalidValue, MissingReference, NotFoundError
+from ..errors import ConflictError, InvalidValue, MissingReference, NotFoundError
 from ..models import Table
-from .arguments import require_id, require_ids, require_limit, require_text
+from .arguments import KEEP, Kept, require_id, require_ids, require_limit, require_text
+
+__all__ = ["ANY", "KEEP", "Change", "Filter", "Repository", "condition", "now"]
 
 M = TypeVar("M", bound=Table)
 T = TypeVar("T")
@@ -29,17 +31,8 @@ class Absent(enum.Enum):
     ANY = "any"
 
 
-class Kept(enum.Enum):
-    """The type of KEEP: a value that was not given to an update."""
-
-    KEEP = "keep"
-
-
 ANY: Final = Absent.ANY
 """The default of every filter: all rows. None, by contrast, means NULL."""
-
-KEEP: Final = Kept.KEEP
-"""The default of every change: the column stays as it is. None, by contrast, means NULL."""
 
 Filter: TypeAlias = T | Collection[T] | Absent
 """A filter: a value means equal, a list, tuple or set means one of, ANY means all."""
@@ -89,6 +82,8 @@ class Repository(Generic[M]):
         return query.where(*conditions) if conditions else query
 
     def _find(self, **filters: Any) -> M | None:
+        if self._key.name in filters:  # one id: a list would give whichever row comes first
+            require_id(self._key.name, filters[self._key.name])
         found: M | None = self._read(lambda: self._select(**filters).get_or_none())
         return found
 
@@ -168,7 +163,8 @@ class Repository(Generic[M]):
                 raise self._not_found(**{key: row_id})
             return row
 
-        return self._write(write)
+        with self._naming_reference(given):
+            return self._write(write)
 
     def _save(self, row: M, changes: Mapping[str, Any]) -> bool:
         """Store the changes of a row that was just read; False when it is gone."""
@@ -178,8 +174,7 @@ class Repository(Generic[M]):
             changes = {**changes, "updated_at": now()}
         for name, value in changes.items():
             setattr(row, name, value)
-        with self._naming_reference(changes):
-            return bool(row.save())
+        return bool(row.save())
 
     def _upsert(
         self,
@@ -212,6 +207,35 @@ class Repository(Generic[M]):
         with self._naming_reference(values):
             return self._write(write)
 
+    def _insert_or_update(
+        self,
+        find: Callable[[], M | None],
+        values: Mapping[str, Any],
+        changes: Mapping[str, Any],
+    ) -> M:
+        """Update the row that `find` finds, else insert one: for tables with secret columns.
+
+        Args:
+            values: of a new row.
+            changes: to one that exists.
+        """
+
+        def write() -> M:
+            row = find()
+            if row is None:
+                try:
+                    return self._insert(**values)
+                except ConflictError:  # another was faster
+                    row = find()
+                    if row is None:
+                        raise
+            if not self._save(row, changes):  # deleted meanwhile
+                return self._insert(**values)
+            return row
+
+        self._check(changes)
+        return self._write(write)
+
     def _delete(self, ids: int | Iterable[int]) -> int:
         """Delete rows by id, all or none, and what hangs on them as the foreign keys say.
 
@@ -236,7 +260,7 @@ class Repository(Generic[M]):
         for name, value in values.items():
             if name in self.not_blank:
                 require_text(name, value)
-            elif value is None and not self.model._meta.combined[name].null:
+            elif value is None and not _takes_none(self.model._meta.combined[name]):
                 raise InvalidValue(f"{name} must not be None", argument=name)
 
     @contextmanager
@@ -259,6 +283,10 @@ class Repository(Generic[M]):
                 f"{named[0].name} points to a row of {table} that does not exist",
                 argument=named[0].name,
             ) from exc
+
+
+def _takes_none(field: peewee.Field[Any]) -> bool:
+    return bool(field.null or field.auto_increment)  # an id of None is one to be made
 
 
 def condition(field: peewee.Field[Any], value: Any) -> peewee.Expression:

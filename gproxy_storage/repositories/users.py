@@ -1,20 +1,26 @@
-"""Users and their API keys."""
+"""Users: who may use the proxy, and their passwords."""
 
 from __future__ import annotations
 
-import secrets
+from collections.abc import Iterable, Iterator
+from typing import Any
 
-from ..crypto.digests import api_key_digest
 from ..crypto.passwords import hash_password, verify_password
-from ..models import User, UserKey
-from .arguments import require_text
-from .base import ANY, Filter, Repository, now
+from ..errors import CryptoError, InvalidValue
+from ..models import User
+from .arguments import require_str, require_text
+from .base import ANY, KEEP, Change, Filter, Repository, now
 
 
 class Users(Repository[User]):
-    """The users of the proxy."""
+    """The users of the proxy.
+
+    A password is kept as an Argon2id hash; one that is such a hash already is kept as it is. The
+    hash is read only as an attribute of a row: no filter sees it.
+    """
 
     model = User
+    not_blank = ("name",)
 
     def create(
         self,
@@ -28,21 +34,80 @@ class Users(Repository[User]):
 
         Args:
             name: unique, case counts.
-            password: kept as an Argon2id hash; one that is such a hash already is kept as it is.
         Raises:
             ConflictError: when a user with that name exists.
-            InvalidValue: when the name is blank or too long, or the password empty.
+            InvalidValue: when the name is blank or too long, or the password blank.
         """
-        hashed = None if password is None else hash_password(require_text("password", password))
-        at = now()
-        return self._insert(
-            name=require_text("name", name),
-            password=hashed,
-            enabled=enabled,
-            is_admin=is_admin,
-            created_at=at,
-            updated_at=at,
+        require_text("name", name)
+        return self._insert(**_values(name, _hash(password), enabled, is_admin))
+
+    def upsert(
+        self,
+        name: str,
+        *,
+        password: Change[str | None] = KEEP,
+        enabled: bool = True,
+        is_admin: bool = False,
+    ) -> User:
+        """Create the user with that name, or give it all these values; `created_at` survives.
+
+        Args:
+            password: as in `update`; a user that is created without one has none. Where absent,
+                the hash of a user that exists stays.
+        Raises:
+            InvalidValue: when the name is blank or too long, or the password blank.
+        """
+        require_text("name", name)
+        changed = _changed_hash(self.find(name=name), password)
+        values = _values(name, None if changed is KEEP else changed, enabled, is_admin)
+        changes = {"password": changed, "enabled": enabled, "is_admin": is_admin}
+        return self._insert_or_update(
+            lambda: self._select(name=name).get_or_none(),
+            values,
+            {column: value for column, value in changes.items() if value is not KEEP},
         )
+
+    def update(
+        self,
+        user_id: int,
+        *,
+        name: Change[str] = KEEP,
+        password: Change[str | None] = KEEP,
+        enabled: Change[bool] = KEEP,
+        is_admin: Change[bool] = KEEP,
+    ) -> User:
+        """Change what is given of a user and return it.
+
+        Args:
+            password: None takes it away. An empty one, the present one, or its hash as stored
+                leaves the hash as it is.
+        Raises:
+            NotFoundError: when there is no such user.
+            ConflictError: when another has that name.
+            InvalidValue: when the name is blank or too long, or the password blank.
+        """
+        changes: dict[str, Any] = {"name": name, "enabled": enabled, "is_admin": is_admin}
+        if password is not KEEP:
+            # Outside of the transaction, which would hold its locks for the time of a hash.
+            changes["password"] = _changed_hash(self.get(user_id), password)
+        return self._update(user_id, changes)
+
+    def authenticate(self, name: str, password: str) -> User | None:
+        """Return the user when the name exists, the password fits and the user is enabled.
+
+        An unknown name takes as long as a wrong password.
+
+        Raises:
+            InvalidValue: when the name or the password is no str.
+        """
+        require_str("name", name)
+        require_str("password", password)
+        try:
+            user = self.find(name=name)
+        except InvalidValue:  # no user has such a name
+            user = None
+        fits = verify_password(user.password if user else None, password)
+        return user if user is not None and fits and user.enabled else None
 
     def get(self, user_id: int) -> User:
         """Return the user with that id.
@@ -57,69 +122,82 @@ class Users(Repository[User]):
         return self._find(name=name)
 
     def list(
-        self, *, name: Filter[str] = ANY, enabled: Filter[bool] = ANY, is_admin: Filter[bool] = ANY
-    ) -> list[User]:
-        """Return the users that fit, by id."""
-        return self._list(name=name, enabled=enabled, is_admin=is_admin)
-
-    def count(
-        self, *, name: Filter[str] = ANY, enabled: Filter[bool] = ANY, is_admin: Filter[bool] = ANY
-    ) -> int:
-        """Return how many users fit."""
-        return self._count(name=name, enabled=enabled, is_admin=is_admin)
-
-    def authenticate(self, name: str, password: str) -> User | None:
-        """Return the user when the name exists, the password fits and the user is enabled.
-
-        An unknown name takes as long as a wrong password.
-        """
-        user = self.find(name=name)
-        fits = verify_password(user.password if user else None, password)
-        return user if user is not None and fits and user.enabled else None
-
-
-class Keys(Repository[UserKey]):
-    """The API keys of users."""
-
-    model = UserKey
-
-    def create(self, user: User | int, *, label: str | None = None) -> tuple[UserKey, str]:
-        """Create an API key for a user.
-
-        Returns:
-            The row, and the key in plaintext: show it now, it is not shown again.
-        Raises:
-            MissingReference: when there is no such user.
-        """
-        plaintext = f"sk-api01-{secrets.token_hex(16)}"
-        at = now()
-        key = self._insert(
-            user=user,
-            api_key_ciphertext=plaintext,
-            api_key_digest=api_key_digest(plaintext),
-            label=label,
-            enabled=True,
-            created_at=at,
-            updated_at=at,
-        )
-        return key, plaintext
-
-    def authenticate(self, api_key: str) -> UserKey | None:
-        """Return the key's row with its user, in one query, when both are enabled; else None."""
-        digest = api_key_digest(api_key)
-        query = (
-            UserKey.select(UserKey, User)
-            .join(User)
-            .where(UserKey.api_key_digest == digest, UserKey.enabled, User.enabled)
-        )
-        return self._read(query.get_or_none)
-
-    def list(
         self,
         *,
-        user_id: Filter[int] = ANY,
-        label: Filter[str | None] = ANY,
+        id: Filter[int] = ANY,
+        name: Filter[str] = ANY,
         enabled: Filter[bool] = ANY,
-    ) -> list[UserKey]:
-        """Return the keys that fit, by id."""
-        return self._list(user_id=user_id, label=label, enabled=enabled)
+        is_admin: Filter[bool] = ANY,
+        after_id: int | None = None,
+        limit: int | None = None,
+    ) -> list[User]:
+        """Return the users that fit, by id: the first `limit` after `after_id`."""
+        return self._list(
+            after_id=after_id, limit=limit, id=id, name=name, enabled=enabled, is_admin=is_admin
+        )
+
+    def iter(
+        self,
+        *,
+        id: Filter[int] = ANY,
+        name: Filter[str] = ANY,
+        enabled: Filter[bool] = ANY,
+        is_admin: Filter[bool] = ANY,
+    ) -> Iterator[User]:
+        """Return the users that fit, by id, read as they are asked for."""
+        return self._iter(id=id, name=name, enabled=enabled, is_admin=is_admin)
+
+    def count(
+        self,
+        *,
+        id: Filter[int] = ANY,
+        name: Filter[str] = ANY,
+        enabled: Filter[bool] = ANY,
+        is_admin: Filter[bool] = ANY,
+    ) -> int:
+        """Return how many users fit."""
+        return self._count(id=id, name=name, enabled=enabled, is_admin=is_admin)
+
+    def delete(self, ids: int | Iterable[int]) -> int:
+        """Delete users with their keys, quotas, limits, permissions and files; return how many.
+
+        Usages and requests stay, without the user. An empty list deletes nothing.
+        """
+        return self._delete(ids)
+
+    def delete_all(self) -> int:
+        """Delete every user, as `delete` does; return how many there were."""
+        return self._delete_all()
+
+
+def _values(name: str, password: str | None, enabled: bool, is_admin: bool) -> dict[str, Any]:
+    at = now()
+    return {
+        "name": name,
+        "password": password,
+        "enabled": enabled,
+        "is_admin": is_admin,
+        "created_at": at,
+        "updated_at": at,
+    }
+
+
+def _hash(password: str | None) -> str | None:
+    return None if password is None else hash_password(require_text("password", password))
+
+
+def _changed_hash(user: User | None, password: Change[str | None]) -> Change[str | None]:
+    """Return the hash that a user's password changes to, or KEEP."""
+    if password is KEEP or password is None:
+        return password
+    if user is None:
+        return _hash(password)
+    if password == "":
+        return KEEP
+    require_text("password", password)
+    try:
+        stored = user.password
+    except CryptoError:  # it cannot be opened: it can be replaced
+        stored = None
+    # A hash that is given is kept as it is, so the stored one changes nothing either.
+    return KEEP if verify_password(stored, password) else hash_password(password)

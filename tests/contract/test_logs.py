@@ -27,6 +27,7 @@ def pages(storage: Storage, limit: int, **filters: Any) -> list[list[int]]:
     while True:
         page = storage.usages.list(limit=limit, cursor=cursor, **filters)
         found.append([row.trace_id for row in page])
+        assert len(found) <= storage.usages.count(), "a page was read twice"
         cursor = page.next_cursor
         if cursor is None:
             return found

@@ -1,16 +1,29 @@
-"""Providers and their credentials."""
+"""Providers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
 from typing import Any
 
 import pytest
 
 from gproxy_storage import Storage
-from gproxy_storage.errors import InvalidValue, MissingReference, NotFoundError
-from gproxy_storage.models import Provider, User
+from gproxy_storage.errors import ConflictError, InvalidValue, NotFoundError
+from gproxy_storage.models import Credential, CredentialStatus, LLMModel, Provider, Usage
 from tests.contract.support import NOW, in_threads, insert
+from tests.support import recorded
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"name": ""}, "name"),
+    ({"name": "x" * 256}, "name"),
+    ({"channel": " "}, "channel"),
+    ({"channel": None}, "channel"),
+    ({"label": 1}, "label"),
+    ({"settings": {"a": {1, 2}}}, "settings"),
+    ({"routing": {"a": float("nan")}}, "routing"),
+    ({"settings": "{}"}, "settings"),
+    ({"routing": [1]}, "routing"),
+]
 
 
 def test_upsert_creates_and_then_changes(storage: Storage) -> None:
@@ -57,18 +70,7 @@ def test_upserts_of_one_name_at_once_make_one_row(storage: Storage) -> None:
     assert [provider.name for provider in storage.providers.list()] == ["openai"]
 
 
-@pytest.mark.parametrize(
-    ("given", "argument"),
-    [
-        ({"name": ""}, "name"),
-        ({"name": "x" * 256}, "name"),
-        ({"channel": " "}, "channel"),
-        ({"channel": None}, "channel"),
-        ({"label": 1}, "label"),
-        ({"settings": {"a": {1, 2}}}, "settings_json"),
-        ({"routing": {"a": float("nan")}}, "routing_json"),
-    ],
-)
+@pytest.mark.parametrize(("given", "argument"), BAD)
 def test_bad_input(storage: Storage, given: dict[str, Any], argument: str) -> None:
     with pytest.raises(InvalidValue) as caught:
         storage.providers.upsert(**{"name": "openai", "channel": "openai", **given})
@@ -91,77 +93,56 @@ def test_get_find_and_list(storage: Storage) -> None:
     assert storage.providers.list(channel=[]) == []
 
 
-def test_credentials(storage: Storage) -> None:
-    openai = storage.providers.upsert("openai", channel="openai")
-    other = storage.providers.upsert("other", channel="other")
-    secret = {"api_key": "sk-é😀", "nested": {"scopes": ["a", None, 1.5]}}
-    first = storage.credentials.create(openai, kind="api_key", secret=secret, name="main")
-    second = storage.credentials.create(openai.id, kind="oauth", secret={}, enabled=False)
-    third = storage.credentials.create(other, kind="api_key", secret={})
+def test_create(storage: Storage) -> None:
+    first = storage.providers.create("one", channel="c", label="l", settings={"a": 1})
+    with pytest.raises(ConflictError) as caught:
+        storage.providers.create("one", channel="d")
 
-    assert storage.credentials.list() == [first, second, third]
-    assert storage.credentials.list(provider_id=openai.id) == [first, second]
-    assert storage.credentials.list(enabled=False) == [second]
-    assert storage.credentials.list(provider_id=[]) == []
-    (found,) = storage.credentials.list(provider_id=openai.id, enabled=True)
-    assert (found.secret_json, found.kind, found.name) == (secret, "api_key", "main")
-    assert "sk-" not in f"{found!r} {found}"
+    assert (caught.value.table, caught.value.fields) == ("providers", ("name",))
+    (stored,) = storage.providers.list()
+    assert stored.__data__ == first.__data__
+    assert (stored.settings_json, stored.routing_json) == ({"a": 1}, {})
 
 
-def missing(storage: Storage) -> int:
-    return 10**9
+def test_update(storage: Storage) -> None:
+    first = storage.providers.create("one", channel="c", label="l", settings={"a": 1})
+    storage.providers.create("two", channel="c")
+
+    changed = storage.providers.update(first.id, settings={"b": [None]}, label=None)
+    assert (changed.settings_json, changed.label, changed.channel) == ({"b": [None]}, None, "c")
+    assert storage.providers.get(first.id).__data__ == changed.__data__
+    with pytest.raises(ConflictError) as caught:
+        storage.providers.update(first.id, name="two", label="new")
+    assert caught.value.fields == ("name",)
+    for given, argument in BAD:
+        with pytest.raises(InvalidValue) as refused:
+            storage.providers.update(first.id, **{"label": "new", **given})
+        assert refused.value.argument == argument
+    assert storage.providers.get(first.id).__data__ == changed.__data__
 
 
-def deleted(storage: Storage) -> Provider:
+def test_an_upsert_never_sends_an_id(storage: Storage) -> None:
+    storage.providers.upsert("one", channel="c")
+    with recorded(storage.database) as statements:
+        storage.providers.upsert("one", channel="d")
+
+    begin, upsert, select = statements.sent
+    assert begin == "BEGIN"
+    assert not re.search(r"\bid\b", upsert.partition("RETURNING")[0])
+    assert "created_at" not in upsert.partition("UPDATE")[2].partition("RETURNING")[0]
+    assert select.startswith("SELECT")
+
+
+def test_deleting_a_provider_takes_what_hangs_on_it(storage: Storage) -> None:
     with storage.session():
-        provider = insert(Provider)
-        provider.delete_instance()
-    return provider
+        doomed, kept = insert(Provider), insert(Provider)
+        for provider in (doomed, kept):
+            insert(CredentialStatus, credential=insert(Credential, provider=provider))
+            insert(LLMModel, provider=provider)
+            insert(Usage, provider=provider)
 
-
-@pytest.mark.parametrize("provider", [missing, deleted])
-def test_a_credential_of_no_provider(
-    storage: Storage, provider: Callable[[Storage], Provider | int]
-) -> None:
-    with pytest.raises(MissingReference):
-        storage.credentials.create(provider(storage), kind="api_key", secret={})
-
-    assert storage.credentials.list() == []
-
-
-@pytest.mark.parametrize("provider", ["openai", True, 1.0, None])
-def test_what_is_no_provider(storage: Storage, provider: Any) -> None:
-    with pytest.raises(InvalidValue):
-        storage.credentials.create(provider, kind="api_key", secret={})
-
-
-def test_a_row_of_another_table_is_no_provider(storage: Storage) -> None:
-    """A user's id must not be taken for a provider's because both are rows."""
-    with storage.session():
-        user = insert(User)
-        provider = insert(Provider)
-        User.update(id=provider.id).where(User.id == user.id).execute()
-        user = User.get()
-    with pytest.raises(InvalidValue):
-        storage.credentials.create(user, kind="api_key", secret={})  # type: ignore[arg-type]
-
-    assert storage.credentials.list() == []
-
-
-@pytest.mark.parametrize(
-    ("given", "argument"),
-    [
-        ({"kind": ""}, "kind"),
-        ({"secret": {"a": float("inf")}}, "secret_json"),
-        ({"secret": {"a": "\0"}}, "secret_json"),
-        ({"name": 1}, "name"),
-        ({"enabled": "yes"}, "enabled"),
-    ],
-)
-def test_bad_input_of_credentials(storage: Storage, given: dict[str, Any], argument: str) -> None:
-    provider = storage.providers.upsert("openai", channel="openai")
-    with pytest.raises(InvalidValue) as caught:
-        storage.credentials.create(provider, **{"kind": "api_key", "secret": {}, **given})
-
-    assert caught.value.argument == argument
-    assert storage.credentials.list() == []
+    assert storage.providers.delete(doomed.id) == 1
+    counts = storage.row_counts()
+    assert [counts[name] for name in ("providers", "credentials", "credential_statuses")] == [1] * 3
+    assert (counts["models"], counts["usages"]) == (1, 2)
+    assert storage.providers.list() == [kept]

@@ -93,6 +93,7 @@ with Storage.connect(sys.argv[1], sync=False) as storage:
 """
 
 
+@pytest.mark.slow
 def test_many_threads_and_processes_add_exactly(storage: Storage, shared_database_dsn: str) -> None:
     """16 threads and 4 processes, 4,000 additions."""
     alice = storage.users.create("alice")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import peewee
 import pytest
 
 from gproxy_storage import Storage
@@ -292,6 +293,25 @@ def test_by_part_of_the_path_or_url(storage: Storage) -> None:
     assert found("é") == [texts[5]]
     assert found("😀") == [texts[5]]
     assert found("'; --") == []
+
+
+@pytest.mark.parametrize("backend", ["mysql", "mariadb"], indirect=True)
+def test_case_counts_in_tables_that_ignore_it(storage: Storage) -> None:
+    """GPROXY's tables have the server's default collation."""
+    database, table = storage.database, peewee.Table("looked_at")
+    text: Any = table.c.text
+    with storage.session():
+        database.execute_sql(
+            "CREATE TEMPORARY TABLE looked_at (text LONGTEXT COLLATE utf8mb4_general_ci)"
+        )
+        database.execute_sql("INSERT INTO looked_at VALUES ('/V1/É😀')")
+        found = {
+            part: table.select().where(database.contains(text, part)).count(database)
+            for part in ("/V1", "/v1", "É", "E", "é", "😀", "😁")
+        }
+        database.execute_sql("DROP TEMPORARY TABLE looked_at")
+
+    assert {part for part, rows in found.items() if rows} == {"/V1", "É", "😀"}
 
 
 def test_by_parents(storage: Storage) -> None:

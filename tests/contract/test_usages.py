@@ -257,3 +257,35 @@ def test_a_bound_that_is_no_time_is_refused(storage: Storage, bound: str, value:
 def test_a_summary_is_one_query(storage: Storage) -> None:
     with assert_query_count(storage.database, 1):
         storage.usages.summarize(user_id=1, since=NOW)
+
+
+# -- groups -------------------------------------------------------------------------------------
+
+
+def test_sums_by_user_and_month(storage: Storage) -> None:
+    alice, bob = storage.users.create("alice"), storage.users.create("bob")
+    for user_id, month, cost in ((bob.id, 3, 1.0), (alice.id, 4, 2.0), (bob.id, 3, 4.0)):
+        at = datetime(2026, month, 1, tzinfo=UTC)
+        storage.usages.record(user_id=user_id, at=at, cost=cost, input_tokens=2**60)
+    storage.usages.record(at=datetime(2026, 3, 31, 23, 59, 59, 999_999, UTC), cost=8.0)
+    march, april = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 4, 1, tzinfo=UTC)
+    with assert_query_count(storage.database, 1):
+        groups = storage.usages.summarize_by("user_id", "month")
+
+    assert [(key, total.count, total.input_tokens, total.cost) for key, total in groups] == [
+        ((None, march), 1, 0, 8.0),
+        ((alice.id, april), 1, 2**60, 2.0),
+        ((bob.id, march), 2, 2**61, 5.0),
+    ]
+    for key, total in groups:
+        assert {type(total.count), type(total.input_tokens)} == {int}
+        assert type(total.cost) is float
+        assert key[1].tzinfo is UTC
+    assert storage.usages.summarize_by("model", since=april, user_id=bob.id) == []
+
+
+@pytest.mark.parametrize("by", [(), ("users",), ("user_id", "at"), (None,), (1,)])
+def test_groups_that_cannot_be(storage: Storage, by: Any) -> None:
+    with assert_query_count(storage.database, 0), pytest.raises(InvalidValue) as caught:
+        storage.usages.summarize_by(*by)
+    assert caught.value.argument == "by"

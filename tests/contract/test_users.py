@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from gproxy_storage import Storage
-from gproxy_storage.crypto.digests import api_key_digest
-from gproxy_storage.errors import ConflictError, InvalidValue, MissingReference, NotFoundError
-from gproxy_storage.models import User, UserKey
-from tests.contract.support import insert
+from gproxy_storage.crypto import passwords
+from gproxy_storage.errors import ConflictError, CryptoError, InvalidValue, NotFoundError
+from gproxy_storage.models import User
+from tests.contract.support import in_threads, insert
 from tests.support import assert_query_count
 
 PASSWORD = "correct horse battery staple"
@@ -80,6 +80,8 @@ def test_filters(storage: Storage) -> None:
     assert names(name=None) == ""
     with pytest.raises(InvalidValue, match="enabled must be a bool"):
         storage.users.list(enabled="true")  # type: ignore[arg-type]  # that is the question
+    with assert_query_count(storage.database, 0), pytest.raises(InvalidValue, match="enabled"):
+        storage.users.iter(enabled="true")  # type: ignore[arg-type]  # before a row is asked for
     with pytest.raises(InvalidValue, match="name must be a str"):
         storage.users.count(name=[1])  # type: ignore[list-item]  # that is the question
 
@@ -88,10 +90,10 @@ def test_filters(storage: Storage) -> None:
     "call",
     [
         lambda storage: storage.users.list(nam="alice"),
-        lambda storage: storage.users.count(id=1),
+        lambda storage: storage.users.count(email=1),
         lambda storage: storage.users.find(id=1),
         lambda storage: storage.keys.list(user=1),
-        lambda storage: storage.providers.list(label="x"),
+        lambda storage: storage.providers.iter(label="x"),
         lambda storage: storage.credentials.list(name="x"),
         lambda storage: storage.usages.summarize(user=1),
         lambda storage: storage.usages.record(tokens=1),
@@ -168,81 +170,154 @@ def test_a_login_is_one_query(storage: Storage) -> None:
             storage.users.authenticate(name, PASSWORD)
 
 
-# -- API keys -----------------------------------------------------------------------------------
-
-
-def test_a_key_works_in_one_query(storage: Storage) -> None:
-    alice = storage.users.create("alice")
-    key, plaintext = storage.keys.create(alice, label="ci")
-    storage.keys.create(alice)
-
-    with assert_query_count(storage.database, 1):
-        found = storage.keys.authenticate(plaintext)
-        assert found is not None
-        assert (found.id, found.label, found.user_id) == (key.id, "ci", alice.id)
-        assert (found.user.id, found.user.name) == (alice.id, "alice")
-    with assert_query_count(storage.database, 1):
-        assert storage.keys.authenticate(plaintext[:-1]) is None
-
-
-def test_a_key_has_gproxys_form(storage: Storage) -> None:
-    alice = storage.users.create("alice")
-    made = [storage.keys.create(alice) for _ in range(5)]
-
-    assert len({plaintext for _, plaintext in made}) == 5
-    for key, plaintext in made:
-        assert re.fullmatch(r"sk-api01-[0-9a-f]{32}", plaintext)
-        assert key.api_key_digest == api_key_digest(plaintext)
-
-
-def test_a_key_works_only_if_it_and_its_user_are_enabled(storage: Storage) -> None:
-    alice = storage.users.create("alice")
-    key, plaintext = storage.keys.create(alice)
-
-    def works(*, key_enabled: bool, user_enabled: bool) -> bool:
-        with storage.session():
-            UserKey.update(enabled=key_enabled).where(UserKey.id == key.id).execute()
-            User.update(enabled=user_enabled).where(User.id == alice.id).execute()
-        return storage.keys.authenticate(plaintext) is not None
-
-    assert works(key_enabled=True, user_enabled=True)
-    assert not works(key_enabled=False, user_enabled=True)
-    assert not works(key_enabled=True, user_enabled=False)
-    assert not works(key_enabled=False, user_enabled=False)
-
-
 @pytest.mark.parametrize(
-    "presented", ["", " ", "sk-api01-", "' OR 1=1 --", "%", "\0", "\ud800", "é", "x" * 100_000]
+    ("name", "password", "argument"),
+    [(["alice"], PASSWORD, "name"), (None, PASSWORD, "name"), ("alice", None, "password")],
 )
-def test_what_is_no_key_is_just_wrong(storage: Storage, presented: str) -> None:
-    storage.keys.create(storage.users.create("alice"))
+def test_what_is_no_login(storage: Storage, name: Any, password: Any, argument: str) -> None:
+    storage.users.create("alice", password=PASSWORD)
+    with pytest.raises(InvalidValue) as caught:
+        storage.users.authenticate(name, password)
 
-    assert storage.keys.authenticate(presented) is None
+    assert caught.value.argument == argument
 
 
-@pytest.mark.parametrize("by_id", [False, True])
-def test_a_key_of_nobody(storage: Storage, by_id: bool) -> None:
-    alice = storage.users.create("alice")
+def test_every_failed_login_costs_one_hash(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.users.create("alice", password=PASSWORD, enabled=False)
+    storage.users.create("bob")
+    assert storage.users.authenticate("nobody", PASSWORD) is None  # what is made once is made
+    hasher = passwords._hasher()
+    verified: list[str] = []
+
+    class Counting:
+        def verify(self, hashed: str, password: Any) -> bool:
+            verified.append(hashed)
+            return hasher.verify(hashed, password)
+
+    monkeypatch.setattr(passwords, "_hasher", Counting)
+    for name in ("alice", "bob", "nobody", "x" * 300, "a\0b", "\ud800"):
+        assert storage.users.authenticate(name, PASSWORD) is None
+        assert len(verified) == 1
+        verified.clear()
+
+
+# -- changing -----------------------------------------------------------------------------------
+
+
+def test_an_update_changes_what_is_given(storage: Storage) -> None:
+    alice = storage.users.create("alice", password=PASSWORD)
+    changed = storage.users.update(alice.id, name="alicia", is_admin=True)
+
+    assert storage.users.list() == [changed]
+    (stored,) = storage.users.list()
+    assert (stored.name, stored.is_admin, stored.enabled) == ("alicia", True, True)
+    assert stored.password == alice.password
+    assert stored.created_at == alice.created_at
+    assert stored.updated_at == changed.updated_at > alice.updated_at
+    assert storage.users.update(alice.id, enabled=False).enabled is False
+
+
+def test_a_name_that_another_has(storage: Storage) -> None:
+    storage.users.create("alice")
+    bob = storage.users.create("bob")
+    with pytest.raises(ConflictError) as caught:
+        storage.users.update(bob.id, name="alice", is_admin=True)
+
+    assert (caught.value.table, caught.value.fields) == ("users", ("name",))
+    stored = storage.users.get(bob.id)
+    assert (stored.name, stored.is_admin) == ("bob", False)
+
+
+def test_the_present_password_keeps_its_hash(storage: Storage) -> None:
+    alice = storage.users.create("alice", password=PASSWORD)
+    for password in ("", PASSWORD, alice.password):
+        for changed in (
+            storage.users.update(alice.id, password=password),
+            storage.users.upsert("alice", password=password),
+        ):
+            assert changed.password == alice.password
+    assert storage.users.upsert("alice").password == alice.password
+    assert storage.users.get(alice.id).password == alice.password
+
+
+def test_what_is_stored_and_no_hash_is_replaced(storage: Storage) -> None:
     with storage.session():
-        alice.delete_instance()
-    with pytest.raises(MissingReference):
-        storage.keys.create(alice.id if by_id else alice)
+        alice = insert(User, name="alice", password="plain")
 
-    assert storage.keys.list() == []
+    assert storage.users.update(alice.id, password="plain").password.startswith("$argon2id$")
+    assert storage.users.authenticate("alice", "plain") == alice
 
 
-def test_filters_of_keys(storage: Storage) -> None:
-    alice, bob = storage.users.create("alice"), storage.users.create("bob")
-    first, _ = storage.keys.create(alice, label="ci")
-    second, _ = storage.keys.create(alice)
-    third, _ = storage.keys.create(bob, label="")
+def test_another_password_changes_the_hash(storage: Storage) -> None:
+    alice = storage.users.create("alice", password=PASSWORD)
+    given = passwords.hash_password("given as a hash")
 
-    assert storage.keys.list() == [first, second, third]
-    assert storage.keys.list(user_id=alice.id) == [first, second]
-    assert storage.keys.list(user_id=[bob.id, 10**9]) == [third]
-    assert storage.keys.list(label=None) == [second]
-    assert storage.keys.list(label="") == [third]
-    assert storage.keys.list(label=[None, "ci"]) == [first, second]
-    assert storage.keys.list(label=[None]) == [second]
-    assert storage.keys.list(user_id=alice.id, label=[]) == []
-    assert storage.keys.list(enabled=False) == []
+    changed = storage.users.update(alice.id, password="another")
+    assert changed.password.startswith("$argon2id$")
+    assert storage.users.authenticate("alice", "another") == alice
+    assert storage.users.authenticate("alice", PASSWORD) is None
+    assert storage.users.update(alice.id, password=given).password == given
+    assert storage.users.upsert("alice", password="a third").password != given
+    assert storage.users.authenticate("alice", "a third") == alice
+    assert storage.users.update(alice.id, password=None).password is None
+    assert storage.users.authenticate("alice", "a third") is None
+
+
+def test_an_empty_password_of_a_user_without_one_stays_none(storage: Storage) -> None:
+    alice = storage.users.create("alice")
+
+    assert storage.users.update(alice.id, password="").password is None
+    assert storage.users.authenticate("alice", "") is None
+
+
+@pytest.mark.parametrize("password", [" ", "\ud800", 7])
+def test_a_password_that_an_update_refuses(storage: Storage, password: Any) -> None:
+    alice = storage.users.create("alice", password=PASSWORD)
+    for change in (
+        lambda: storage.users.update(alice.id, name="bob", password=password),
+        lambda: storage.users.upsert("alice", password=password, is_admin=True),
+        lambda: storage.users.upsert("carol", password=password),
+        lambda: storage.users.upsert("carol", password=""),
+    ):
+        with pytest.raises(InvalidValue) as caught:
+            change()
+        assert caught.value.argument == "password"
+    (stored,) = storage.users.list()
+    assert (stored.name, stored.password, stored.is_admin) == ("alice", alice.password, False)
+
+
+def test_a_hash_that_cannot_be_opened_can_be_replaced(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice = storage.users.create("alice", password=PASSWORD)
+
+    class Unreadable:
+        @property
+        def password(self) -> str:
+            raise CryptoError("damaged")
+
+    monkeypatch.setattr(storage.users, "get", lambda user_id: Unreadable())
+    assert storage.users.update(alice.id, password=PASSWORD).password != alice.password
+
+
+def test_upsert_creates_and_then_changes(storage: Storage) -> None:
+    first = storage.users.upsert("alice", password=PASSWORD, is_admin=True)
+    second = storage.users.upsert("alice", enabled=False)
+
+    assert storage.users.list() == [second] == [first]
+    stored = storage.users.get(first.id)
+    assert (stored.enabled, stored.is_admin) == (False, False)
+    assert stored.created_at == first.created_at < stored.updated_at
+    assert storage.users.upsert("bob").password is None
+
+
+def test_upserts_of_one_name_at_once_make_one_user(storage: Storage) -> None:
+    def work() -> None:
+        for _ in range(5):
+            storage.users.upsert("alice", is_admin=True)
+
+    in_threads(*[work] * 4)
+
+    assert [(user.name, user.is_admin) for user in storage.users.list()] == [("alice", True)]

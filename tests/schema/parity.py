@@ -7,7 +7,7 @@ bigint, b bool, d double, w time, y bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 _TS = "created_at w, updated_at w"
@@ -86,6 +86,7 @@ class Style:
         inline_unique: UNIQUE inside CREATE TABLE, instead of indexes of their own.
         unique: the columns that are unique together, by table.
         further: columns beside, by table.
+        indexes: tables and the columns of an index of theirs.
         reversed_indexes: the indexes that descend ascend instead, all their columns.
     """
 
@@ -93,6 +94,7 @@ class Style:
     inline_unique: bool = False
     unique: Mapping[str, str] = field(default_factory=lambda: UNIQUE)
     further: Mapping[str, str] = field(default_factory=dict)
+    indexes: Sequence[tuple[str, str]] = INDEXES
     reversed_indexes: bool = False
 
 
@@ -130,7 +132,7 @@ def statements(style: Style) -> Iterator[str]:
         if not style.inline_unique:
             for number, columns in enumerate(together):
                 yield f"CREATE UNIQUE INDEX unique_{table}_{number} ON {table} ({columns})"
-    for number, (table, columns) in enumerate(INDEXES):
+    for number, (table, columns) in enumerate(style.indexes):
         directed = columns.replace(" DESC", "") if style.reversed_indexes else columns
         yield f"CREATE INDEX further_{number} ON {table} ({directed})"
 

@@ -20,6 +20,8 @@ from tests.support import assert_query_count, run_script
 MISSING = {
     "storage_state: the table",
     "write_batches: the table",
+    "usages: index on user_id, at",
+    "usages: index on user_key_id, at",
     "user_model_permissions: column provider_key",
     "user_model_permissions: unique index on user_id, provider_key, model_pattern",
 }
@@ -54,6 +56,7 @@ def test_only_additions(seaorm: Backend, backend: str) -> None:
     applied = sync(seaorm).applied
     assert {step.table for step in applied} == {
         "storage_state",
+        "usages",
         "user_model_permissions",
         "write_batches",
     }

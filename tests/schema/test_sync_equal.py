@@ -32,6 +32,8 @@ OURS = {
 }
 OURS["mariadb"] = OURS["mysql"]
 
+OUR_INDEXES = (("usages", "user_id, at"), ("usages", "user_key_id, at"))
+
 PROVIDER_KEY = "provider_key BIGINT GENERATED ALWAYS AS (COALESCE(provider_id, 0)) STORED"
 
 
@@ -44,6 +46,7 @@ def by_hand(backend: str, *, inline_unique: bool, reversed_indexes: bool) -> lis
         inline_unique=inline_unique,
         unique={**parity.UNIQUE, "user_model_permissions": "user_id, provider_key, model_pattern"},
         further={"user_model_permissions": stored},
+        indexes=parity.INDEXES + OUR_INDEXES,
         reversed_indexes=reversed_indexes,
     )
     return [*parity.statements(style), *OURS[backend]]

@@ -1,0 +1,213 @@
+"""The catalog: the models that providers offer, with their prices."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeAlias
+
+from ..errors import InvalidValue, ReadError
+from ..models import LLMModel, Provider
+from .arguments import require_json, require_reference
+from .base import ANY, KEEP, Change, Filter, Repository, now
+
+Pricing: TypeAlias = dict[str, Any] | list[Any]
+"""A JSON object or array; what is in it is the proxy's affair."""
+
+
+class Catalog(Repository[LLMModel]):
+    """The LLM models of providers. Their table is ``models``."""
+
+    model = LLMModel
+    not_blank = ("model_id",)
+
+    def create(
+        self,
+        provider: Provider | int,
+        model_id: str,
+        *,
+        display_name: str | None = None,
+        enabled: bool = True,
+        pricing: Pricing | None = None,
+    ) -> LLMModel:
+        """Add a model to a provider.
+
+        Args:
+            model_id: the provider's name for it, for example ``gpt-4.1-mini``.
+            pricing: a JSON object or array, stored as text.
+        Raises:
+            ConflictError: when the provider has a model with that name.
+            MissingReference: when there is no such provider.
+            InvalidValue: when the name is blank or too long, or the pricing is not JSON.
+        """
+        return self._insert(**_values(provider, model_id, display_name, enabled, pricing))
+
+    def upsert(
+        self,
+        provider: Provider | int,
+        model_id: str,
+        *,
+        display_name: str | None = None,
+        enabled: bool = True,
+        pricing: Pricing | None = None,
+    ) -> LLMModel:
+        """Add a model to a provider, or give the one with that name all these values.
+
+        `created_at` survives.
+
+        Raises:
+            MissingReference: when there is no such provider.
+            InvalidValue: when the name is blank or too long, or the pricing is not JSON.
+        """
+        return self._upsert(
+            [LLMModel.provider, LLMModel.model_id],
+            _values(provider, model_id, display_name, enabled, pricing),
+        )
+
+    def update(
+        self,
+        row_id: int,
+        *,
+        model_id: Change[str] = KEEP,
+        display_name: Change[str | None] = KEEP,
+        enabled: Change[bool] = KEEP,
+        pricing: Change[Pricing | None] = KEEP,
+    ) -> LLMModel:
+        """Change what is given of a model and return it.
+
+        Args:
+            row_id: the row's id, not the provider's name for the model.
+        Raises:
+            NotFoundError: when there is no such row.
+            ConflictError: when the provider has another model with that name.
+            InvalidValue: when the name is blank or too long, or the pricing is not JSON.
+        """
+        changes = {
+            "model_id": model_id,
+            "display_name": display_name,
+            "enabled": enabled,
+            "pricing_json": KEEP if pricing is KEEP else _pricing_text(pricing),
+        }
+        return self._update(row_id, changes)
+
+    def enable(self, row_id: int) -> LLMModel:
+        """Offer a model, and return it.
+
+        Raises:
+            NotFoundError: when there is no such row.
+        """
+        return self._update(row_id, {"enabled": True})
+
+    def disable(self, row_id: int) -> LLMModel:
+        """Offer a model no longer, and return it.
+
+        Raises:
+            NotFoundError: when there is no such row.
+        """
+        return self._update(row_id, {"enabled": False})
+
+    @staticmethod
+    def pricing(model: LLMModel) -> Any:
+        """Return a model's pricing as JSON values; None where there is none.
+
+        Raises:
+            ReadError: when another program stored what is not JSON.
+        """
+        if model.pricing_json is None:
+            return None
+        try:
+            return json.loads(model.pricing_json)
+        except (RecursionError, ValueError):
+            raise ReadError(
+                f"models.pricing_json of the row with id {model.id} holds what is not JSON"
+            ) from None
+
+    def get(self, row_id: int) -> LLMModel:
+        """Return the model with that row's id.
+
+        Raises:
+            NotFoundError: when there is none.
+        """
+        return self._get(id=row_id)
+
+    def find(self, provider: Provider | int, model_id: str) -> LLMModel | None:
+        """Return a provider's model by the provider's name for it, or None."""
+        owner = require_reference("provider", provider, Provider)
+        return self._find(provider=owner, model_id=model_id)
+
+    def list(
+        self,
+        *,
+        provider_id: Filter[int] = ANY,
+        model_id: Filter[str] = ANY,
+        enabled: Filter[bool] = ANY,
+        after_id: int | None = None,
+        limit: int | None = None,
+    ) -> list[LLMModel]:
+        """Return the models that fit, by id: the first `limit` after `after_id`."""
+        return self._list(
+            after_id=after_id,
+            limit=limit,
+            provider_id=provider_id,
+            model_id=model_id,
+            enabled=enabled,
+        )
+
+    def iter(
+        self,
+        *,
+        provider_id: Filter[int] = ANY,
+        model_id: Filter[str] = ANY,
+        enabled: Filter[bool] = ANY,
+    ) -> Iterator[LLMModel]:
+        """Return the models that fit, by id, read as they are asked for."""
+        return self._iter(provider_id=provider_id, model_id=model_id, enabled=enabled)
+
+    def count(
+        self,
+        *,
+        provider_id: Filter[int] = ANY,
+        model_id: Filter[str] = ANY,
+        enabled: Filter[bool] = ANY,
+    ) -> int:
+        """Return how many models fit."""
+        return self._count(provider_id=provider_id, model_id=model_id, enabled=enabled)
+
+    def delete(self, ids: int | Iterable[int]) -> int:
+        """Delete models by their rows' ids; return how many. An empty list deletes nothing."""
+        return self._delete(ids)
+
+    def delete_all(self) -> int:
+        """Delete every model; return how many there were."""
+        return self._delete_all()
+
+
+def _values(
+    provider: Provider | int,
+    model_id: str,
+    display_name: str | None,
+    enabled: bool,
+    pricing: Pricing | None,
+) -> dict[str, Any]:
+    at = now()
+    return {
+        "provider": require_reference("provider", provider, Provider),
+        "model_id": model_id,
+        "display_name": display_name,
+        "enabled": enabled,
+        "pricing_json": _pricing_text(pricing),
+        "created_at": at,
+        "updated_at": at,
+    }
+
+
+def _pricing_text(pricing: Any) -> str | None:
+    if pricing is None:
+        return None
+    if not isinstance(pricing, dict | list):
+        raise InvalidValue(
+            f"pricing must be a dict or a list, for it is stored as JSON; "
+            f"not {type(pricing).__name__}",
+            argument="pricing",
+        )
+    return require_json("pricing", pricing)

@@ -1,0 +1,103 @@
+"""Settings: the one row of what an operator sets for the whole proxy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..dsn import Dsn
+from ..errors import DSNError, InvalidValue
+from ..models import GlobalSettings
+from .arguments import require_id, require_str
+from .base import KEEP, Change, Repository, now
+
+_ID = 1  # no other row is ever made: that the sequence does not know of it does no harm
+_PORTS = range(2**16)
+
+DEFAULTS: dict[str, Any] = {
+    "host": "127.0.0.1",
+    "port": 8787,
+    "proxy": None,
+    "spoof_emulation": "chrome_136",
+    "data_dir": "./data",
+    "enable_usage": True,
+    "enable_upstream_log": False,
+    "enable_upstream_log_body": False,
+    "enable_downstream_log": False,
+    "enable_downstream_log_body": False,
+    "update_channel": "release",
+}
+"""What holds until it is set; beside it the DSN of the database itself."""
+
+
+class ProxySettings(Repository[GlobalSettings]):
+    """The settings of the proxy: one row, which the first update makes."""
+
+    model = GlobalSettings
+    not_blank = ("host", "dsn", "data_dir")
+
+    def get(self) -> GlobalSettings:
+        """Return the settings; the defaults, with `updated_at` None, where none were ever set."""
+        row = self._find(id=_ID)
+        return self.model(id=_ID, **self._defaults()) if row is None else row
+
+    def update(
+        self,
+        *,
+        host: Change[str] = KEEP,
+        port: Change[int] = KEEP,
+        proxy: Change[str | None] = KEEP,
+        spoof_emulation: Change[str | None] = KEEP,
+        dsn: Change[str | Dsn] = KEEP,
+        data_dir: Change[str] = KEEP,
+        enable_usage: Change[bool] = KEEP,
+        enable_upstream_log: Change[bool] = KEEP,
+        enable_upstream_log_body: Change[bool] = KEEP,
+        enable_downstream_log: Change[bool] = KEEP,
+        enable_downstream_log_body: Change[bool] = KEEP,
+        update_channel: Change[str | None] = KEEP,
+    ) -> GlobalSettings:
+        """Change what is given of the settings and return them all.
+
+        Args:
+            port: 0 to 65535.
+            dsn: stored with its password masked, for whoever reads the table.
+        Raises:
+            InvalidValue: when a value is not one of its column's, or the DSN cannot be read.
+        """
+        given = {
+            "host": host,
+            "port": port if port is KEEP else _require_port(port),
+            "proxy": proxy,
+            "spoof_emulation": spoof_emulation,
+            "dsn": dsn if dsn is KEEP else _masked(dsn),
+            "data_dir": data_dir,
+            "enable_usage": enable_usage,
+            "enable_upstream_log": enable_upstream_log,
+            "enable_upstream_log_body": enable_upstream_log_body,
+            "enable_downstream_log": enable_downstream_log,
+            "enable_downstream_log_body": enable_downstream_log_body,
+            "update_channel": update_channel,
+        }
+        changes = {name: value for name, value in given.items() if value is not KEEP}
+        if not changes:
+            return self.get()
+        values = {"id": _ID, **self._defaults(), **changes, "updated_at": now()}
+        return self._insert_or_update(lambda: self._select(id=_ID).get_or_none(), values, changes)
+
+    def _defaults(self) -> dict[str, Any]:
+        return {**DEFAULTS, "dsn": str(self._database.dsn)}
+
+
+def _require_port(port: Any) -> int:
+    if require_id("port", port) not in _PORTS:
+        raise InvalidValue("port must be between 0 and 65535", argument="port")
+    return int(port)
+
+
+def _masked(dsn: str | Dsn) -> str:
+    if isinstance(dsn, Dsn):
+        return str(dsn)
+    try:
+        return str(Dsn.parse(require_str("dsn", dsn)))
+    except DSNError as exc:
+        raise InvalidValue(f"dsn: {exc}", argument="dsn") from exc
