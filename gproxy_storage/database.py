@@ -160,11 +160,11 @@ def _attempt(
                     raise database.commit_unknown() from exc
                 if attempt == max_attempts or failure not in (Failure.LOST, Failure.TRANSIENT):
                     raise
-            _back_off(attempt)
+            back_off(attempt)
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-def _back_off(attempt: int) -> None:
+def back_off(attempt: int) -> None:
     """Sleep a random while, longer each time, so that rivals do not meet again."""
     time.sleep(random.uniform(0, min(_MAX_BACKOFF_S, _BACKOFF_S * 2**attempt)))  # noqa: S311
 

@@ -2,12 +2,16 @@
 
 Each refuses, before anything is written, what one of the four databases would refuse, change or
 cut: naive times, NaN, integers beyond the column, NUL characters, text beyond the column's length.
+
+Some fields also say in a Python expression, `sound`, which values `db_value` surely returns as
+they are: `rows.py` unrolls these tests for the rows that a proxy writes by the thousand.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import sys
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +23,9 @@ from .errors import InvalidValue, ReadError
 
 _INT32 = range(-(2**31), 2**31)
 _INT64 = range(-(2**63), 2**63)
+
+_SOUND_INT = "type({0}) is int and {1.start} <= {0} < {1.stop}"
+_SOUND_TEXT = r"type({0}) is str and {0}.isascii() and '\0' not in {0}"
 
 MAX_JSON_DEPTH = 31
 """How many objects and arrays may lie in one another: MariaDB takes 31, MySQL 100."""
@@ -53,6 +60,20 @@ def check_text(field: peewee.Field[Any], value: Any, max_length: int | None = No
     return value
 
 
+def check_time(field: peewee.Field[Any], value: Any) -> datetime:
+    """Return an aware time as UTC."""
+    if not isinstance(value, datetime):
+        raise _refuse(field, f"must be a datetime, not {type(value).__name__}")
+    if value.utcoffset() is None:
+        raise _refuse(
+            field, "has no time zone: pass an aware datetime, for example datetime.now(UTC)"
+        )
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise _refuse(field, "is not within the years 1 to 9999 of UTC") from None
+
+
 class DialectWord(peewee.Node):
     """A word of DDL that each backend spells its own way, or leaves out.
 
@@ -69,6 +90,8 @@ class DialectWord(peewee.Node):
 class BigAutoField(peewee.BigAutoField):
     """A 64-bit key that is never given out twice, not even by SQLite after a deletion."""
 
+    sound = _SOUND_INT.format("{0}", _INT64)
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(constraints=[DialectWord("AUTOINCREMENT")], **kwargs)
 
@@ -79,6 +102,8 @@ class BigAutoField(peewee.BigAutoField):
 class IntegerField(peewee.IntegerField):
     """A 32-bit integer."""
 
+    sound = _SOUND_INT.format("{0}", _INT32)
+
     def db_value(self, value: Any) -> int | None:
         return None if value is None else _check_int(self, value, _INT32)
 
@@ -86,12 +111,16 @@ class IntegerField(peewee.IntegerField):
 class BigIntegerField(peewee.BigIntegerField):
     """A 64-bit integer."""
 
+    sound = _SOUND_INT.format("{0}", _INT64)
+
     def db_value(self, value: Any) -> int | None:
         return None if value is None else _check_int(self, value, _INT64)
 
 
 class ForeignKeyField(peewee.ForeignKeyField):
     """A reference to a row by its 64-bit key."""
+
+    sound = _SOUND_INT.format("{0}", _INT64)
 
     def db_value(self, value: Any) -> int | None:
         if isinstance(value, self.rel_model):
@@ -112,6 +141,8 @@ def _check_int(field: peewee.Field[Any], value: Any, allowed: range) -> int:
 class DoubleField(peewee.DoubleField):
     """A finite double."""
 
+    sound = f"type({{0}}) is float and {-sys.float_info.max!r} <= {{0}} <= {sys.float_info.max!r}"
+
     def db_value(self, value: Any) -> float | None:
         if value is None:
             return None
@@ -129,6 +160,8 @@ class DoubleField(peewee.DoubleField):
 class BooleanField(peewee.BooleanField):
     """True or False; the strings "false" and "0" are neither."""
 
+    sound = "type({0}) is bool"
+
     def db_value(self, value: Any) -> bool | None:
         if value is None or isinstance(value, bool):
             return value
@@ -144,6 +177,8 @@ class CharField(peewee.CharField):
 
 class TextField(peewee.TextField):
     """Text of any length."""
+
+    sound = _SOUND_TEXT
 
     def db_value(self, value: Any) -> str | None:
         return None if value is None else check_text(self, value)
@@ -190,16 +225,7 @@ class UtcDateTimeField(peewee.FieldDatabaseHook, peewee.Field):
     def db_value(self, value: Any) -> Any:
         if value is None:
             return None
-        if not isinstance(value, datetime):
-            raise _refuse(self, f"must be a datetime, not {type(value).__name__}")
-        if value.utcoffset() is None:
-            raise _refuse(
-                self, "has no time zone: pass an aware datetime, for example datetime.now(UTC)"
-            )
-        try:
-            at = value.astimezone(UTC)
-        except OverflowError:
-            raise _refuse(self, "is not within the years 1 to 9999 of UTC") from None
+        at = check_time(self, value)
         return at if self._database is None else self._database.time_to_db(at)
 
     def python_value(self, value: Any) -> Any:

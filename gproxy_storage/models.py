@@ -498,6 +498,17 @@ class EncryptionKeys(Table):
         table_name = "encryption_keys"
 
 
+class WriteBatch(Table):
+    """How far a sink's batches are stored: what makes writing one again a no-op."""
+
+    writer = CharField(max_length=64, primary_key=True)
+    seq = BigIntegerField()
+    at = UtcDateTimeField()
+
+    class Meta:
+        table_name = "write_batches"
+
+
 TABLES: tuple[type[Table], ...] = (
     GlobalSettings,
     Provider,
@@ -517,6 +528,7 @@ TABLES: tuple[type[Table], ...] = (
     ClaudeFile,
     StorageState,
     EncryptionKeys,
+    WriteBatch,
 )
 """Every table, parents before children."""
 

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 from .backends.base import Backend
 from .batch import WriteBatch
-from .config import Settings, clean_secret
+from .config import DEFAULT_DATA_DIR, Settings, clean_secret
+from .crypto.keyset import Mode
 from .database import db_from_dsn, run_query, run_transaction, session, transaction, translated
 from .dsn import Dsn
 from .encryption.guard import check_write
@@ -38,6 +39,7 @@ from .schema.definitions import definitions
 from .schema.plan import Plan
 from .schema.sync import LOCK_TIMEOUT_S, SyncReport, plan, sync
 from .secret import Secret
+from .sink import KeyCipher, Replayed, Sink, SinkSettings, replay
 from .vault import Unlocked, Vault
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ class Storage:
 
     Attributes:
         database: the Peewee database, for queries of your own inside `session()`.
+        data_dir: where sinks keep their spool files.
         users, keys, providers, credentials, statuses, catalog, access, quotas, files, claude_files,
             settings, usages, upstream_requests, downstream_requests, dashboard: the repositories.
         sync_report: what the sync of the opening did.
@@ -63,9 +66,11 @@ class Storage:
     _open: Storage | None = None
     _open_lock = threading.Lock()
 
-    def __init__(self, database: Backend, vault: Vault) -> None:
+    def __init__(self, database: Backend, vault: Vault, data_dir: Path) -> None:
         self.database = database
+        self.data_dir = data_dir
         self._vault = vault
+        self._sinks: set[Sink] = set()
         self.sync_report = SyncReport((), 0.0)
         self.users = Users(database)
         self.keys = Keys(database)
@@ -117,17 +122,27 @@ class Storage:
         if settings.dsn_is_default and settings.dsn.mode == "rwc":
             _create_data_dir(settings.data_dir, settings.dsn.setting)
         return cls._connect(
-            settings.dsn, settings.secret_key, secret_file=settings.secret_key_file, sync=sync
+            settings.dsn,
+            settings.secret_key,
+            secret_file=settings.secret_key_file,
+            data_dir=settings.data_dir,
+            sync=sync,
         )
 
     @classmethod
     def connect(
-        cls, dsn: str | Dsn, secret_key: str | Secret | None = None, *, sync: bool = True
+        cls,
+        dsn: str | Dsn,
+        secret_key: str | Secret | None = None,
+        *,
+        data_dir: str | Path = DEFAULT_DATA_DIR,
+        sync: bool = True,
     ) -> Self:
         """Open the storage at a DSN, whatever the environment says.
 
         Args:
             secret_key: what `DATABASE_SECRET_KEY` would be; None for a plaintext database.
+            data_dir: where sinks keep their spool files; created with the first sink.
         Raises:
             ConfigError: when the DSN or the secret cannot be used, or a Storage is open already.
             ConnectError: when the database cannot be opened.
@@ -135,7 +150,7 @@ class Storage:
             SchemaError: when the schema cannot be brought up to date.
         """
         secret = None if secret_key is None else clean_secret(secret_key, "secret_key")
-        return cls._connect(dsn, secret, sync=sync)
+        return cls._connect(dsn, secret, data_dir=data_dir, sync=sync)
 
     @classmethod
     def inspect(cls, dsn: str | Dsn) -> Self:
@@ -159,6 +174,7 @@ class Storage:
             settings.dsn,
             settings.secret_key,
             secret_file=settings.secret_key_file,
+            data_dir=settings.data_dir,
             sync=sync,
             start=lambda storage: storage._unlock(settings.secret_key, sync=sync),
         )
@@ -170,6 +186,7 @@ class Storage:
         secret: Secret | None,
         *,
         secret_file: Path | None = None,
+        data_dir: str | Path = DEFAULT_DATA_DIR,
         sync: bool,
         start: Callable[[Self], None] | None = None,
     ) -> Self:
@@ -182,7 +199,7 @@ class Storage:
                 )
             database = db_from_dsn(dsn)
             vault = Vault(database, secret_file=secret_file)
-            storage = Storage._open = cls(database, vault)
+            storage = Storage._open = cls(database, vault, Path(data_dir))
         try:
             # In a session at once: the server says which one it is.
             with translated(database, writing=True), session(database):
@@ -220,20 +237,25 @@ class Storage:
             self._vault.adopt(Unlocked.plaintext(row))
 
     def close(self) -> None:
-        """Close the connections and free the models for another Storage; again is a no-op.
+        """Close sinks and connections, free the models for another Storage; again is a no-op.
 
         Raises:
             ConfigError: when this thread is inside a transaction. Nothing was closed.
+            WriteError: when a sink's rows are lost (see `Sink.close`). All is closed.
         """
         if self.database.in_transaction():
             raise ConfigError("the storage cannot be closed inside a transaction: leave it first")
-        with self._open_lock:
-            if Storage._open is self:
-                Storage._open = None
-                for model in TABLES:
-                    model._meta.set_database(None)  # type: ignore[arg-type]  # as at the start
-        self.database.close()
-        self.database.close_all()
+        try:
+            for sink in list(self._sinks):
+                sink.close()
+        finally:
+            with self._open_lock:
+                if Storage._open is self:
+                    Storage._open = None
+                    for model in TABLES:
+                        model._meta.set_database(None)  # type: ignore[arg-type]  # as at the start
+            self.database.close()
+            self.database.close_all()
 
     def __enter__(self) -> Self:
         return self
@@ -281,6 +303,72 @@ class Storage:
             }
 
         return run_query(self.database, count)
+
+    # -- the write path -----------------------------------------------------------------------
+
+    def sink(
+        self,
+        *,
+        flush_rows: int = SinkSettings.flush_rows,
+        flush_after_s: float = SinkSettings.flush_after_s,
+        max_queue_rows: int = SinkSettings.max_queue_rows,
+        max_queue_bytes: int = SinkSettings.max_queue_bytes,
+        when_full: Literal["block", "spool"] = SinkSettings.when_full,
+        max_body_bytes: int = SinkSettings.max_body_bytes,
+        max_spool_bytes: int = SinkSettings.max_spool_bytes,
+        redact: bool = SinkSettings.redact,
+        retry_s: float = SinkSettings.retry_s,
+        stall_timeout_s: float = SinkSettings.stall_timeout_s,
+    ) -> Sink:
+        """Open a background writer of usages and request logs; close it, or use it in a `with`.
+
+        Its spool file lies in ``spool`` under the data directory; what it holds of rows is sealed
+        where the database is encrypted.
+
+        Args:
+            flush_rows, flush_after_s, ...: see `SinkSettings`.
+        Raises:
+            ConfigError: when a setting or the spool directory cannot be used.
+        """
+        settings = SinkSettings(
+            flush_rows=flush_rows,
+            flush_after_s=flush_after_s,
+            max_queue_rows=max_queue_rows,
+            max_queue_bytes=max_queue_bytes,
+            when_full=when_full,
+            max_body_bytes=max_body_bytes,
+            max_spool_bytes=max_spool_bytes,
+            redact=redact,
+            retry_s=retry_s,
+            stall_timeout_s=stall_timeout_s,
+        )
+        sink = Sink(
+            self.database,
+            self.spool_dir,
+            settings,
+            cipher=self._spool_cipher(),
+            on_close=self._sinks.discard,
+        )
+        self._sinks.add(sink)
+        return sink
+
+    def replay_spool(self) -> Replayed:
+        """Store what ended processes left in spool files, each batch once; a sink does so, too.
+
+        Raises:
+            WriteError: when the database does not take it now. Nothing is lost.
+        """
+        return replay(self.database, self.spool_dir, SinkSettings(), self._spool_cipher())
+
+    def _spool_cipher(self) -> KeyCipher | None:
+        keyring = self._vault.keyring
+        return None if keyring.mode is Mode.PLAINTEXT else KeyCipher(keyring.spool)
+
+    @property
+    def spool_dir(self) -> Path:
+        """Where sinks keep what the database has not taken."""
+        # Absolute: a daemon may change its directory.
+        return (self.data_dir / "spool").absolute()
 
     # -- sessions and transactions ------------------------------------------------------------
 

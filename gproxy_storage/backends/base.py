@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -12,6 +14,7 @@ import peewee
 
 from ..dsn import Dsn
 from ..errors import ConnectError, ReadError, StorageError, WriteError
+from .bulk import BulkWriting
 from .catalog import CatalogRows
 from .failures import Failure, RedactedError, as_storage_error, driver_errors
 from .pool import ConnectionPool
@@ -29,7 +32,13 @@ def bucket_shift(seconds: int) -> int:
     return -(-SECONDS_BEFORE_1970 // seconds) * seconds
 
 
-class Backend(peewee.Database):
+def shut_down(descriptor: int) -> None:
+    """End the socket behind a file descriptor, which stays its owner's to close."""
+    with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as copy:
+        copy.shutdown(socket.SHUT_RDWR)
+
+
+class Backend(BulkWriting, peewee.Database):
     """A Peewee database over our own pool; `sqlite`, `postgres` and `mysql` fill in the rest.
 
     Queries run inside a session (`database.session`): without one they raise instead of keeping
@@ -232,6 +241,10 @@ class Backend(peewee.Database):
             yield cursor
         finally:
             cursor.close()
+
+    def abort(self, conn: Any) -> None:
+        """Make whoever waits for an answer on this connection get an error now; any thread may."""
+        raise NotImplementedError
 
     def reset_connection(self, conn: Any) -> bool:
         """Roll back what a caller left open; False when the connection is broken."""

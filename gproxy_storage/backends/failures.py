@@ -30,6 +30,7 @@ class Failure(enum.Enum):
     SCHEMA = "a table or column is missing"
     TRANSIENT = "rolled back by the server; the same transaction may succeed now"
     LOST = "the connection is gone"
+    EXHAUSTED = "the server lacks room, is damaged or is being shut down"
     OTHER = "anything else"
 
 

@@ -17,7 +17,8 @@ from pymysql.constants import CLIENT, CR, ER, SERVER_STATUS
 
 from ..dsn import Dsn
 from ..errors import DSNError
-from .base import SECONDS_BEFORE_1970, bucket_shift
+from .base import SECONDS_BEFORE_1970, bucket_shift, shut_down
+from .bulk import BulkTable, Kind, Row
 from .failures import Failure
 from .mysql_schema import MySQLSchema
 
@@ -49,6 +50,8 @@ _FAILURES: dict[int, Failure] = {
     3151: Failure.VALUE,  # ER_JSON_KEY_TOO_BIG
     3157: Failure.VALUE,  # ER_JSON_DOCUMENT_TOO_DEEP
     **dict.fromkeys(_CHECK_FAILED, Failure.VALUE),
+    167: Failure.VALUE,  # HA_ERR_AUTOINC_ERANGE: no key is left to give out
+    1644: Failure.VALUE,  # ER_SIGNAL_EXCEPTION, a trigger's
     ER.LOCK_DEADLOCK: Failure.TRANSIENT,
     ER.LOCK_WAIT_TIMEOUT: Failure.TRANSIENT,
     ER.CHECKREAD: Failure.TRANSIENT,  # MariaDB: the row changed since the snapshot
@@ -59,6 +62,12 @@ _FAILURES: dict[int, Failure] = {
     ER.DBACCESS_DENIED_ERROR: Failure.DENIED,
     ER.NO_SUCH_TABLE: Failure.SCHEMA,
     ER.BAD_FIELD_ERROR: Failure.SCHEMA,
+    3: Failure.EXHAUSTED,  # EE_WRITE
+    ER.DISK_FULL: Failure.EXHAUSTED,
+    ER.OUTOFMEMORY: Failure.EXHAUSTED,
+    ER.ERROR_ON_WRITE: Failure.EXHAUSTED,
+    ER.GET_ERRNO: Failure.EXHAUSTED,  # the storage engine failed
+    ER.RECORD_FILE_FULL: Failure.EXHAUSTED,
     0: Failure.LOST,  # PyMySQL's own "connection is closed"
     ER.SERVER_SHUTDOWN: Failure.LOST,
     _CONNECTION_KILLED: Failure.LOST,
@@ -98,6 +107,8 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
         "TEXT": "LONGTEXT",  # TEXT too
         "GENERATED": "VIRTUAL",  # STORED forbids ON DELETE CASCADE on its source
     }
+
+    _max_packet_bytes = 0
 
     def __init__(self, database: Dsn) -> None:
         super().__init__(database, database.database, **_connect_params(database))
@@ -141,6 +152,11 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
         except (pymysql.MySQLError, OSError):
             return False
         return True
+
+    def abort(self, conn: Any) -> None:
+        sock = conn._sock
+        if sock is not None:
+            shut_down(sock.fileno())
 
     def version_text(self) -> str:
         return ".".join(str(part) for part in self.server_version or ())
@@ -208,6 +224,27 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
     exclusive_lock = "FOR UPDATE"
     json_text = "CHAR"
 
+    def bulk_insert(self, table: BulkTable, rows: Sequence[Row]) -> None:
+        columns, values = _filled(table, rows)
+        params = ", ".join(["%s"] * len(columns))
+        sql = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({params})"  # noqa: S608 - our names
+        with self._noted(sql), self.raw_cursor(self.connection()) as cursor:
+            # PyMySQL puts rows together into statements of at most this length.
+            cursor.max_stmt_length = min(cursor.max_stmt_length, self._max_packet(cursor) // 2)
+            cursor.executemany(sql, values)
+
+    def _max_packet(self, cursor: Any) -> int:
+        if not self._max_packet_bytes:
+            cursor.execute("SELECT @@max_allowed_packet")
+            self._max_packet_bytes = int(cursor.fetchone()[0])
+        return self._max_packet_bytes
+
+    def _incoming(self, column: str) -> str:
+        return f"VALUE({column})" if self.mariadb else f"incoming.{column}"
+
+    def _on_duplicate(self, key: str) -> str:  # noqa: ARG002 - whichever unique key is hit
+        return ("" if self.mariadb else "AS incoming ") + "ON DUPLICATE KEY UPDATE"
+
     # -- values -------------------------------------------------------------------------------
 
     def time_to_db(self, at: datetime) -> datetime:
@@ -232,6 +269,22 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
 
     def month_number(self, column: peewee.Field[Any]) -> peewee.ColumnBase:
         return fn.YEAR(column) * 12 + fn.MONTH(column) - 1
+
+
+def _filled(table: BulkTable, rows: Sequence[Row]) -> tuple[list[str], list[Row]]:
+    """Return the columns that are not NULL in every row, and the rows' values of these.
+
+    PyMySQL takes about as long for a NULL as for a number. Times lose their Z, which these
+    servers refuse; all of them are UTC.
+    """
+    names, columns = [], []
+    for name, kind, column in zip(table.columns, table.kinds, zip(*rows, strict=True), strict=True):
+        if column.count(None) == len(column):
+            continue
+        names.append(name)
+        is_time = kind is Kind.TIME
+        columns.append([at and at[:-1] for at in column] if is_time else column)
+    return names, list(zip(*columns, strict=True))
 
 
 def _code(error: Exception) -> int:

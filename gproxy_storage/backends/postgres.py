@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,8 +14,13 @@ from peewee import fn
 from psycopg2 import extensions, extras
 
 from ..dsn import Dsn
+from .base import shut_down
+from .bulk import BulkTable, Row
 from .failures import Failure
+from .postgres_copy import copy_text
 from .postgres_schema import PostgresSchema
+
+_COPY_CHUNK_BYTES = 256 * 1024
 
 _FAILURES = {  # SQLSTATE, or its class (https://www.postgresql.org/docs/current/errcodes-appendix)
     "23505": Failure.CONFLICT,
@@ -31,6 +38,11 @@ _FAILURES = {  # SQLSTATE, or its class (https://www.postgresql.org/docs/current
     "42501": Failure.DENIED,
     "42P01": Failure.SCHEMA,
     "42703": Failure.SCHEMA,
+    "P0001": Failure.VALUE,  # a trigger's RAISE
+    "53": Failure.EXHAUSTED,
+    "57": Failure.EXHAUSTED,
+    "58": Failure.EXHAUSTED,
+    "XX": Failure.EXHAUSTED,
 }
 
 _HINTS = (
@@ -92,6 +104,10 @@ class PostgresBackend(PostgresSchema, peewee.PostgresqlDatabase):
             return False
         return True
 
+    def abort(self, conn: Any) -> None:
+        with suppress(psycopg2.Error):
+            shut_down(conn.fileno())
+
     def version_text(self) -> str:
         version: int = self.server_version or 0
         return f"{version // 10000}.{version % 10000}"
@@ -129,6 +145,11 @@ class PostgresBackend(PostgresSchema, peewee.PostgresqlDatabase):
         return f"{type(error).__name__} ({getattr(error, 'pgcode', None) or 'no SQLSTATE'})"
 
     # -- writing ------------------------------------------------------------------------------
+
+    def bulk_insert(self, table: BulkTable, rows: Sequence[Row]) -> None:
+        sql = f"COPY {table.into} FROM STDIN"
+        with self._noted(sql), self.raw_cursor(self.connection()) as cursor:
+            cursor.copy_expert(sql, copy_text(table, rows), _COPY_CHUNK_BYTES)
 
     def will_insert_id(self, key: peewee.Field[Any], row_id: int) -> None:
         table, column = key.model._meta.table_name, key.column_name

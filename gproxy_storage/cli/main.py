@@ -13,6 +13,7 @@ from ..dsn import Dsn
 from ..errors import StorageError
 from .encryption import encryption, keygen
 from .schema import status, sync
+from .spool import spool
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,3 +78,4 @@ main.add_command(status)
 main.add_command(sync)
 main.add_command(keygen)
 main.add_command(encryption)
+main.add_command(spool)

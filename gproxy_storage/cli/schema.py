@@ -9,7 +9,9 @@ import click
 
 from ..backends.sqlite import to_look_at
 from ..config import Settings
+from ..sink import look_at
 from ..storage import Storage
+from .spool_report import show_spool
 
 if TYPE_CHECKING:
     from .main import Options
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 EXIT_TO_DO = 3
 """The exit code of a dry run that found something to do."""
 
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 
 
 def load_settings(options: Options) -> Settings:
@@ -31,7 +33,7 @@ def open_to_look(settings: Settings) -> Storage:
 
 
 @click.command()
-@_JSON
+@JSON
 @click.pass_obj
 def status(options: Options, as_json: bool) -> None:
     """Show the database, its tables, rows and drift; changes nothing."""
@@ -45,6 +47,8 @@ def status(options: Options, as_json: bool) -> None:
             "tables": storage.row_counts(),
             "drift": plan.to_dict()["drift"],
         }
+    spooled = look_at(settings.data_dir / "spool")
+    found["spool"] = spooled.to_dict()
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
@@ -58,6 +62,9 @@ def status(options: Options, as_json: bool) -> None:
     click.echo("drift    none" if not plan.drift else "drift")
     for drift in plan.drift:
         click.echo(f"  {drift.level.value:12}  {drift}")
+    if spooled:
+        click.echo("spool")
+        show_spool(spooled)
     if plan.incompatible:
         click.echo("Opening the storage would fail: mend what is incompatible by hand.")
     elif plan:
@@ -70,7 +77,7 @@ def status(options: Options, as_json: bool) -> None:
     is_flag=True,
     help=f"Print the SQL and do nothing. Exit code {EXIT_TO_DO} when there is something to do.",
 )
-@_JSON
+@JSON
 @click.pass_context
 def sync(ctx: click.Context, dry_run: bool, as_json: bool) -> None:
     """Bring the schema up to date, as opening the storage does."""

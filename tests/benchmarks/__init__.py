@@ -22,6 +22,8 @@ class Figure:
         subject: what was measured.
         ours_s, other_s: medians in seconds.
         most: the goal: ours takes at most so many times as long as the other; None for no goal.
+        rows: how many rows were written in that time, where that was measured.
+        memory: both are bytes instead of seconds.
     """
 
     backend: str
@@ -30,6 +32,16 @@ class Figure:
     ours_s: float
     other_s: float
     most: float | None = None
+    rows: int = 0
+    memory: bool = False
+
+    def words(self, measured: float) -> str:
+        """Return one of the two for a person."""
+        if self.memory:
+            return f"{measured / 2**20:.1f} MiB"
+        if self.rows:
+            return f"{self.rows / measured:,.0f} rows/s"
+        return f"{measured * 1000:.2f} ms" if measured > 1e-4 else f"{measured * 1e6:.2f} us"
 
     @property
     def ratio(self) -> float:
@@ -45,7 +57,12 @@ class Figure:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figure as JSON-able values."""
-        return {**asdict(self), "ratio": self.ratio, "verdict": self.verdict}
+        rates = {
+            "ours_rows_per_s": self.rows / self.ours_s,
+            "other_rows_per_s": self.rows / self.other_s,
+        }
+        measured = {**asdict(self), "ratio": self.ratio, "verdict": self.verdict}
+        return measured | (rates if self.rows else {})
 
 
 def medians(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:

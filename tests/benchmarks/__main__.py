@@ -73,16 +73,16 @@ def _run(name: str, server: servers.Server) -> Iterator[Figure]:
 
 def table(figures: Sequence[Figure]) -> str:
     """Lay the figures out for a person."""
-    head = ("backend", "subject", "ours", "against", "", "times", "goal", "")
+    head = ("backend", "subject", "ours", "against", "", "time", "goal", "")
     rows = [head] + [
         (
             figure.backend,
             figure.subject,
-            f"{figure.ours_s * 1000:.2f} ms",
+            figure.words(figure.ours_s),
             figure.against,
-            f"{figure.other_s * 1000:.2f} ms",
+            figure.words(figure.other_s),
             f"{figure.ratio:.2f}",
-            "" if figure.most is None else f"<= {figure.most:g}",
+            "" if figure.most is None else f"<= {figure.most:.3g}",
             figure.verdict,
         )
         for figure in figures

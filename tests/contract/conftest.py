@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,10 +15,12 @@ _synced: set[str] = set()
 
 
 @pytest.fixture
-def storage(shared_database_dsn: str) -> Iterator[Storage]:
+def storage(shared_database_dsn: str, tmp_path: Path) -> Iterator[Storage]:
     """An open storage with all tables and no rows."""
     # Comparing the schema for every test would take a third of the time of all.
-    with Storage.connect(shared_database_dsn, sync=shared_database_dsn not in _synced) as opened:
+    with Storage.connect(
+        shared_database_dsn, data_dir=tmp_path / "data", sync=shared_database_dsn not in _synced
+    ) as opened:
         _synced.add(shared_database_dsn)
         wipe(opened)
         yield opened

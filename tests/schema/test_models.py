@@ -38,6 +38,7 @@ FIRST_RELEASE = {
     "claude_files": "id provider_id file_id file_created_at filename mime_type size_bytes raw_json "
     "created_at updated_at",
     "storage_state": "name value updated_at",
+    "write_batches": "writer seq at",
 }
 """The columns that are NOT NULL without a default, as the first release has them.
 

@@ -21,6 +21,7 @@ from tests.support import assert_query_count, run_script
 MISSING = {
     "storage_state: the table",
     "encryption_keys: the table",
+    "write_batches: the table",
     "usages: index on user_id, at",
     "usages: index on user_key_id, at",
     "user_model_permissions: column provider_key",
@@ -60,6 +61,7 @@ def test_only_additions(seaorm: Backend, backend: str) -> None:
         "encryption_keys",
         "usages",
         "user_model_permissions",
+        "write_batches",
     }
     with assert_query_count(seaorm, 3) as statements:
         assert not sync(seaorm)

@@ -12,6 +12,8 @@ from tests.support import assert_query_count, run_script
 
 OUR_OWN = {
     "sqlite": [
+        "CREATE TABLE write_batches (writer TEXT PRIMARY KEY NOT NULL, seq INTEGER NOT NULL, "
+        "at TEXT NOT NULL)",
         "CREATE TABLE storage_state (name TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL, "
         "updated_at TEXT NOT NULL)",
         "CREATE TABLE encryption_keys (id BIGINT PRIMARY KEY NOT NULL, generation BIGINT NOT NULL "
@@ -19,6 +21,8 @@ OUR_OWN = {
         "updated_at TEXT NOT NULL)",
     ],
     "postgres": [
+        "CREATE TABLE write_batches (writer TEXT PRIMARY KEY, seq BIGINT NOT NULL, "
+        "at TIMESTAMPTZ NOT NULL)",
         "CREATE TABLE storage_state (name TEXT PRIMARY KEY, value TEXT NOT NULL, "
         "updated_at TIMESTAMPTZ NOT NULL)",
         "CREATE TABLE encryption_keys (id BIGINT PRIMARY KEY, generation BIGINT NOT NULL "
@@ -26,6 +30,8 @@ OUR_OWN = {
         "updated_at TIMESTAMPTZ NOT NULL)",
     ],
     "mysql": [
+        "CREATE TABLE write_batches (writer VARCHAR(99) PRIMARY KEY, seq BIGINT NOT NULL, "
+        "at DATETIME NOT NULL)",
         "CREATE TABLE storage_state (name VARCHAR(99) PRIMARY KEY, value TEXT NOT NULL, "
         "updated_at DATETIME NOT NULL)",
         "CREATE TABLE encryption_keys (id BIGINT PRIMARY KEY, generation BIGINT NOT NULL "

@@ -25,6 +25,7 @@ ROOMS = (
     ("fields", "sealed_fields"),
     ("models",),
     ("encryption",),
+    ("rows",),
     ("schema",),
     ("repositories",),
     ("batch",),

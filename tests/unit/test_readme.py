@@ -31,7 +31,6 @@ def fresh_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_session_and_the_code_after_it(fresh_directory: Path) -> None:
     (session,) = blocks("pycon")
-    code = "\n".join(blocks("python"))
     test = doctest.DocTestParser().get_doctest(session, {}, "README", str(README), 0)
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
     runner.run(test, clear_globs=False)
@@ -41,9 +40,11 @@ def test_session_and_the_code_after_it(fresh_directory: Path) -> None:
     names = test.globs
     with Storage.open() as storage:
         names["storage"] = storage
-        exec(code, names)  # the README's own
+        for code in blocks("python"):
+            exec(code, names)  # the README's own
         assert [user.name for user in storage.users.list()] == ["alice", "bob", "carol"]
-        assert storage.usages.summarize().cost == pytest.approx(0.03)
+        assert storage.usages.summarize().cost == pytest.approx(0.06)
+        assert storage.upstream_requests.count() == 1
     assert (fresh_directory / "data" / "gproxy.db").stat().st_mode & 0o777 == 0o600
 
 

@@ -1,0 +1,104 @@
+"""Writing many rows: what must be known of a table, the form of the values, the statements.
+
+The form is one for all backends, so that a batch can wait in a file: int, float, bool, str, bytes,
+None, and a time as text, ``YYYY-MM-DDTHH:MM:SS.ffffffZ``.
+"""
+
+from __future__ import annotations
+
+import enum
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+Row: TypeAlias = tuple[Any, ...]
+
+
+class Kind(enum.Enum):
+    """What a column holds, as far as drivers need to be told."""
+
+    NUMBER = "int or float"
+    BOOL = "bool"
+    TEXT = "str"
+    TIME = "the text of a time"
+    BYTES = "bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class BulkTable:
+    """A table's name and the columns that a bulk insert fills, in the order of the rows' values."""
+
+    name: str
+    columns: tuple[str, ...]
+    kinds: tuple[Kind, ...]
+    into: str = field(init=False, repr=False)
+    """``table (column, ...)``."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "into", f"{self.name} ({', '.join(self.columns)})")
+
+    def of_kind(self, kind: Kind) -> list[int]:
+        """Return the positions of the columns of a kind."""
+        return [position for position, found in enumerate(self.kinds) if found is kind]
+
+
+class BulkWriting:
+    """A backend's statements that write many rows at once."""
+
+    param: str  # Peewee's placeholder, and what it tells of a statement, not public
+    query_hooks: list[Callable[[Any], None]]
+    _log_query: Callable[[str, Any], None]
+    _notify_hooks: Callable[[str, Any, float, Exception | None], None]
+
+    def bulk_insert(self, table: BulkTable, rows: Sequence[Row]) -> None:
+        """Insert rows by the driver's fastest way, in this thread's session and transaction.
+
+        The driver's errors come as they are. When it raises, some of the rows may be inserted:
+        wrap it in a transaction or a savepoint.
+        """
+        raise NotImplementedError
+
+    def upsert_sql(
+        self, table: str, key: str, columns: Sequence[str], update: Mapping[str, str], rows: int
+    ) -> str:
+        """Return the statement that inserts rows, or updates those whose key exists.
+
+        Args:
+            key: the column that decides; it has the table's one unique index.
+            update: column -> SQL, with ``{new}`` for the value that would have been inserted.
+            rows: how many; the parameters are theirs, one row after the other.
+        """
+        values = ", ".join([f"({', '.join([self.param] * len(columns))})"] * rows)
+        changes = ", ".join(
+            f"{column} = {sql.replace('{new}', self._incoming(column))}"
+            for column, sql in update.items()
+        )
+        return (
+            f"INSERT INTO {table} ({', '.join(columns)}) VALUES {values} "  # noqa: S608 - our names
+            f"{self._on_duplicate(key)} {changes}"
+        )
+
+    def _incoming(self, column: str) -> str:
+        """The value that an upsert would have inserted."""
+        return f"excluded.{column}"
+
+    def _on_duplicate(self, key: str) -> str:
+        """What stands between an upsert's rows and its changes."""
+        return f"ON CONFLICT ({key}) DO UPDATE SET"
+
+    @contextmanager
+    def _noted(self, sql: str) -> Iterator[None]:
+        """Tell Peewee's log and hooks of a statement that it does not execute itself."""
+        self._log_query(sql, None)
+        if not self.query_hooks:
+            yield
+            return
+        started = time.perf_counter()
+        try:
+            yield
+        except Exception as exc:
+            self._notify_hooks(sql, None, started, exc)
+            raise
+        self._notify_hooks(sql, None, started, None)

@@ -1,0 +1,61 @@
+"""``spool``: what waits in spool files for the database, and storing it now."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import WriteError
+from ..sink import look_at
+from ..storage import Storage
+from .schema import JSON, load_settings
+from .spool_report import show_spool
+
+if TYPE_CHECKING:
+    from .main import Options
+
+
+@click.group()
+def spool() -> None:
+    """Rows that a sink could not store: the database was away, or refused them."""
+
+
+@spool.command("status")
+@JSON
+@click.pass_obj
+def spool_status(options: Options, as_json: bool) -> None:
+    """Show the spool files under the data directory; needs no database, changes nothing."""
+    report = look_at(load_settings(options).data_dir / "spool")
+    if as_json:
+        click.echo(json.dumps(report.to_dict(), indent=2))
+        return
+    click.echo(f"directory  {report.directory}")
+    show_spool(report)
+    if not report:
+        click.echo("nothing waits")
+
+
+@spool.command("replay")
+@JSON
+@click.pass_obj
+def spool_replay(options: Options, as_json: bool) -> None:
+    """Store what spool files hold, each batch once, and delete them.
+
+    Files of running processes are left to them. Exit code 1 when something is left that no
+    process has.
+    """
+    with Storage.open(
+        dsn=options.dsn, data_dir=options.data_dir, config=options.config, sync=False
+    ) as storage:
+        done = storage.replay_spool()
+    if as_json:
+        click.echo(json.dumps(done.to_dict(), indent=2))
+    else:
+        click.echo(
+            f"{done.written} rows stored, {done.rejected} rejected, {done.skipped} batches had "
+            f"been stored before, {done.damaged} damaged stretches passed over."
+        )
+    if done.refused:
+        raise WriteError("; ".join(done.refused))

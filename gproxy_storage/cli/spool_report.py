@@ -1,0 +1,25 @@
+"""How spool files are shown to a person."""
+
+from __future__ import annotations
+
+import click
+
+from ..sink import SpoolReport
+
+
+def show_spool(report: SpoolReport) -> None:
+    """Print what waits, and what was set aside, for a person."""
+    for file in report.files:
+        holder = "in use" if file.in_use else "left by a process that ended"
+        click.echo(
+            f"  {file.path.name}  {file.rows} rows in {file.batches} batches, "
+            f"{file.size_bytes} bytes, {holder}"
+        )
+        for damage in file.damages:
+            click.echo(f"    damaged: {damage.length} bytes at offset {damage.offset}")
+        if file.problem:
+            click.echo(f"    {file.problem}")
+    for path, rows in report.rejects.items():
+        click.echo(f"  {path.name}  {rows} rows that the database refused")
+    for path in report.damaged:
+        click.echo(f"  {path.name}  set aside after its sound records were stored")

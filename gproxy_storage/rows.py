@@ -1,0 +1,177 @@
+"""Rows of the logs, checked for bulk writing: keyword arguments become a tuple of plain values.
+
+The rules are the fields' own (`fields.py`). For speed, each table's check is one function, put
+together once from its fields: a test per column, inline, that passes what is surely sound, and a
+call of the field's `db_value` for everything else. For a column it reads
+
+    if not (model is None or type(model) is str and model.isascii() and '\\0' not in model):
+        model = check_model(model)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
+
+import peewee
+
+from .backends.bulk import BulkTable, Kind, Row
+from .errors import InvalidValue
+from .fields import BytesField, UtcDateTimeField, check_time
+from .models import DownstreamRequest, Table, UpstreamRequest, Usage
+
+RowCheck: TypeAlias = Callable[..., Row]
+"""Takes the values of a log's `arguments` in their order; raises InvalidValue."""
+
+Redactors: TypeAlias = Mapping[str, Callable[[Any], Any]]
+"""Name of a column -> what takes its value and returns it without secrets."""
+
+_KINDS = {
+    "BOOL": Kind.BOOL,
+    "BLOB": Kind.BYTES,
+    "DATETIME": Kind.TIME,
+    "TEXT": Kind.TEXT,
+    "VARCHAR": Kind.TEXT,
+    "JSON": Kind.TEXT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """A table of logs.
+
+    Attributes:
+        bulk: what a bulk insert needs; its last column is ``created_at``.
+        parents: position of a column that refers to another table -> that table.
+    """
+
+    model: type[Table]
+    bulk: BulkTable
+    parents: dict[int, str]
+
+    @classmethod
+    def of(cls, model: type[Table], *, has_trace_id: bool) -> Log:
+        """Describe a model's table; without its key where the database gives that out."""
+        fields = [
+            field for field in model._meta.sorted_fields if has_trace_id or not _is_key(field)
+        ]
+        bulk = BulkTable(
+            model._meta.table_name,
+            tuple(field.column_name for field in fields),
+            tuple(_KINDS.get(field.field_type, Kind.NUMBER) for field in fields),
+        )
+        parents = {
+            position: field.rel_model._meta.table_name
+            for position, field in enumerate(fields)
+            if isinstance(field, peewee.ForeignKeyField)
+        }
+        return cls(model, bulk, parents)
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The columns that a caller gives: all but ``created_at``, which is now."""
+        return self.bulk.columns[:-1]
+
+
+def _is_key(field: peewee.Field[Any]) -> bool:
+    return bool(field.primary_key)
+
+
+USAGES = Log.of(Usage, has_trace_id=False)
+UPSTREAM_REQUESTS = Log.of(UpstreamRequest, has_trace_id=False)
+DOWNSTREAM_REQUESTS = Log.of(DownstreamRequest, has_trace_id=True)
+
+LOGS = (USAGES, UPSTREAM_REQUESTS, DOWNSTREAM_REQUESTS)
+"""Every log, in the order in which a batch is written."""
+
+_AT_LEAST_ZERO = {
+    "cost",
+    "initial_latency_ms",
+    "total_latency_ms",
+    *(name for name in USAGES.arguments if "_tokens" in name),
+}
+
+
+def row_check(log: Log, *, max_body_bytes: int, redactors: Redactors) -> RowCheck:
+    """Return the function that checks a log's rows.
+
+    Args:
+        max_body_bytes: how long a body may be.
+        redactors: are applied before a value is checked.
+    """
+    lines = [
+        f"def check_{log.bulk.name}({', '.join(log.arguments)}):",
+        "    created_at = stamp()",
+        "    at = created_at if at is None else check_at(at)",
+    ]
+    names: dict[str, Any] = {"stamp": stamp}
+    for name in log.arguments:
+        field = log.model._meta.columns[name]
+        names[f"check_{name}"] = _careful(field, max_body_bytes)
+        if name in redactors:
+            names[f"redact_{name}"] = redactors[name]
+            lines.append(f"    {name} = redact_{name}({name})")
+        sound = _sound(field, max_body_bytes)
+        if sound is not None:
+            lines.append(f"    if not ({sound}): {name} = check_{name}({name})")
+        elif name != "at":
+            lines.append(f"    {name} = check_{name}({name})")
+    lines.append(f"    return {', '.join(log.bulk.columns)}")
+    # Only column names of our own models and the constants of fields.py are in the text.
+    exec("\n".join(lines), names)  # noqa: S102
+    check: RowCheck = names[f"check_{log.bulk.name}"]
+    return check
+
+
+def stamp() -> str:
+    """Return the time now as rows carry it."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")[:26] + "Z"
+
+
+def time_text(at: datetime) -> str:
+    """Return a time in UTC as rows carry it."""
+    return at.isoformat(timespec="microseconds")[:26] + "Z"
+
+
+def _sound(field: peewee.Field[Any], max_body_bytes: int) -> str | None:
+    """Return the inline test of what needs no careful look; None where everything does."""
+    name = field.column_name
+    if isinstance(field, BytesField):
+        test = f"type({name}) is bytes and len({name}) <= {max_body_bytes:d}"
+    elif hasattr(field, "sound"):
+        test = field.sound.format(name)
+    else:
+        return None
+    if name in _AT_LEAST_ZERO:
+        test += f" and {name} >= 0"
+    return f"{name} is None or {test}" if field.null else test
+
+
+def _careful(field: peewee.Field[Any], max_body_bytes: int) -> Callable[[Any], Any]:
+    """Return the field's rule as a function."""
+    name = field.column_name
+
+    def refuse(why: str) -> InvalidValue:
+        return InvalidValue(f"{name} {why}", argument=name)
+
+    def check(value: Any) -> Any:
+        if value is None:
+            if field.null:
+                return None
+            raise refuse("must not be None")
+        if isinstance(field, UtcDateTimeField):
+            return time_text(check_time(field, value))
+        stored = field.db_value(value)
+        if isinstance(field, BytesField):
+            if memoryview(value).nbytes > max_body_bytes:
+                raise refuse(
+                    f"has {memoryview(value).nbytes} bytes; max_body_bytes allows {max_body_bytes}"
+                )
+            return bytes(value)  # a copy: the caller may change its buffer
+        if name in _AT_LEAST_ZERO and not stored >= 0:
+            raise refuse("must be >= 0")
+        return stored
+
+    return check

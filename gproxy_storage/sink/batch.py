@@ -1,0 +1,88 @@
+"""Batch: rows that are written in one transaction, and their form in a file."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..backends.bulk import Kind, Row
+from ..rows import LOGS, Log
+
+
+@dataclass(slots=True)
+class Batch:
+    """Rows of all logs under one number of their writer's sequence.
+
+    Attributes:
+        seq: >= 1, greater than that of every earlier batch of the writer.
+        rows: of each log of `LOGS`, in its order.
+        size_bytes: about how much memory they take, where that was counted.
+    """
+
+    seq: int
+    rows: tuple[list[Row], ...] = field(default_factory=lambda: tuple([] for _ in LOGS))
+    size_bytes: int = 0
+
+    def __len__(self) -> int:
+        return sum(map(len, self.rows))
+
+    def to_bytes(self) -> bytes:
+        """Return the rows as JSON. Columns have their names, so that later versions can read it."""
+        found = [
+            {
+                "table": log.bulk.name,
+                "columns": log.bulk.columns,
+                "rows": [encode_row(log, row) for row in rows],
+            }
+            for log, rows in zip(LOGS, self.rows, strict=True)
+            if rows
+        ]
+        return json.dumps(found, ensure_ascii=False, separators=(",", ":")).encode()
+
+    @classmethod
+    def from_bytes(cls, seq: int, data: bytes) -> Batch:
+        """Read what `to_bytes` wrote, in this version or an earlier one.
+
+        Raises:
+            ValueError: when it is something else.
+        """
+        batch = cls(seq)
+        try:
+            for part in json.loads(data):
+                position = _POSITIONS[part["table"]]
+                log = LOGS[position]
+                for values in part["rows"]:
+                    named = dict(zip(part["columns"], values, strict=True))
+                    batch.rows[position].append(_decode_row(log, named))
+        except (KeyError, TypeError, ValueError) as exc:
+            # `from None`: the decoder's error carries the text.
+            raise ValueError(f"a batch cannot be read ({type(exc).__name__})") from None
+        return batch
+
+
+_POSITIONS = {log.bulk.name: position for position, log in enumerate(LOGS)}
+_BYTES = {log.bulk.name: frozenset(log.bulk.of_kind(Kind.BYTES)) for log in LOGS}
+
+
+def encode_row(log: Log, row: Row) -> list[Any]:
+    """Return a row's values as JSON has them: bytes in base64."""
+    places = _BYTES[log.bulk.name]
+    return [
+        base64.b64encode(value).decode() if place in places and value is not None else value
+        for place, value in enumerate(row)
+    ]
+
+
+def _decode_row(log: Log, named: dict[str, Any]) -> Row:
+    unknown = named.keys() - set(log.bulk.columns)
+    if unknown:
+        raise KeyError("a column that this version lacks")
+    places = _BYTES[log.bulk.name]
+    # A column that the batch lacks came later, so it is one that may be NULL.
+    values = map(named.get, log.bulk.columns)
+    return tuple(
+        base64.b64decode(value, validate=True) if place in places and value is not None else value
+        for place, value in enumerate(values)
+    )

@@ -1,0 +1,124 @@
+"""Engine: what stands behind a sink's queue in one process: thread, spool file, store."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from pathlib import Path
+
+from ..backends.base import Backend
+from ..errors import WriteError
+from .bisection import DatabaseAway
+from .cipher import SpoolCipher
+from .identity import database_id
+from .leftovers import Leftovers, Replayed
+from .queue import RowQueue
+from .records import Header
+from .rejects import RejectsFile
+from .settings import SinkSettings
+from .spool import SpoolFile
+from .store import BatchStore
+from .watchdog import Watchdog
+from .writer import Writer
+
+_LAST_WORDS_S = 5.0
+_FORK_PATIENCE_S = 10.0
+
+
+def replay(
+    database: Backend, directory: Path, settings: SinkSettings, cipher: SpoolCipher | None = None
+) -> Replayed:
+    """Store what is in the spool files that no process holds, in this thread.
+
+    Raises:
+        WriteError: when the database does not take it; what is stored is, and no more.
+    """
+    watchdog = Watchdog(database, settings.stall_timeout_s)
+    store = BatchStore(
+        database, watch=watchdog.watching, retry_s=settings.retry_s, on_retry=lambda: None
+    )
+    leftovers = Leftovers(directory, database_id(database), store, cipher)
+    watchdog.start()
+    try:
+        leftovers.look()
+        while leftovers.replay_one():
+            pass
+    except DatabaseAway as exc:
+        raise WriteError(f"the spool could not be replayed: {exc}") from exc
+    finally:
+        leftovers.close()
+        watchdog.stop()
+    leftovers.total.refused = tuple(leftovers.refused.values())
+    return leftovers.total
+
+
+class Engine:
+    """Runs from its making to `stop`.
+
+    Raises:
+        SpoolError: when the spool directory cannot be used.
+    """
+
+    def __init__(
+        self,
+        database: Backend,
+        queue: RowQueue,
+        settings: SinkSettings,
+        *,
+        directory: Path,
+        identity: str,
+        cipher: SpoolCipher | None,
+    ) -> None:
+        name = uuid.uuid4().hex
+        header = Header(identity, name, None if cipher is None else cipher.kid)
+        self.retried = 0
+        self.watchdog = Watchdog(database, settings.stall_timeout_s)
+        store = BatchStore(
+            database,
+            watch=self.watchdog.watching,
+            retry_s=settings.retry_s,
+            on_retry=self._count_retry,
+        )
+        self.leftovers = Leftovers(directory, identity, store, cipher)
+        self.writer = Writer(
+            queue,
+            store,
+            SpoolFile.create(directory, header, cipher),
+            RejectsFile(directory, identity, name, cipher),
+            self.leftovers,
+            max_spool_bytes=settings.max_spool_bytes,
+        )
+        self._thread = threading.Thread(target=self.writer.run, name="gproxy-sink", daemon=True)
+        self._held_still = False
+        self._thread.start()
+        self.watchdog.start()
+
+    def _count_retry(self) -> None:
+        self.retried += 1
+
+    def stop(self, timeout_s: float) -> None:
+        """Drain the queue, into the spool when the database does not take it in time."""
+        self.writer.close(timeout_s)
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            self.watchdog.bite()  # the database does not answer
+            self._thread.join(_LAST_WORDS_S)
+        self.watchdog.stop()
+
+    # -- fork ---------------------------------------------------------------------------------
+
+    def before_fork(self) -> None:
+        """Wait until no batch is being written; only so long when the database hangs."""
+        self._held_still = self.writer.storing.acquire(timeout=_FORK_PATIENCE_S)
+        self.writer.spool_lock.acquire()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on as before."""
+        self.writer.spool_lock.release()
+        if self._held_still:
+            self.writer.storing.release()
+
+    def abandon(self) -> None:
+        """Close our copies of the parent's files, whose locks stay the parent's."""
+        self.writer.spool_file.close()
+        self.leftovers.close()

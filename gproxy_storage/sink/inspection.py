@@ -1,0 +1,129 @@
+"""Looking at spool files without a database, a lock or a key."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .records import Damage, Header, Record, SpoolError, scan
+from .rejects import SUFFIX as REJECTS_SUFFIX
+from .rejects import read_rejects
+from .spool import DAMAGED_SUFFIX, SUFFIX
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolFileReport:
+    """What a spool file holds.
+
+    Attributes:
+        batches: records that are sound; those of a running process may be stored already.
+        in_use: whether a process has it.
+        kid: the id of the key that seals it, or None.
+        problem: why it cannot be read, or None.
+    """
+
+    path: Path
+    batches: int = 0
+    rows: int = 0
+    size_bytes: int = 0
+    in_use: bool = False
+    kid: str | None = None
+    damages: tuple[Damage, ...] = ()
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolReport:
+    """What a spool directory holds; falsy when nothing waits and nothing was set aside.
+
+    Attributes:
+        files: spool files with records, or with a problem.
+        rejects: path of a rejects file -> its rows.
+        damaged: files that were set aside with what could not be read.
+    """
+
+    directory: Path
+    files: tuple[SpoolFileReport, ...] = ()
+    rejects: dict[Path, int] = field(default_factory=dict)
+    damaged: tuple[Path, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.files or self.rejects or self.damaged)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON-able values."""
+        return {
+            "directory": str(self.directory),
+            "files": [
+                {
+                    "path": str(file.path),
+                    "batches": file.batches,
+                    "rows": file.rows,
+                    "size_bytes": file.size_bytes,
+                    "in_use": file.in_use,
+                    "kid": file.kid,
+                    "damages": [
+                        {"offset": damage.offset, "length": damage.length}
+                        for damage in file.damages
+                    ],
+                    "problem": file.problem,
+                }
+                for file in self.files
+            ],
+            "rejects": {str(path): rows for path, rows in self.rejects.items()},
+            "damaged": [str(path) for path in self.damaged],
+        }
+
+
+def look_at(directory: Path) -> SpoolReport:
+    """Report on a spool directory; one that does not exist is empty."""
+    files = [_look_at_file(path) for path in sorted(directory.glob(f"*{SUFFIX}"))]
+    rejects = {
+        path: len(read_rejects(path)) for path in sorted(directory.glob(f"*{REJECTS_SUFFIX}"))
+    }
+    return SpoolReport(
+        directory,
+        tuple(file for file in files if file.batches or file.damages or file.problem),
+        rejects,
+        tuple(sorted(directory.glob(f"*{DAMAGED_SUFFIX}"))),
+    )
+
+
+def _look_at_file(path: Path) -> SpoolFileReport:
+    try:
+        with path.open("rb") as file:
+            if not os.fstat(file.fileno()).st_size:
+                return SpoolFileReport(path)
+            in_use = _is_locked(file.fileno())
+            header = Header.read(file, path)
+            start = file.tell()
+            found = list(scan(file, start))
+            size = file.seek(0, os.SEEK_END) - start
+    except FileNotFoundError:  # its process was done with it just now
+        return SpoolFileReport(path)
+    except OSError as exc:
+        return SpoolFileReport(path, problem=f"{path} cannot be read: {exc.strerror}")
+    except SpoolError as exc:
+        return SpoolFileReport(path, problem=str(exc))
+    records = [entry for entry in found if isinstance(entry, Record)]
+    return SpoolFileReport(
+        path,
+        batches=len(records),
+        rows=sum(record.rows for record in records),
+        size_bytes=size if records else 0,
+        in_use=in_use,
+        kid=header.kid,
+        damages=tuple(entry for entry in found if isinstance(entry, Damage)),
+    )
+
+
+def _is_locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    return False

@@ -1,0 +1,120 @@
+"""Leftovers: spool files of processes that ended before the database was back."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from .bisection import DatabaseAway
+from .cipher import SpoolCipher
+from .records import SpoolError
+from .rejects import RejectsFile
+from .spool import SUFFIX, SpoolFile
+from .store import BatchStore
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Replayed:
+    """What became of the batches of a spool file, or of several.
+
+    Attributes:
+        written, rejected: rows.
+        skipped: batches that had been stored before.
+        damaged: stretches of files that could not be read and were passed over.
+        refused: why files could not be used; they are left as they are.
+    """
+
+    written: int = 0
+    rejected: int = 0
+    skipped: int = 0
+    damaged: int = 0
+    refused: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON-able values."""
+        return asdict(self)
+
+
+class Leftovers:
+    """Adopts the spool files that no process holds, and stores what is in them.
+
+    Attributes:
+        files: what is adopted and not yet done.
+        refused: path of a file that cannot be used -> why. It is left as it is.
+        total: what became of all files so far.
+    """
+
+    def __init__(
+        self, directory: Path, database: str, store: BatchStore, cipher: SpoolCipher | None
+    ) -> None:
+        self.files: list[SpoolFile] = []
+        self.refused: dict[Path, str] = {}
+        self.total = Replayed()
+        self._directory = directory
+        self._database = database
+        self._store = store
+        self._cipher = cipher
+
+    def look(self) -> None:
+        """Adopt what no process holds."""
+        held = {file.path for file in self.files}
+        for path in sorted(self._directory.glob(f"*{SUFFIX}")):
+            if path in held:
+                continue
+            try:
+                spool = SpoolFile.adopt(path, self._database, self._cipher)
+            except SpoolError as exc:
+                if path not in self.refused:
+                    _log.warning("a spool file is not replayed: %s", exc)
+                self.refused[path] = str(exc)
+                continue
+            self.refused.pop(path, None)
+            if spool is not None:
+                self.files.append(spool)
+
+    def replay_one(self) -> bool:
+        """Store the next batch of the first file, or be done with that; False when none is left.
+
+        Raises:
+            DatabaseAway: when the database does not take it now.
+        """
+        if not self.files:
+            return False
+        spool = self.files[0]
+        writer = spool.header.writer
+        batch = spool.first()
+        if batch is None:
+            self._be_done_with(spool)
+            return True
+        rejects = RejectsFile(self._directory, self._database, writer, self._cipher)
+        stored = self._store.store(writer, batch, rejects)
+        if stored.repeated:
+            self.total.skipped += 1
+        else:
+            self.total.written += stored.written
+            self.total.rejected += stored.rejected
+        spool.drop_first()
+        return True
+
+    def _be_done_with(self, spool: SpoolFile) -> None:
+        for damage in spool.damages:
+            _log.warning(
+                "%s: %d bytes at offset %d are no sound record and were passed over; the file is "
+                "kept as %s",
+                *(spool.path, damage.length, damage.offset, spool.damaged_path.name),
+            )
+        self.total.damaged += len(spool.damages)
+        spool.remove()
+        self.files.remove(spool)
+        with suppress(DatabaseAway):  # a row that stays is all
+            self._store.forget(spool.header.writer)
+
+    def close(self) -> None:
+        """Leave what is not done to the next process."""
+        while self.files:
+            self.files.pop().close()

@@ -1,0 +1,371 @@
+"""Sink: usage and request rows off the request's path, into the database, none lost."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from ..backends.base import Backend
+from ..backends.bulk import Row
+from ..errors import InvalidValue, WriteError
+from ..repositories.redaction import redact_headers, redact_query, redact_url
+from ..repositories.requests import Body, Headers
+from ..rows import DOWNSTREAM_REQUESTS, LOGS, UPSTREAM_REQUESTS, USAGES, Redactors, row_check
+from .cipher import SpoolCipher
+from .engine import Engine
+from .exits import open_sinks
+from .identity import database_id
+from .queue import RowQueue
+from .settings import SinkSettings
+from .stats import SinkStats
+
+_USAGES, _UPSTREAM, _DOWNSTREAM = map(LOGS.index, (USAGES, UPSTREAM_REQUESTS, DOWNSTREAM_REQUESTS))
+REDACTORS: Redactors = {
+    "request_headers_json": redact_headers,
+    "response_headers_json": redact_headers,
+    "request_url": redact_url,
+    "request_path": redact_url,
+    "request_query": redact_query,
+}
+"""What is taken out of requests before they are stored."""
+
+_USAGE_BYTES = 600
+_REQUEST_BYTES = 1000
+_LONG = (
+    "request_headers_json",
+    "response_headers_json",
+    "request_body",
+    "response_body",
+)
+
+
+class Sink:
+    """Takes rows from any thread in microseconds; one thread of its own writes them in batches.
+
+    What a batch's transaction holds: the rows, the users' quotas, and the number that tells
+    whether it is stored. While the database is away, batches go to a file and come back.
+
+    Raises:
+        ConfigError: when the spool directory cannot be used, or the database has no id yet and
+            cannot be written.
+    """
+
+    def __init__(
+        self,
+        database: Backend,
+        directory: Path,
+        settings: SinkSettings,
+        *,
+        cipher: SpoolCipher | None = None,
+        on_close: Callable[[Sink], None] | None = None,
+    ) -> None:
+        self._database = database
+        self._directory = directory
+        self._settings = settings
+        self._cipher = cipher
+        self._on_close = on_close
+        redactors = REDACTORS if settings.redact else {}
+        self._check_usage, self._check_upstream, self._check_downstream = (
+            row_check(log, max_body_bytes=settings.max_body_bytes, redactors=redactors)
+            for log in LOGS
+        )
+        self._identity = database_id(database)
+        self._closing = threading.Lock()
+        self._engine: Engine | None = None
+        self._queue = self._new_queue()
+        self._engine = self._new_engine()
+        open_sinks.add(self)
+
+    # -- rows ---------------------------------------------------------------------------------
+
+    def submit_usage(
+        self,
+        *,
+        user_id: int | None = None,
+        user_key_id: int | None = None,
+        provider_id: int | None = None,
+        credential_id: int | None = None,
+        operation: str = "generate",
+        protocol: str = "openai",
+        model: str | None = None,
+        cost: float = 0.0,
+        at: datetime | None = None,
+        downstream_trace_id: int | None = None,
+        input_tokens: int | None = None,
+        output_tokens: int | None = None,
+        cache_read_input_tokens: int | None = None,
+        cache_creation_input_tokens: int | None = None,
+        cache_creation_input_tokens_5min: int | None = None,
+        cache_creation_input_tokens_1h: int | None = None,
+        **unknown: object,
+    ) -> None:
+        """Take a usage, as `Usages.record` does, to be stored soon.
+
+        Args:
+            cost: is added to the user's quota; finite and >= 0.
+            at: when the call was made; now where absent.
+        Raises:
+            InvalidValue: when a value cannot be stored or a field is unknown. Nothing was taken.
+            WriteError: when the sink is closed.
+        """
+        if unknown:
+            raise _unknown(unknown, USAGES.bulk.name)
+        self._queue.put(
+            _USAGES,
+            self._check_usage(
+                downstream_trace_id,
+                at,
+                provider_id,
+                credential_id,
+                user_id,
+                user_key_id,
+                operation,
+                protocol,
+                model,
+                input_tokens,
+                output_tokens,
+                cache_read_input_tokens,
+                cache_creation_input_tokens,
+                cache_creation_input_tokens_5min,
+                cache_creation_input_tokens_1h,
+                cost,
+            ),
+            _USAGE_BYTES,
+        )
+
+    def submit_upstream_request(
+        self,
+        *,
+        request_method: str,
+        request_url: str | None = None,
+        request_headers: Headers | None = None,
+        request_body: Body | None = None,
+        response_status: int | None = None,
+        response_headers: Headers | None = None,
+        response_body: Body | None = None,
+        initial_latency_ms: int | None = None,
+        total_latency_ms: int | None = None,
+        provider_id: int | None = None,
+        credential_id: int | None = None,
+        downstream_trace_id: int | None = None,
+        internal: bool = False,
+        at: datetime | None = None,
+        **unknown: object,
+    ) -> None:
+        """Take a request that the proxy sent to a provider, to be stored soon.
+
+        Args:
+            request_headers, response_headers: as JSON; credentials in them, in URL and query
+                are replaced unless the sink was opened with ``redact=False``.
+            at: when it was sent; now where absent.
+        Raises:
+            InvalidValue: when a value cannot be stored or a field is unknown. Nothing was taken.
+            WriteError: when the sink is closed.
+        """
+        if unknown:
+            raise _unknown(unknown, UPSTREAM_REQUESTS.bulk.name)
+        row = self._check_upstream(
+            downstream_trace_id,
+            at,
+            internal,
+            provider_id,
+            credential_id,
+            request_method,
+            {} if request_headers is None else request_headers,
+            request_url,
+            request_body,
+            response_status,
+            {} if response_headers is None else response_headers,
+            response_body,
+            initial_latency_ms,
+            total_latency_ms,
+        )
+        self._queue.put(_UPSTREAM, row, _size(row, _UPSTREAM_LONG))
+
+    def submit_downstream_request(
+        self,
+        *,
+        trace_id: int,
+        request_method: str,
+        request_path: str,
+        request_query: str | None = None,
+        request_headers: Headers | None = None,
+        request_body: Body | None = None,
+        response_status: int | None = None,
+        response_headers: Headers | None = None,
+        response_body: Body | None = None,
+        user_id: int | None = None,
+        user_key_id: int | None = None,
+        internal: bool = False,
+        at: datetime | None = None,
+        **unknown: object,
+    ) -> None:
+        """Take a request that a user sent to the proxy, to be stored soon.
+
+        Args:
+            trace_id: the row's key, the caller's to choose. One that exists is rejected later.
+            request_headers, response_headers: as JSON; credentials in them, in URL and query
+                are replaced unless the sink was opened with ``redact=False``.
+            at: when it came; now where absent.
+        Raises:
+            InvalidValue: when a value cannot be stored or a field is unknown. Nothing was taken.
+            WriteError: when the sink is closed.
+        """
+        if unknown:
+            raise _unknown(unknown, DOWNSTREAM_REQUESTS.bulk.name)
+        row = self._check_downstream(
+            trace_id,
+            at,
+            internal,
+            user_id,
+            user_key_id,
+            request_method,
+            {} if request_headers is None else request_headers,
+            request_path,
+            request_query,
+            request_body,
+            response_status,
+            {} if response_headers is None else response_headers,
+            response_body,
+        )
+        self._queue.put(_DOWNSTREAM, row, _size(row, _DOWNSTREAM_LONG))
+
+    # -- the end of it ------------------------------------------------------------------------
+
+    def flush(self, timeout_s: float = 10.0) -> bool:
+        """Have everything submitted before written now, and wait for it.
+
+        Args:
+            timeout_s: seconds, >= 0.
+        Returns:
+            True once each row is stored, kept in the spool or the rejects file: on disk. False
+            when that took longer; the sink goes on with it.
+        """
+        return self._queue.wait_settled(timeout_s)
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Take no more rows and have the rest written; again is a no-op.
+
+        What the database does not take in that time goes to the spool, for the next process.
+
+        Args:
+            timeout_s: seconds, > 0.
+        Raises:
+            WriteError: when rows could neither be stored nor spooled; says how many are lost.
+        """
+        with self._closing:
+            if self._queue.closed:
+                return
+            if self._engine is None:
+                self._queue.close()
+            else:
+                self._engine.stop(timeout_s)
+        open_sinks.discard(self)
+        if self._on_close is not None:
+            self._on_close(self)
+        lost = self._queue.submitted - self._queue.settled
+        if lost:
+            raise WriteError(
+                f"{lost} rows could neither be stored nor spooled and are lost: "
+                f"{self.stats().away or 'the spool is full'}"
+            )
+
+    def stats(self) -> SinkStats:
+        """Return what the sink did so far."""
+        queue, engine = self._queue, self._engine
+        return SinkStats.of(queue.submitted, queue.settled, engine)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _new_queue(self) -> RowQueue:
+        settings = self._settings
+        return RowQueue(
+            flush_rows=settings.flush_rows,
+            flush_after_s=settings.flush_after_s,
+            max_rows=settings.max_queue_rows,
+            max_bytes=settings.max_queue_bytes,
+            on_first=self._ensure_engine,
+            make_room=self._make_room,
+        )
+
+    def _new_engine(self) -> Engine:
+        return Engine(
+            self._database,
+            self._queue,
+            self._settings,
+            directory=self._directory,
+            identity=self._identity,
+            cipher=self._cipher,
+        )
+
+    def _ensure_engine(self) -> None:
+        if self._engine is None:  # in a child that was forked, at its first row
+            self._engine = self._new_engine()
+
+    def _make_room(self) -> bool:
+        engine = self._engine
+        if self._settings.when_full == "block" or engine is None:
+            return False
+        return engine.writer.spool_queued()
+
+    # -- fork ---------------------------------------------------------------------------------
+
+    def before_fork(self) -> None:
+        """Hold still: no transaction, no half-written record, no half-taken row."""
+        if self._engine is not None:
+            self._engine.before_fork()
+        self._queue.lock.acquire()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on as before."""
+        self._queue.lock.release()
+        if self._engine is not None:
+            self._engine.after_fork_in_parent()
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew, with an empty queue and, at the first row, a thread and a file of our own."""
+        engine, self._engine = self._engine, None
+        was_closed = self._queue.closed
+        if engine is not None:
+            engine.abandon()
+        self._closing = threading.Lock()
+        self._queue = self._new_queue()
+        if was_closed:
+            self._queue.close()
+
+
+_UPSTREAM_LONG = tuple(map(UPSTREAM_REQUESTS.bulk.columns.index, _LONG))
+_DOWNSTREAM_LONG = tuple(map(DOWNSTREAM_REQUESTS.bulk.columns.index, _LONG))
+
+
+def _size(row: Row, long: tuple[int, ...]) -> int:
+    """About how many bytes a request takes."""
+    first, second, third, fourth = long
+    request, response = row[third], row[fourth]
+    return (
+        _REQUEST_BYTES
+        + len(row[first])
+        + len(row[second])
+        + (0 if request is None else len(request))
+        + (0 if response is None else len(response))
+    )
+
+
+def _unknown(fields: dict[str, object], table: str) -> InvalidValue:
+    name = next(iter(fields))
+    return InvalidValue(f"{table} have no {name}: correct its name, or leave it out", argument=name)

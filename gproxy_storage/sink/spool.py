@@ -1,0 +1,245 @@
+"""SpoolFile: batches on disk, for as long as the database is away."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO, Self
+
+from .batch import Batch
+from .cipher import SpoolCipher
+from .records import (
+    HEAD_BYTES,
+    Damage,
+    Header,
+    Record,
+    SpoolError,
+    read_all,
+    scan,
+    to_record,
+    write_all,
+)
+
+SUFFIX = ".spool"
+DAMAGED_SUFFIX = ".damaged"
+
+
+class SpoolFull(Exception):  # noqa: N818 - like queue.Full
+    """The record would not fit under the size cap; nothing was written."""
+
+
+class SpoolFile:
+    """One process's spool file, locked for as long as it is open.
+
+    Not for several threads at once.
+
+    Attributes:
+        damages: what was passed over; only a file from another process has any.
+    """
+
+    def __init__(self, path: Path, file: BinaryIO, header: Header, cipher: SpoolCipher | None):
+        self.path = path
+        self.header = header
+        self.damages: list[Damage] = []
+        self._file = file
+        self._cipher = cipher if header.kid is not None else None
+        self._records: list[Record] = []
+        self._start = file.tell()
+        self._end = self._start
+
+    # -- opening ------------------------------------------------------------------------------
+
+    @classmethod
+    def create(cls, directory: Path, header: Header, cipher: SpoolCipher | None) -> Self:
+        """Make the file, named by its writer, for its owner only.
+
+        Raises:
+            SpoolError: when the directory cannot be made or written.
+        """
+        path = directory / f"{header.writer}{SUFFIX}"
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+            file = os.fdopen(descriptor, "r+b", buffering=0)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)  # who looks for leftovers may hold it just now
+                write_all(file, header.to_bytes())
+                os.fsync(descriptor)
+                fsync_directory(directory)
+            except BaseException:
+                file.close()
+                raise
+        except OSError as exc:
+            raise SpoolError(
+                f"the spool directory {directory} cannot be used: {exc.strerror}; name another "
+                "with spool_dir or GPROXY_DATA_DIR",
+                path=directory,
+            ) from exc
+        return cls(path, file, header, cipher)
+
+    @classmethod
+    def adopt(cls, path: Path, database: str, cipher: SpoolCipher | None) -> Self | None:
+        """Open a file that another process left; None when a process has it, or it is gone.
+
+        Raises:
+            SpoolError: when it is for another database, sealed by another key, or no spool file.
+        """
+        try:
+            file = path.open("r+b", buffering=0)
+        except FileNotFoundError:
+            return None
+        except OSError as exc:
+            raise SpoolError(f"{path} cannot be opened: {exc.strerror}", path=path) from exc
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            status = os.fstat(file.fileno())
+            # Its owner was done with it, or begins with it, just now.
+            if not status.st_nlink or not status.st_size:
+                file.close()
+                return None
+            header = Header.read(file, path)
+            spool = cls(path, file, header, cipher)
+            spool._scan()
+            if spool._records:
+                _check_header(header, database, cipher, path)
+        except BlockingIOError:
+            file.close()
+            return None
+        except BaseException:
+            file.close()
+            raise
+        return spool
+
+    def _scan(self) -> None:
+        found = list(scan(self._file, self._start))
+        # By number: a batch that was being stored while later ones were spooled follows them.
+        self._records = sorted(
+            (entry for entry in found if isinstance(entry, Record)), key=lambda entry: entry.seq
+        )
+        self.damages = [entry for entry in found if isinstance(entry, Damage)]
+        self._end = self._file.seek(0, os.SEEK_END)
+
+    # -- reading and writing ------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """The number of batches that wait."""
+        return len(self._records)
+
+    @property
+    def damaged_path(self) -> Path:
+        """Where a file is kept that holds what could not be read."""
+        return self.path.with_suffix(DAMAGED_SUFFIX)
+
+    @property
+    def size_bytes(self) -> int:
+        """What the records take on disk, those included that were replayed already."""
+        return self._end - self._start
+
+    def append(self, batch: Batch, max_bytes: int) -> None:
+        """Write a batch to the disk; when this returns it survives a crash of the machine.
+
+        Raises:
+            SpoolFull: when the file would become longer than `max_bytes`.
+            OSError: when it cannot be written. The file is as before.
+        """
+        payload = self._sealed(batch)
+        if self.size_bytes + HEAD_BYTES + len(payload) > max_bytes:
+            raise SpoolFull
+        try:
+            self._file.seek(self._end)
+            write_all(self._file, to_record(batch.seq, len(batch), payload))
+            os.fsync(self._file.fileno())
+        except OSError:
+            with suppress(OSError):  # what stays is passed over by its checksum or number
+                self._file.truncate(self._end)
+            raise
+        record = Record(batch.seq, len(batch), self._end, len(payload))
+        self._end += HEAD_BYTES + len(payload)
+        self._records.append(record)
+        self._records.sort(key=lambda entry: entry.seq)
+
+    def first_seq(self) -> int | None:
+        """Return the lowest number that waits; None when none does."""
+        return self._records[0].seq if self._records else None
+
+    def first(self) -> Batch | None:
+        """Return the batch with the lowest number; None when none waits.
+
+        One that cannot be read after all is noted as damage and passed over.
+        """
+        while self._records:
+            record = self._records[0]
+            batch = self._read(record)
+            if batch is not None:
+                return batch
+            self.damages.append(Damage(record.offset, HEAD_BYTES + record.length))
+            del self._records[0]
+        return None
+
+    def drop_first(self) -> None:
+        """Forget the batch that `first` returned; empties the file when it was the last."""
+        del self._records[0]
+        if not self._records and not self.damages:
+            self._file.truncate(self._start)
+            os.fsync(self._file.fileno())
+            self._end = self._start
+
+    def _sealed(self, batch: Batch) -> bytes:
+        data = batch.to_bytes()
+        return data if self._cipher is None else self._cipher.seal(data, self._place(batch.seq))
+
+    def _read(self, record: Record) -> Batch | None:
+        self._file.seek(record.offset + HEAD_BYTES)
+        data: bytes | None = read_all(self._file, record.length)
+        if self._cipher is not None and data is not None:
+            data = self._cipher.open(data, self._place(record.seq))
+        if data is None:
+            return None
+        try:
+            return Batch.from_bytes(record.seq, data)
+        except ValueError:
+            return None
+
+    def _place(self, seq: int) -> bytes:
+        return f"{self.header.database}/{self.header.writer}/{seq}".encode()
+
+    # -- the end ------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Unlock the file and leave it for the next process."""
+        self._file.close()
+
+    def remove(self) -> None:
+        """Delete the file; what is damaged stays, under another name."""
+        if self.damages:
+            self.path.rename(self.damaged_path)
+        else:
+            self.path.unlink(missing_ok=True)
+        fsync_directory(self.path.parent)
+        self._file.close()
+
+
+def _check_header(header: Header, database: str, cipher: SpoolCipher | None, path: Path) -> None:
+    if header.database != database:
+        raise SpoolError(
+            f"{path} holds batches for another database: replay it there with `gproxy-storage "
+            "spool replay`, or move it away",
+            path=path,
+        )
+    if header.kid is not None and (cipher is None or cipher.kid != header.kid):
+        raise SpoolError(
+            f"{path} is sealed under the key {header.kid}, which this process does not have: set "
+            "the DATABASE_SECRET_KEY that it was written under",
+            path=path,
+        )
+
+
+def fsync_directory(directory: Path) -> None:
+    """Make the names in a directory survive a crash of the machine."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

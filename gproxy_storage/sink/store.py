@@ -1,0 +1,278 @@
+"""BatchStore: one batch, one transaction, exactly once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import chain
+from typing import Any
+
+from ..backends.base import Backend
+from ..backends.bulk import Row
+from ..backends.failures import Failure
+from ..database import MAX_ATTEMPTS, back_off, session
+from ..errors import ConnectError, PoolTimeout
+from ..models import DownstreamRequest
+from ..rows import DOWNSTREAM_REQUESTS, LOGS, USAGES
+from .batch import Batch
+from .bisection import CONCERNS_THE_DATABASE, Bisection, DatabaseAway, reason
+from .rejects import RejectsFile
+
+_USER = USAGES.bulk.columns.index("user_id")
+_COST = USAGES.bulk.columns.index("cost")
+_TRACE_ID: Any = DownstreamRequest.trace_id
+_IDS_A_QUERY = 1000
+_QUOTAS_A_STATEMENT = 500
+
+# After a row of somebody deleted, more of theirs come: so many batches ask beforehand.
+_BATCHES_THAT_ASK = 64
+_MAX_MISSING_REFERENCES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What became of a batch.
+
+    Attributes:
+        repeated: it had been stored before; nothing was written now.
+    """
+
+    written: int
+    rejected: int
+    repeated: bool = False
+
+
+class _Course:
+    """What storing one batch has met so far."""
+
+    def __init__(self) -> None:
+        self.attempts = 0
+        self.began_at = time.monotonic()
+        self.answered = False
+        self.kills = 0
+        self.missing_references = 0
+        self.bisection: Bisection | None = None
+
+
+class BatchStore:
+    """Stores batches of any writer; for one thread at a time.
+
+    Args:
+        watch: a context manager around each transaction, given the driver's connection.
+        retry_s: how long a batch is tried before the database counts as away.
+        on_retry: called before each further attempt.
+    """
+
+    def __init__(
+        self,
+        database: Backend,
+        *,
+        watch: Callable[[Any], AbstractContextManager[None]],
+        retry_s: float,
+        on_retry: Callable[[], None],
+    ) -> None:
+        self.retry_s = retry_s
+        self._database = database
+        self._watch = watch
+        self._on_retry = on_retry
+        self._registered: set[str] = set()
+        self._batches_to_ask = 0
+        self._quota_sql: dict[int, str] = {}
+        param = database.param
+        self._raise_sql = (
+            f"UPDATE write_batches SET seq = {param}, at = {param} "  # noqa: S608 - a placeholder
+            f"WHERE writer = {param} AND seq < {param}"
+        )
+
+    def store(self, writer: str, batch: Batch, rejects: RejectsFile) -> Stored:
+        """Store a batch and raise its writer's sequence, in one transaction.
+
+        Again where that may help, also after a COMMIT whose outcome is not known: the sequence
+        tells. Rows that the database refuses are kept in the rejects file; references to what was
+        deleted become NULL.
+
+        Raises:
+            DatabaseAway: when the batch is not stored, or that is not known, and may be later.
+        """
+        course = _Course()
+        while True:
+            try:
+                return self._attempt(writer, batch, rejects, course)
+            except (ConnectError, PoolTimeout) as exc:
+                raise DatabaseAway(str(exc)) from exc
+            except DatabaseAway:
+                raise
+            except Exception as exc:
+                self._consider(exc, course)
+            self._on_retry()
+
+    def forget(self, writer: str) -> None:
+        """Delete a writer's row, once no file has batches of it.
+
+        Raises:
+            DatabaseAway: when it cannot be deleted now.
+        """
+        sql = f"DELETE FROM write_batches WHERE writer = {self._database.param}"  # noqa: S608
+        try:
+            with session(self._database), self._watch(self._database.connection()):
+                self._database.execute_sql(sql, (writer,))
+        except Exception as exc:
+            raise DatabaseAway(reason(self._database, exc)) from exc
+        self._registered.discard(writer)
+
+    # -- one attempt --------------------------------------------------------------------------
+
+    def _attempt(self, writer: str, batch: Batch, rejects: RejectsFile, course: _Course) -> Stored:
+        database = self._database
+        course.answered = False
+        with session(database), self._watch(database.connection()):
+            if writer not in self._registered:
+                self._register(writer)
+            with database.atomic():
+                if not self._raise_seq(writer, batch.seq):
+                    return Stored(len(batch), 0, repeated=True)
+                course.answered = True
+                return self._insert(batch, rejects, course)
+
+    def _insert(self, batch: Batch, rejects: RejectsFile, course: _Course) -> Stored:
+        rows = batch.rows
+        if course.missing_references or self._batches_to_ask:
+            self._batches_to_ask = max(0, self._batches_to_ask - 1)
+            rows = self._without_deleted(rows)
+        if of_downstream := rows[LOGS.index(DOWNSTREAM_REQUESTS)]:
+            # Their first column is the key, the caller's to choose.
+            self._database.will_insert_id(_TRACE_ID, max(row[0] for row in of_downstream))
+        if course.bisection is None:
+            for log, of_log in zip(LOGS, rows, strict=True):
+                if of_log:
+                    self._database.bulk_insert(log.bulk, of_log)
+            self._add_costs(rows[LOGS.index(USAGES)])
+            return Stored(len(batch), 0)
+        accepted, refused = course.bisection.insert(self._database, rows)
+        self._add_costs(accepted[LOGS.index(USAGES)])
+        if refused:
+            try:
+                rejects.keep(batch.seq, refused)  # before COMMIT: nothing is lost between the two
+            except OSError as exc:
+                raise DatabaseAway(f"{rejects.path} cannot be written: {exc.strerror}") from exc
+        return Stored(len(batch) - len(refused), len(refused))
+
+    def _consider(self, exc: Exception, course: _Course) -> None:
+        """Decide how the next attempt differs, or that there is none now."""
+        failure = self._database.classify(exc)
+        if failure in CONCERNS_THE_DATABASE:
+            raise DatabaseAway(reason(self._database, exc)) from exc
+        if failure in (Failure.LOST, Failure.TRANSIENT):
+            if failure is Failure.LOST and course.answered and self._blames_rows(course):
+                return
+            self._pause(exc, course)
+        elif failure is Failure.REFERENCE and course.missing_references < _MAX_MISSING_REFERENCES:
+            course.missing_references += 1
+            self._batches_to_ask = _BATCHES_THAT_ASK
+        elif course.bisection is None:
+            course.bisection = Bisection()
+        else:
+            self._pause(exc, course)
+
+    def _blames_rows(self, course: _Course) -> bool:
+        """Whether a connection that answered was lost because of what it was sent."""
+        course.kills += 1
+        if course.bisection is not None:
+            return course.bisection.note_lost_connection()
+        if course.kills > 1:
+            course.bisection = Bisection()
+            return True
+        return False
+
+    def _pause(self, exc: Exception, course: _Course) -> None:
+        course.attempts += 1
+        late = time.monotonic() - course.began_at > self.retry_s
+        if course.attempts >= MAX_ATTEMPTS or late:
+            raise DatabaseAway(reason(self._database, exc)) from exc
+        back_off(course.attempts)
+
+    # -- statements ---------------------------------------------------------------------------
+
+    def _register(self, writer: str) -> None:
+        """Make the writer's row, by itself: a batch only ever updates it."""
+        if self._read_seq(writer) is None:
+            param = self._database.param
+            sql = f"INSERT INTO write_batches (writer, seq, at) VALUES ({param}, 0, {param})"  # noqa: S608
+            self._database.execute_sql(sql, (writer, self._now()))
+        self._registered.add(writer)
+
+    def _read_seq(self, writer: str) -> int | None:
+        sql = f"SELECT seq FROM write_batches WHERE writer = {self._database.param}"  # noqa: S608
+        found = self._database.query(sql, (writer,))
+        return int(found[0][0]) if found else None
+
+    def _raise_seq(self, writer: str, seq: int) -> bool:
+        """Raise the sequence; False when the batch is stored already."""
+        cursor = self._database.execute_sql(self._raise_sql, (seq, self._now(), writer, seq))
+        if cursor.rowcount == 1:
+            return True
+        if self._read_seq(writer) is None:
+            self._registered.discard(writer)
+            raise DatabaseAway("the writer's row in write_batches was deleted")
+        return False
+
+    def _add_costs(self, usages: list[Row]) -> None:
+        """Add the usages' costs to the quotas, in the order of users: two sinks do not deadlock."""
+        costs: dict[int, float] = {}
+        for usage in usages:
+            user = usage[_USER]
+            if user is not None:
+                costs[user] = costs.get(user, 0.0) + usage[_COST]
+        now = self._now()
+        ordered = [(user, 0.0, costs[user], now) for user in sorted(costs)]
+        for part in _parts(ordered, _QUOTAS_A_STATEMENT):
+            sql = self._quota_sql.get(len(part)) or self._make_quota_sql(len(part))
+            self._database.execute_sql(sql, list(chain.from_iterable(part)))
+
+    def _make_quota_sql(self, rows: int) -> str:
+        sql = self._quota_sql[rows] = self._database.upsert_sql(
+            "user_quotas",
+            "user_id",
+            ("user_id", "quota", "cost_used", "updated_at"),
+            {"cost_used": "user_quotas.cost_used + {new}", "updated_at": "{new}"},
+            rows,
+        )
+        return sql
+
+    def _without_deleted(self, rows: tuple[list[Row], ...]) -> tuple[list[Row], ...]:
+        """Return the rows with NULL for references to what does not exist."""
+        wanted: dict[str, set[int]] = {}
+        for log, of_log in zip(LOGS, rows, strict=True):
+            for position, table in log.parents.items():
+                wanted.setdefault(table, set()).update(row[position] for row in of_log)
+        missing = {table: self._missing(table, ids - {None}) for table, ids in wanted.items()}
+        return tuple(
+            [_with_nulls(row, log.parents, missing) for row in of_log]
+            for log, of_log in zip(LOGS, rows, strict=True)
+        )
+
+    def _missing(self, table: str, ids: set[int]) -> set[int]:
+        found: set[int] = set()
+        for part in _parts(sorted(ids), _IDS_A_QUERY):
+            params = ", ".join([self._database.param] * len(part))
+            sql = f"SELECT id FROM {table} WHERE id IN ({params})"  # noqa: S608 - our own name
+            found.update(row[0] for row in self._database.query(sql, part))
+        return ids - found
+
+    def _now(self) -> Any:
+        return self._database.time_to_db(datetime.now(UTC))
+
+
+def _with_nulls(row: Row, parents: dict[int, str], missing: dict[str, set[int]]) -> Row:
+    gone = [place for place, table in parents.items() if row[place] in missing[table]]
+    if not gone:
+        return row
+    return tuple(None if place in gone else value for place, value in enumerate(row))
+
+
+def _parts(items: list[Any], size: int) -> Iterator[list[Any]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

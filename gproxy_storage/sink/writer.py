@@ -1,0 +1,236 @@
+"""Writer: the thread between a sink's queue, the database and the spool."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from contextlib import suppress
+
+from .batch import Batch
+from .bisection import DatabaseAway
+from .leftovers import Leftovers
+from .queue import RowQueue
+from .rejects import RejectsFile
+from .spool import SpoolFile, SpoolFull
+from .store import BatchStore
+
+_log = logging.getLogger(__name__)
+
+_MIN_PROBE_S = 0.25
+_MAX_PROBE_S = 5.0
+_CATCH_UP_S = 0.25
+_LOOK_S = 60.0
+
+
+class Writer:
+    """Takes batches from the queue and stores them; spools while the database is away.
+
+    Batches are stored in the order of their numbers, for one that is not above the stored number
+    counts as stored. So while any wait in the spool, later ones go there, too.
+
+    Attributes:
+        written, spooled, rejected: rows.
+        away: why the database does not take batches now, or None.
+        storing: held while the database is used; who forks waits for it.
+    """
+
+    def __init__(
+        self,
+        queue: RowQueue,
+        store: BatchStore,
+        spool: SpoolFile,
+        rejects: RejectsFile,
+        leftovers: Leftovers,
+        *,
+        max_spool_bytes: int,
+    ) -> None:
+        self.written = 0
+        self.spooled = 0
+        self.rejected = 0
+        self.away: str | None = None
+        self.storing = threading.Lock()
+        self.spool_file = spool
+        self.spool_lock = threading.Lock()
+        self._queue = queue
+        self._store = store
+        self._rejects = rejects
+        self._leftovers = leftovers
+        self._max_spool_bytes = max_spool_bytes
+        self._name = spool.header.writer
+        self._held: Batch | None = None  # neither stored nor spooled yet
+        self._probe_at = 0.0
+        self._probe_s = _MIN_PROBE_S
+        self._look_at = 0.0
+        self._closing = threading.Event()
+        self._ended = False  # under spool_lock: nothing comes into the spool file any more
+        self._give_up_at = float("inf")
+
+    # -- for other threads --------------------------------------------------------------------
+
+    def spool_queued(self) -> bool:
+        """Move a batch from the full queue to the spool; whether that made room."""
+        # One lock around both: a later batch must not be stored while this one is on its way.
+        with self.spool_lock:
+            batch = None if self._ended else self._queue.cut()
+            if batch is None:
+                return False
+            if self._append(batch):
+                return True
+            self._queue.put_back(batch)
+            return False
+
+    def close(self, timeout_s: float) -> None:
+        """Have the thread end once the queue is empty; after so long it only spools."""
+        self._give_up_at = time.monotonic() + timeout_s
+        self._store.retry_s = min(self._store.retry_s, timeout_s / 2)
+        self._queue.close()
+        self._closing.set()
+
+    # -- the thread ---------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Write until the queue is closed and empty, or nothing more can be done for the rest."""
+        while not self._is_done():
+            try:
+                self._turn()
+            except Exception:
+                # A mistake of ours must not end the thread: the batch is held and tried again.
+                _log.exception("the sink's writer met an unexpected error and goes on")
+                self._closing.wait(_MIN_PROBE_S)
+        self._finish()
+
+    def _is_done(self) -> bool:
+        if not self._closing.is_set():
+            return False
+        if self._held is not None:
+            return time.monotonic() >= self._give_up_at  # neither stored nor spooled: lost
+        with self.spool_lock:
+            self._ended = not len(self._queue)
+        return self._ended
+
+    def _turn(self) -> None:
+        if self._held is None:
+            self._take()
+        if self._held is not None and self._settle(self._held):
+            self._held = None
+        if self._held is not None:
+            self._closing.wait(self._until_probe_s() or _MIN_PROBE_S)
+        if not self._until_probe_s():
+            self._catch_up()
+
+    def _take(self) -> None:
+        """Wait for the next batch and hold it."""
+        if self._queue.wait_due(self._patience_s()):
+            # Whoever cuts has this lock until the batch is in its place, or held: `spool_queued`.
+            with self.spool_lock:
+                self._held = self._queue.cut()
+
+    def _until_probe_s(self) -> float:
+        return max(0.0, self._probe_at - time.monotonic())
+
+    def _patience_s(self) -> float:
+        """How long to wait for a batch before there is something else to do."""
+        if len(self.spool_file) or self._leftovers.files:
+            return self._until_probe_s()
+        return max(0.0, self._look_at - time.monotonic())
+
+    def _settle(self, batch: Batch) -> bool:
+        """Store the batch or else spool it; False when neither works."""
+        if self._is_next(batch) and (self.away is None or not self._until_probe_s()):
+            try:
+                self._write(batch)
+            except DatabaseAway as exc:
+                self._note_away(str(exc))
+            else:
+                self._queue.settle(len(batch))
+                return True
+        with self.spool_lock:
+            return self._append(batch)
+
+    def _is_next(self, batch: Batch) -> bool:
+        if self._closing.is_set() and time.monotonic() >= self._give_up_at:
+            return False
+        with self.spool_lock:
+            waiting = self.spool_file.first_seq()
+        return waiting is None or waiting > batch.seq
+
+    def _append(self, batch: Batch) -> bool:
+        try:
+            self.spool_file.append(batch, self._max_spool_bytes)
+        except SpoolFull:
+            return False
+        except OSError as exc:
+            self._note_away(f"the spool {self.spool_file.path} cannot be written: {exc.strerror}")
+            return False
+        self.spooled += len(batch)
+        self._queue.settle(len(batch))
+        return True
+
+    def _write(self, batch: Batch) -> None:
+        with self.storing:
+            stored = self._store.store(self._name, batch, self._rejects)
+        self.written += stored.written
+        self.rejected += stored.rejected
+        self._note_back()
+
+    def _note_away(self, why: str) -> None:
+        if self.away is None:
+            _log.warning("the sink cannot write to the database, and spools: %s", why)
+        self.away = why
+        self._probe_at = time.monotonic() + self._probe_s
+        self._probe_s = min(self._probe_s * 2, _MAX_PROBE_S)
+
+    def _note_back(self) -> None:
+        if self.away is not None:
+            _log.warning("the sink writes to the database again")
+        self.away = None
+        self._probe_at = 0.0
+        self._probe_s = _MIN_PROBE_S
+
+    # -- catching up --------------------------------------------------------------------------
+
+    def _catch_up(self) -> None:
+        """Store what was spooled, here and by processes that are gone, for a short while."""
+        if time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + _LOOK_S
+            self._leftovers.look()
+        until = min(time.monotonic() + _CATCH_UP_S, self._give_up_at)
+        try:
+            while time.monotonic() < until and (self._replay_one() or self._adopt_one()):
+                pass
+        except DatabaseAway as exc:
+            self._note_away(str(exc))
+
+    def _replay_one(self) -> bool:
+        """Store the first batch of the spool; False when none waits, or an earlier one is held."""
+        with self.spool_lock:
+            batch = self.spool_file.first()
+        if batch is None or (self._held is not None and self._held.seq < batch.seq):
+            return False
+        self._write(batch)
+        with self.spool_lock:
+            self.spool_file.drop_first()
+        return True
+
+    def _adopt_one(self) -> bool:
+        with self.storing:
+            done = self._leftovers.replay_one()
+        if done:
+            self._note_back()
+        return done
+
+    # -- the end ------------------------------------------------------------------------------
+
+    def _finish(self) -> None:
+        """Replay what there is time for; leave the rest to the next process."""
+        while len(self.spool_file) and self.away is None and time.monotonic() < self._give_up_at:
+            self._catch_up()
+        self._leftovers.close()
+        if len(self.spool_file):
+            self.spool_file.close()
+            return
+        self.spool_file.remove()
+        if self.away is None:
+            with suppress(DatabaseAway):  # a row that stays is all
+                self._store.forget(self._name)

@@ -1,0 +1,152 @@
+"""The commands about spool files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from gproxy_storage import Storage
+from gproxy_storage.cli import main
+from gproxy_storage.models import Usage
+from gproxy_storage.sink.batch import Batch
+from gproxy_storage.sink.identity import database_id
+from gproxy_storage.sink.records import Header
+from gproxy_storage.sink.rejects import Reject, RejectsFile
+from gproxy_storage.sink.spool import SpoolFile
+
+Command = Callable[..., Result]
+WRITER = "w" * 32
+ROW = (None, "2026-03-04T05:06:07.890123Z", *[None] * 4, "a", "b", *[None] * 7, 0.5)
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def command(database_dsn: str, data_dir: Path) -> Command:
+    """Run the command on the database and the data directory."""
+
+    def run(*arguments: str) -> Result:
+        options = ["--data-dir", str(data_dir)]
+        env = {"GPROXY_DSN": database_dsn}
+        return CliRunner().invoke(main, [*options, *arguments], env=env, prog_name="gproxy-storage")
+
+    return run
+
+
+def identity(dsn: str, data_dir: Path) -> str:
+    with Storage.connect(dsn, data_dir=data_dir) as storage:
+        return database_id(storage.database)
+
+
+def leave(data_dir: Path, database: str, *seqs: int, writer: str = WRITER) -> Path:
+    """Write a spool file as a process leaves it, two usages a batch."""
+    spool = SpoolFile.create(data_dir / "spool", Header(database, writer, None), None)
+    for seq in seqs:
+        batch = Batch(seq)
+        batch.rows[0].extend([(*ROW, ROW[1])] * 2)
+        spool.append(batch, 10**9)
+    spool.close()
+    return spool.path
+
+
+def printed(result: Result) -> Any:
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_nothing_waits(command: Command, data_dir: Path) -> None:
+    result = command("spool", "status")
+    assert result.stdout == f"directory  {data_dir / 'spool'}\nnothing waits\n"
+    assert not data_dir.exists()
+    assert printed(command("status", "--json"))["spool"]["files"] == []
+    assert "spool" not in command("status").stdout
+
+
+def test_what_waits_is_shown_and_replayed(
+    command: Command, database_dsn: str, data_dir: Path
+) -> None:
+    path = leave(data_dir, identity(database_dsn, data_dir), 1, 2, 3)
+    size = path.stat().st_size
+    shown = command("spool", "status").stdout
+    assert "6 rows in 3 batches" in shown
+    assert "left by a process that ended" in shown
+    assert f"  {path.name}  6 rows" in command("status").stdout
+    (file,) = printed(command("spool", "status", "--json"))["files"]
+    assert (file["rows"], file["batches"], file["in_use"], file["problem"]) == (6, 3, False, None)
+    assert 0 < file["size_bytes"] < size
+
+    done = printed(command("spool", "replay", "--json"))
+    assert done == {"written": 6, "rejected": 0, "skipped": 0, "damaged": 0, "refused": []}
+    assert not path.exists()
+    assert command("spool", "replay").stdout.startswith("0 rows stored")
+    with Storage.connect(database_dsn) as storage, storage.session():
+        assert Usage.select().count() == 6
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+def test_files_in_use_are_left_to_their_process(
+    command: Command, database_dsn: str, data_dir: Path
+) -> None:
+    path = leave(data_dir, identity(database_dsn, data_dir), 1)
+    spool = SpoolFile.adopt(path, identity(database_dsn, data_dir), None)
+    assert spool is not None
+    assert "in use" in command("spool", "status").stdout
+    assert printed(command("spool", "replay", "--json"))["written"] == 0
+    spool.close()
+    assert printed(command("spool", "replay", "--json"))["written"] == 2
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+def test_another_databases_file_is_refused(
+    command: Command, database_dsn: str, data_dir: Path
+) -> None:
+    identity(database_dsn, data_dir)
+    path = leave(data_dir, "0" * 32, 1)
+    result = command("spool", "replay")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ")
+    assert "for another database" in result.stderr
+    assert path.exists()
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+def test_damage_and_rejects_are_shown(command: Command, database_dsn: str, data_dir: Path) -> None:
+    database = identity(database_dsn, data_dir)
+    path = leave(data_dir, database, 1, 2)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    rejects = RejectsFile(data_dir / "spool", database, "x" * 32, None)
+    rejects.keep(1, [Reject(0, 0, (*ROW, ROW[1]), "no")])
+    (data_dir / "spool" / "other.spool").write_bytes(b"rubbish")
+
+    shown = command("spool", "status").stdout
+    assert "2 rows in 1 batches" in shown
+    (file, other) = printed(command("spool", "status", "--json"))["files"][::-1]
+    damage = file["damages"][0]
+    assert f"damaged: {damage['length']} bytes at offset {damage['offset']}" in shown
+    assert "is no spool file of this version" in other["problem"]
+    assert f"{rejects.path.name}  1 rows that the database refused" in shown
+
+    result = command("spool", "replay")
+    assert "2 rows stored, 0 rejected" in result.stdout
+    assert "1 damaged stretches passed over" in result.stdout
+    assert result.exit_code == 1
+    assert f"{path.stem}.damaged" in command("spool", "status").stdout
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+def test_a_database_without_tables(command: Command, data_dir: Path) -> None:
+    path = leave(data_dir, "0" * 32, 1)
+    result = command("spool", "replay")
+    assert result.exit_code == 1
+    assert "gproxy-storage sync" in result.stderr
+    assert path.exists()

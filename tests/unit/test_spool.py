@@ -1,0 +1,371 @@
+"""The spool file: what is appended comes back, whatever happened to the file meanwhile."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import resource
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gproxy_storage.crypto.keys import Key
+from gproxy_storage.rows import LOGS
+from gproxy_storage.sink.batch import Batch
+from gproxy_storage.sink.cipher import KeyCipher, SpoolCipher
+from gproxy_storage.sink.records import HEAD_BYTES, Damage, Header, SpoolError
+from gproxy_storage.sink.rejects import Reject, RejectsFile, read_rejects
+from gproxy_storage.sink.spool import SpoolFile, SpoolFull
+from tests.support import Child
+
+DATABASE, OTHER_DATABASE = "d" * 32, "e" * 32
+MANY = 10**9
+BODY = bytes(range(256))
+
+
+def batch(seq: int, rows: int = 2) -> Batch:
+    found = Batch(seq)
+    for number in range(rows):
+        found.rows[0].append((number, "2026-03-04T05:06:07.890123Z", *[None] * 13, 0.1, "é\n"))
+        found.rows[2].append((number, *["x"] * 7, None, BODY, 200, "{}", b"", "z"))
+    return found
+
+
+_opened: list[SpoolFile] = []
+
+
+@pytest.fixture(autouse=True)
+def closed_at_the_end() -> Iterator[None]:
+    yield
+    while _opened:
+        _opened.pop().close()
+
+
+def create(directory: Path, *seqs: int, cipher: SpoolCipher | None = None) -> SpoolFile:
+    header = Header(DATABASE, "w" * 32, None if cipher is None else cipher.kid)
+    spool = SpoolFile.create(directory, header, cipher)
+    _opened.append(spool)
+    for seq in seqs:
+        spool.append(batch(seq), MANY)
+    return spool
+
+
+def left(directory: Path, *seqs: int, cipher: SpoolCipher | None = None) -> Path:
+    """Return the path of a file that a process left."""
+    spool = create(directory, *seqs, cipher=cipher)
+    spool.close()
+    return spool.path
+
+
+def adopt(path: Path, cipher: SpoolCipher | None = None) -> SpoolFile:
+    spool = SpoolFile.adopt(path, DATABASE, cipher)
+    assert spool is not None
+    _opened.append(spool)
+    return spool
+
+
+def drain(spool: SpoolFile) -> list[int]:
+    """Return the numbers of what comes out; each batch must be what went in."""
+    seqs = []
+    while (found := spool.first()) is not None:
+        assert found.rows == batch(found.seq).rows
+        seqs.append(found.seq)
+        spool.drop_first()
+    return seqs
+
+
+def test_what_goes_in_comes_out(tmp_path: Path) -> None:
+    spool = create(tmp_path, 1, 2, 5)
+    assert len(spool) == 3
+    assert drain(spool) == [1, 2, 5]
+    assert spool.size_bytes == 0
+    spool.append(batch(6), MANY)
+    spool.close()
+    spool = adopt(spool.path)
+    assert drain(spool) == [6]
+    assert spool.damages == []
+    spool.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_batches_come_out_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    path = left(tmp_path, 4, 3, 9, 1)
+    assert drain(adopt(path)) == [1, 3, 4, 9]
+    spool = create(tmp_path / "live", 4, 3)
+    assert spool.first_seq() == 3
+    assert drain(spool) == [3, 4]
+
+
+def test_files_are_the_owners_alone(tmp_path: Path) -> None:
+    spool = create(tmp_path / "a" / "spool", 1)
+    assert spool.path.stat().st_mode & 0o777 == 0o600
+    assert spool.path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_file_in_use_is_not_adopted(tmp_path: Path) -> None:
+    spool = create(tmp_path, 1)
+    assert SpoolFile.adopt(spool.path, DATABASE, None) is None
+    spool.close()
+    first = adopt(spool.path)
+    assert SpoolFile.adopt(spool.path, DATABASE, None) is None
+    first.remove()
+    assert SpoolFile.adopt(spool.path, DATABASE, None) is None
+
+
+def test_the_lock_outlives_a_child_that_closes_its_copy(tmp_path: Path) -> None:
+    spool = create(tmp_path, 1)
+
+    def close() -> str:
+        spool.close()
+        return ""
+
+    Child(close).check()
+    with spool.path.open("rb") as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_file_that_its_owner_only_began_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "x.spool"
+    path.touch()
+    assert SpoolFile.adopt(path, DATABASE, None) is None
+
+
+def test_a_batch_survives_the_trip_exactly() -> None:
+    assert Batch.from_bytes(1, batch(1).to_bytes()).rows == batch(1).rows
+
+
+def test_a_batch_of_an_earlier_version_lacks_columns() -> None:
+    found = json.loads(batch(1).to_bytes())
+    for part in found:
+        place = part["columns"].index("at")
+        part["columns"].pop(place)
+        for row in part["rows"]:
+            row.pop(place)
+    read = Batch.from_bytes(1, json.dumps(found).encode())
+    assert all(row[LOGS[0].bulk.columns.index("at")] is None for row in read.rows[0])
+    assert len(read) == len(batch(1))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"[",
+        b"{}x",
+        b"1",
+        b'[{"table": "users", "columns": [], "rows": [[]]}]',
+        b'[{"table": "usages", "columns": ["nonsense"], "rows": [[1]]}]',
+        b'[{"table": "usages", "columns": ["at"], "rows": [[1, 2]]}]',
+        b'[{"table": "usages", "columns": ["at"], "rows": 1}]',
+        b'[{"table": "downstream_requests", "columns": ["request_body"], "rows": [["%"]]}]',
+    ],
+)
+def test_what_is_no_batch_is_refused(data: bytes) -> None:
+    with pytest.raises(ValueError, match="cannot be read") as caught:
+        Batch.from_bytes(1, data)
+    assert caught.value.__suppress_context__
+
+
+# -- damage -------------------------------------------------------------------------------------
+
+
+def offsets(path: Path) -> tuple[list[int], int]:
+    """Return where the records of a file begin, and its end."""
+    spool = adopt(path)
+    found = [record.offset for record in spool._records]
+    spool.close()
+    return found, path.stat().st_size
+
+
+@pytest.mark.parametrize("place", [0, 4, 12, 16, 20, HEAD_BYTES, HEAD_BYTES + 40])
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_flipped_bit_costs_one_record(tmp_path: Path, number: int, place: int) -> None:
+    path = left(tmp_path, 1, 2, 3)
+    starts, end = offsets(path)
+    data = bytearray(path.read_bytes())
+    data[starts[number] + place] ^= 0x10
+    path.write_bytes(data)
+
+    spool = adopt(path)
+    assert drain(spool) == [seq for seq in (1, 2, 3) if seq != number + 1]
+    (damage,) = spool.damages
+    assert damage == Damage(starts[number], [*starts, end][number + 1] - starts[number])
+    spool.remove()
+    assert [found.name for found in tmp_path.iterdir()] == [path.with_suffix(".damaged").name]
+
+
+def test_a_file_cut_anywhere_loses_what_was_cut(tmp_path: Path) -> None:
+    path = left(tmp_path, 1, 2)
+    starts, end = offsets(path)
+    whole = path.read_bytes()
+    for cut in range(starts[0], end, 7):
+        path.write_bytes(whole[:cut])
+        spool = adopt(path)
+        complete = [seq for seq, stop in ((1, starts[1]), (2, end)) if cut >= stop]
+        assert drain(spool) == complete
+        assert len(spool.damages) == (0 if cut in starts else 1)
+        spool.close()
+
+
+@given(st.binary(max_size=300), st.binary(max_size=300))
+def test_rubbish_between_records_is_passed_over(
+    tmp_path_factory: pytest.TempPathFactory, before: bytes, between: bytes
+) -> None:
+    path = left(tmp_path_factory.mktemp("spool"), 1, 2)
+    starts, _ = offsets(path)
+    data = path.read_bytes()
+    one, two = data[starts[0] : starts[1]], data[starts[1] :]
+    path.write_bytes(data[: starts[0]] + before + one + between + b"\xf5SPL" + two)
+
+    spool = adopt(path)
+    assert drain(spool) == [1, 2]
+    spool.close()
+
+
+@pytest.mark.parametrize(
+    "content", [b"\n", b"{}\n", b"no spool at all", b'{"format": "gproxy-storage-spool-1"}\n']
+)
+def test_what_is_no_spool_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.spool"
+    path.write_bytes(content)
+    with pytest.raises(SpoolError, match="no spool file of this version") as caught:
+        SpoolFile.adopt(path, DATABASE, None)
+    assert caught.value.path == path
+    assert path.read_bytes() == content
+
+
+def test_a_spool_of_another_database_is_refused(tmp_path: Path) -> None:
+    path = left(tmp_path, 1)
+    before = path.read_bytes()
+    with pytest.raises(SpoolError, match="for another database"):
+        SpoolFile.adopt(path, OTHER_DATABASE, None)
+    assert path.read_bytes() == before
+
+
+# -- room ---------------------------------------------------------------------------------------
+
+
+def test_a_full_file_takes_no_more(tmp_path: Path) -> None:
+    spool = create(tmp_path, 1)
+    size = spool.size_bytes
+    with pytest.raises(SpoolFull):
+        spool.append(batch(2), size * 2 - 1)
+    spool.append(batch(2), size * 2)
+    assert drain(spool) == [1, 2]
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    """The operating system refuses in the middle of a record; nothing of it stays."""
+
+    def work() -> str:
+        spool = create(tmp_path, 1)
+        size = spool.path.stat().st_size
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, hard))
+        with pytest.raises(OSError, match="File too large"):
+            spool.append(batch(2), MANY)
+        assert spool.path.stat().st_size == size
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+        spool.append(batch(3), MANY)
+        return str(drain(spool))
+
+    assert Child(work).check() == "[1, 3]"
+
+
+@pytest.mark.parametrize("place", ["/proc/spool", "/sys/spool"])
+def test_a_directory_that_cannot_be_made(place: str) -> None:
+    with pytest.raises(SpoolError, match=f"^the spool directory {place} cannot be used") as caught:
+        create(Path(place))
+    assert caught.value.setting == "spool_dir"
+
+
+def test_a_file_in_the_directorys_place(tmp_path: Path) -> None:
+    (tmp_path / "spool").touch()
+    with pytest.raises(SpoolError, match="cannot be used"):
+        create(tmp_path / "spool")
+
+
+# -- sealed -------------------------------------------------------------------------------------
+
+
+def test_sealed_batches_come_back_and_show_nothing(tmp_path: Path) -> None:
+    cipher = KeyCipher(Key.generate())
+    path = left(tmp_path, 1, 2, cipher=cipher)
+    content = path.read_bytes()
+    assert b"usages" not in content
+    assert cipher.kid.encode() in content
+    spool = adopt(path, KeyCipher(cipher._key))
+    assert drain(spool) == [1, 2]
+    assert spool.damages == []
+
+
+@pytest.mark.parametrize("cipher", [None, KeyCipher(Key.generate())], ids=["none", "another"])
+def test_without_its_key_a_sealed_file_is_refused(
+    tmp_path: Path, cipher: SpoolCipher | None
+) -> None:
+    path = left(tmp_path, 1, cipher=KeyCipher(Key.generate()))
+    before = path.read_bytes()
+    with pytest.raises(SpoolError, match=r"sealed under the key [0-9a-f]{16}, which this process"):
+        SpoolFile.adopt(path, DATABASE, cipher)
+    assert path.read_bytes() == before
+
+
+def test_a_sealed_batch_opens_in_its_place_only(tmp_path: Path) -> None:
+    cipher = KeyCipher(Key.generate())
+    spool = create(tmp_path, cipher=cipher)
+    spool.append(batch(1), MANY)
+    sealed = cipher.seal(batch(2).to_bytes(), spool._place(3))
+    assert cipher.open(sealed, spool._place(2)) is None
+    assert cipher.open(sealed, spool._place(3)) == batch(2).to_bytes()
+    assert cipher.open(sealed[:20], spool._place(3)) is None
+
+
+def test_a_clear_file_is_read_where_encryption_was_turned_on_since(tmp_path: Path) -> None:
+    assert drain(adopt(left(tmp_path, 1), KeyCipher(Key.generate()))) == [1]
+
+
+# -- rejects ------------------------------------------------------------------------------------
+
+
+def reject(place: int, reason: str = "no") -> Reject:
+    return Reject(2, place, batch(1).rows[2][0], reason)
+
+
+def test_rejects_are_kept_once(tmp_path: Path) -> None:
+    rejects = RejectsFile(tmp_path, DATABASE, "w", None)
+    assert rejects.keep(7, [reject(0), reject(1)]) == 2
+    again = RejectsFile(tmp_path, DATABASE, "w", None)
+    assert again.keep(7, [reject(0), reject(2)]) == 1
+    assert again.keep(8, [reject(0)]) == 1
+
+    found = read_rejects(rejects.path)
+    assert [(one["seq"], one["table"], one["place"]) for one in found] == [
+        *((7, "downstream_requests", place) for place in (0, 1, 2)),
+        (8, "downstream_requests", 0),
+    ]
+    assert found[0]["reason"] == "no"
+    assert found[0]["values"]["request_method"] == "x"
+    assert rejects.path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_line_that_a_crash_cut_off_swallows_no_other(tmp_path: Path) -> None:
+    rejects = RejectsFile(tmp_path, DATABASE, "w", None)
+    rejects.keep(7, [reject(0)])
+    whole = rejects.path.read_bytes()
+    rejects.path.write_bytes(whole + whole[: len(whole) // 2])
+    assert rejects.keep(7, [reject(0), reject(1)]) == 1
+    assert [one["place"] for one in read_rejects(rejects.path)] == [0, 1]
+
+
+def test_rejects_are_sealed_with_their_reason_in_the_clear(tmp_path: Path) -> None:
+    cipher = KeyCipher(Key.generate())
+    rejects = RejectsFile(tmp_path, DATABASE, "w", cipher)
+    rejects.keep(7, [reject(3)])
+    (found,) = read_rejects(rejects.path)
+    assert "values" not in found
+    assert (found["reason"], found["kid"]) == ("no", cipher.kid)
