@@ -2,12 +2,13 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-# how many tests of `make test` run at once: as many as there are processors, but no more than four
+# how many tests run at once: as many as there are processors, but no more than four
 JOBS ?= auto
 # further arguments of pytest: make test PYTEST_ARGS="--backend=postgres -x"
 PYTEST_ARGS ?=
 
 BIN := $(VENV)/bin
+PARALLEL := -n $(JOBS) --maxprocesses=4 --dist=worksteal
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 METADATA := setup.cfg setup.py pyproject.toml
 
@@ -21,10 +22,10 @@ run: $(VENV)/.installed ## run the quickstart; DSN=postgres://... picks another 
 	@$(BIN)/python examples/quickstart.py $${DSN:+"$$DSN"}
 
 test: $(VENV)/.test ## run the tests, but for the slow ones, on SQLite and the servers at hand
-	$(BIN)/python -m pytest -m "not slow" -n $(JOBS) --maxprocesses=4 --dist=worksteal $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow" $(PARALLEL) $(PYTEST_ARGS)
 
 soak: $(VENV)/.test ## run the slow tests: many rounds, kills, outages, large data
-	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m slow $(PARALLEL) $(PYTEST_ARGS)
 
 bench: $(VENV)/.test ## measure this package, plain Peewee and the drivers
 	$(BIN)/python -m tests.benchmarks $(ARGS)
