@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,18 +32,22 @@ def _refuse(field: peewee.Field[Any], why: str) -> InvalidValue:
     return InvalidValue(f"{name} {why}", argument=name)
 
 
+def is_unicode(text: str) -> bool:
+    """Tell whether a text can be encoded: it holds no lone surrogate."""
+    # Raise outside of this: a UnicodeEncodeError, even as a hidden context, carries the text.
+    with suppress(UnicodeEncodeError):
+        return text.isascii() or bool(text.encode())
+    return False
+
+
 def check_text(field: peewee.Field[Any], value: Any, max_length: int | None = None) -> str:
     """Return the text when every backend can store it as it is."""
     if not isinstance(value, str):
         raise _refuse(field, f"must be a str, not {type(value).__name__}")
     if "\0" in value:
         raise _refuse(field, "must not hold a NUL character: PostgreSQL cannot store one")
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            # `from None`: the driver-independent error would quote the value.
-            raise _refuse(field, "is not valid Unicode: it holds a lone surrogate") from None
+    if not is_unicode(value):
+        raise _refuse(field, "is not valid Unicode: it holds a lone surrogate")
     if max_length is not None and len(value) > max_length:
         raise _refuse(field, f"has {len(value)} characters; its column takes {max_length}")
     return value
@@ -182,11 +187,9 @@ class UtcDateTimeField(peewee.FieldDatabaseHook, peewee.Field):
     def python_value(self, value: Any) -> Any:
         if value is None or self._database is None:
             return value
-        try:
+        with suppress(AttributeError, TypeError, ValueError):
             return self._database.time_from_db(value)
-        except (AttributeError, TypeError, ValueError):
-            # `from None`: the error would quote the value.
-            raise _unreadable(self, "a time") from None
+        raise _unreadable(self, "a time")  # out here: that error quotes the value
 
 
 class JSONField(peewee.Field):
@@ -205,11 +208,9 @@ class JSONField(peewee.Field):
     def python_value(self, value: Any) -> Any:
         if value is None:
             return None
-        try:
+        with suppress(RecursionError, ValueError):
             return json.loads(value)
-        except (RecursionError, ValueError):
-            # `from None`: the decoder's error carries the whole text.
-            raise _unreadable(self, "JSON") from None
+        raise _unreadable(self, "JSON")  # out here: the decoder's error carries the whole text
 
 
 def _unreadable(field: peewee.Field[Any], what: str) -> ReadError:

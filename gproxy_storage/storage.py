@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -288,6 +289,14 @@ class Storage:
             for model, indexes in INDEXES.items()
             for index in indexes
         }
+
+
+def _renew_lock() -> None:
+    """Free a child of the lock that another thread of its parent held when it was forked."""
+    Storage._open_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 def _create_data_dir(path: Path, setting: str | None) -> None:

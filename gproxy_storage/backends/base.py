@@ -412,7 +412,7 @@ class Backend(peewee.Database):
     """Whether a foreign key can be added to a column that exists."""
 
     table_collation: str | None = None
-    """The collation that our tables declare, where a table declares one."""
+    """The collation of our texts, where a table declares one."""
 
     also_holds: ClassVar[Mapping[str, frozenset[str]]] = {}
     """Family of types -> other families whose columns hold its values too."""

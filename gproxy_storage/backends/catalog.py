@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 
 class ColumnRow(NamedTuple):
-    """A column of a table or view; `column` None stands for the table, `type` for its collation.
+    """A column of a table or view; `column` None stands for a table without any.
 
     `kind` is ``table``, or in words what else has the name: ``view``, ``sequence``. A generated
-    column is one that no statement can write.
+    column is one that no statement can write. `collation` is empty where the backend has no more
+    than one that matters.
     """
 
     table: str
@@ -20,6 +21,7 @@ class ColumnRow(NamedTuple):
     has_default: bool = False
     generated: bool = False
     auto_increment: bool = False
+    collation: str = ""
 
 
 class IndexRow(NamedTuple):
@@ -43,7 +45,8 @@ class IndexRow(NamedTuple):
 class ForeignKeyRow(NamedTuple):
     """One column of a foreign key; `target_column` None stands for the target's primary key.
 
-    A target elsewhere is ``schema.table``. `valid` is False where rows that exist may break it.
+    A target elsewhere is ``schema.table``. `on_delete` is empty where the server does not tell
+    this user. `valid` is False where rows that exist may break it.
     Only the names count of a foreign key of a table that is not ours.
     """
 

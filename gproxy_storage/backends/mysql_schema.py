@@ -31,27 +31,29 @@ _COLUMNS = """
         CASE WHEN table_type LIKE '%%VIEW' THEN 'view'
             WHEN table_type NOT IN ('BASE TABLE', 'SYSTEM VERSIONED') THEN LOWER(table_type)
             WHEN engine <> 'InnoDB' THEN CONCAT(engine, ' table') ELSE 'table' END,
-        NULL, COALESCE(table_collation, ''), 1, 0, 0, 0, 0 AS n
+        NULL, '', 1, 0, 0, 0, '', 0 AS n
     FROM information_schema.tables
     WHERE table_schema = DATABASE() AND table_name IN %s
     UNION ALL
     SELECT table_name, '', LOWER(column_name), data_type, is_nullable = 'YES',
         column_default IS NOT NULL AND (column_default <> 'NULL' OR is_nullable = 'NO'),
         COALESCE(generation_expression, '') <> '',
-        extra LIKE '%%auto_increment%%', ordinal_position
+        extra LIKE '%%auto_increment%%', COALESCE(collation_name, ''), ordinal_position
     FROM information_schema.columns
     WHERE table_schema = DATABASE() AND table_name IN %s
     ORDER BY t, n"""
 
+# A unique HASH is how MariaDB keeps a TEXT unique.
 _INDEXES = """
     SELECT table_name, LOWER(index_name), LOWER(column_name), non_unique = 0,
-        index_name = 'PRIMARY', collation = 'D', index_type <> 'BTREE', sub_part IS NOT NULL, 1
+        index_name = 'PRIMARY', collation = 'D', index_type <> 'BTREE' AND non_unique = 1,
+        sub_part IS NOT NULL, 1
     FROM information_schema.statistics
     WHERE table_schema = DATABASE() AND table_name IN %s
     ORDER BY table_name, index_name, seq_in_index"""
 
-# Again no join: first the key with its rule, then its columns. The names of foreign keys are
-# unique in a database.
+# Again no join: first the key with its rule, which MariaDB hides from who may only read, then its
+# columns. The names of foreign keys are unique in a database.
 _FOREIGN_KEYS = """
     SELECT table_name AS t, LOWER(constraint_name) AS c, '', '', '',
         CASE delete_rule WHEN 'RESTRICT' THEN 'NO ACTION' ELSE delete_rule END, 0 AS n

@@ -28,7 +28,8 @@ _FAMILIES = {
 }
 
 # Indexes share the tables' name space: whatever else holds one of our names is in the way. No
-# function that deparses, such as pg_get_expr: it waits for locks of the table.
+# function that deparses, such as pg_get_expr: it waits for locks of the table. A deterministic
+# collation orders, and takes no two texts for one.
 _COLUMNS = """
     SELECT c.relname,
         CASE c.relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'table' WHEN 'v' THEN 'view'
@@ -38,11 +39,13 @@ _COLUMNS = """
         d.oid IS NOT NULL OR a.attidentity <> '', a.attgenerated <> '' OR a.attidentity = 'a',
         a.attidentity <> '' OR EXISTS (
             SELECT FROM pg_depend AS n JOIN pg_class AS s ON s.oid = n.refobjid
-            WHERE n.classid = 'pg_attrdef'::regclass AND n.objid = d.oid AND s.relkind = 'S')
+            WHERE n.classid = 'pg_attrdef'::regclass AND n.objid = d.oid AND s.relkind = 'S'),
+        COALESCE(l.collname, '')
     FROM pg_class AS c
     LEFT JOIN pg_attribute AS a
         ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
     LEFT JOIN pg_attrdef AS d ON d.adrelid = c.oid AND d.adnum = a.attnum
+    LEFT JOIN pg_collation AS l ON l.oid = a.attcollation AND NOT l.collisdeterministic
     WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
         AND c.relname = ANY (%s::name[])
         AND (c.relkind NOT IN ('i', 'I') OR c.relname = ANY (%s::name[]))

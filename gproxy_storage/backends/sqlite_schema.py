@@ -28,7 +28,7 @@ _AFFINITIES = (
 # whole query if it were asked for its columns.
 _COLUMNS = """
     SELECT lower(s.name), s.type, lower(c.name), c.type, c."notnull" = 0 AND c.pk = 0,
-        c.dflt_value IS NOT NULL, c.hidden IN (2, 3), c.pk > 0
+        lower(COALESCE(c.dflt_value, 'null')) <> 'null', c.hidden IN (2, 3), c.pk > 0
     FROM sqlite_schema AS s
     LEFT JOIN pragma_table_xinfo(CASE WHEN s.type = 'table' THEN s.name END) AS c
     WHERE s.type IN ('table', 'view') AND lower(s.name) IN (SELECT value FROM json_each(?))

@@ -12,6 +12,7 @@ import peewee
 from ..backends.base import Backend
 from ..database import run_query, run_transaction
 from ..errors import InvalidValue, NotFoundError
+from ..fields import is_unicode
 from ..models import Table
 
 M = TypeVar("M", bound=Table)
@@ -105,9 +106,6 @@ def require_text(argument: str, value: Any) -> str:
     """
     if not isinstance(value, str) or not value.strip():
         raise InvalidValue(f"{argument} must be a str that is not blank", argument=argument)
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        # `from None`: that error carries the text, which may be a password.
-        raise InvalidValue(f"{argument} is not valid Unicode", argument=argument) from None
+    if not is_unicode(value):
+        raise InvalidValue(f"{argument} is not valid Unicode", argument=argument)
     return value

@@ -26,6 +26,7 @@ class LiveColumn:
     has_default: bool
     generated: bool
     auto_increment: bool
+    collation: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,10 @@ class LiveIndex:
 
 @dataclass(frozen=True, slots=True)
 class LiveForeignKey:
-    """A foreign key as the database has it; no target columns: the target's primary key."""
+    """A foreign key as the database has it.
+
+    No target columns: the target's primary key. No `on_delete`: this user is not told.
+    """
 
     name: str
     columns: tuple[str, ...]
@@ -65,7 +69,6 @@ class LiveTable:
 
     name: str
     kind: str
-    collation: str
     columns: Mapping[str, LiveColumn]
     primary_key: tuple[str, ...]
     indexes: tuple[LiveIndex, ...]
@@ -153,7 +156,6 @@ def _snapshot(
             tables[name] = LiveTable(
                 name=name,
                 kind=kind,
-                collation=next((row.type for row in columns if row.column is None), ""),
                 columns=dict(_columns(columns, family)),
                 primary_key=tuple(
                     row.column for row in indexes.get(name, ()) if row.primary and row.column
@@ -185,6 +187,7 @@ def _columns(rows: Iterable[ColumnRow], family: _Family) -> Iterator[tuple[str, 
                     has_default=bool(row.has_default),
                     generated=bool(row.generated),
                     auto_increment=bool(row.auto_increment),
+                    collation=row.collation,
                 ),
             )
 

@@ -48,11 +48,6 @@ class Comparison:
             self._compare_primary_key(live)
             self._compare_indexes(live)
             self._compare_foreign_keys(live)
-            if definition.collation and live.collation != definition.collation:
-                self.extra.append(
-                    f"text compares by {live.collation}, not {definition.collation}: "
-                    "names that differ in case or accents may count as one"
-                )
 
     # -- columns ------------------------------------------------------------------------------
 
@@ -69,6 +64,7 @@ class Comparison:
                     f"column {column.name} is missing, and is NOT NULL without a default: rows "
                     "that exist would have no value for it"
                 )
+        self._compare_collations(live)
         wanted = {column.name for column in self._definition.columns}
         for name, there in live.columns.items():
             if name in wanted:
@@ -80,6 +76,21 @@ class Comparison:
                     f"column {there.name} is not ours and is NOT NULL without a default: every "
                     "insert would fail"
                 )
+
+    def _compare_collations(self, live: LiveTable) -> None:
+        names: dict[str, list[str]] = {}
+        for column in self._definition.columns:
+            there = live.columns.get(column.name)
+            if there is not None and column.families == {"text"}:
+                names.setdefault(there.collation, []).append(column.name)
+        ours = self._definition.collation
+        names.pop(ours or "", None)
+        self.extra += [
+            f"text in {', '.join(those)} compares by {theirs}"
+            + (f", not {ours}" if ours else "")
+            + ": texts that differ in case or accents may count as one"
+            for theirs, those in names.items()
+        ]
 
     def _compare_primary_key(self, live: LiveTable) -> None:
         wanted = self._definition.primary_key
@@ -160,7 +171,9 @@ class Comparison:
 def _column_problems(column: Column, there: LiveColumn) -> list[str]:
     name = f"column {column.name}"
     if there.family not in column.families:
-        return [f"{name} is of type {there.type}, not {column.type}"]
+        return [
+            f"{name} is of {f'type {there.type}' if there.type else 'no type'}, not {column.type}"
+        ]
     if there.generated != (column.expression is not None):
         return [f"{name} is {'' if there.generated else 'not '}generated, against the model"]
     if column.primary_key:
@@ -201,7 +214,7 @@ def _foreign_key_problems(key: ForeignKey, there: LiveForeignKey) -> list[str]:
     if there.target != key.target or there.target_columns not in ((), (key.target_column,)):
         target = ", ".join(there.target_columns) or "its primary key"
         return [f"{where} points to {there.target} ({target}), not to {key.target}"]
-    if there.on_delete != key.on_delete:
+    if there.on_delete and there.on_delete != key.on_delete:
         return [f"{where} is ON DELETE {there.on_delete}, not ON DELETE {key.on_delete}"]
     if not there.valid:
         return [f"{where} is NOT VALID: rows may point nowhere; validate it"]

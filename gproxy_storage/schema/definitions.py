@@ -72,7 +72,7 @@ class Definition:
             of foreign keys are unique in the database and those of indexes in their table, else
             the other way round.
         can_add_foreign_keys: whether one can be added to a column that exists.
-        collation: what text should compare by, where the table says so.
+        collation: what text should compare by; None where that is the database's own way.
     """
 
     name: str

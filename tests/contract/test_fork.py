@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -258,3 +259,16 @@ def test_a_database_without_a_storage_survives_too(shared_database_dsn: str) -> 
         assert ask() == "7"
     finally:
         database.close_all()
+
+
+@only_sqlite
+def test_a_child_forked_while_another_thread_opens_a_storage(database_dsn: str) -> None:
+    def open_one() -> str:
+        signal.alarm(int(PATIENCE_S))  # ends a child that waits for a thread it does not have
+        with Storage.connect(database_dsn) as own:
+            return str(own.users.create("alice").name)
+
+    with Storage._open_lock:  # as the other thread does
+        child = Child(open_one)
+
+    assert child.check() == "alice"

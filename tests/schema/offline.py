@@ -49,8 +49,10 @@ def live(definition: Definition) -> LiveTable:
     return LiveTable(
         name=definition.name,
         kind="table",
-        collation=definition.collation or "",
-        columns={column.name: _live_column(column) for column in definition.columns},
+        columns={
+            column.name: _live_column(column, definition.collation or "")
+            for column in definition.columns
+        },
         primary_key=definition.primary_key,
         indexes=(*indexes, LiveIndex("primary", key, True, False, False, True, True)),
         foreign_keys=tuple(
@@ -62,7 +64,7 @@ def live(definition: Definition) -> LiveTable:
     )
 
 
-def _live_column(column: Column) -> LiveColumn:
+def _live_column(column: Column, collation: str) -> LiveColumn:
     return LiveColumn(
         name=column.name,
         type=column.type,
@@ -71,6 +73,7 @@ def _live_column(column: Column) -> LiveColumn:
         has_default=column.has_default,
         generated=column.expression is not None,
         auto_increment=column.auto_increment,
+        collation=collation,
     )
 
 

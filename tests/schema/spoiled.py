@@ -220,7 +220,10 @@ SQLITE = (
     ),
     Remade("usages: column cost is of type TEXT, not REAL", "usages", '"cost" REAL', '"cost" TEXT'),
     Remade(
-        f"claude_files: {STRANGE}", "claude_files", '"file_id"', '"strange" INT NOT NULL, "file_id"'
+        f"claude_files: {STRANGE}",
+        "claude_files",
+        '"file_id"',
+        '"strange" INT NOT NULL DEFAULT NULL, "file_id"',
     ),
     Remade(
         "user_keys: column user_id has no foreign key to users, and this database cannot add one "

@@ -37,7 +37,6 @@ def test_the_snapshot_of_our_schema_is_what_was_declared(synced: Backend) -> Non
     for one in wanted:
         live = found.tables[one.name]
         assert live.kind == "table"
-        assert live.collation == (one.collation or "")
         assert live.primary_key == one.primary_key
         assert list(live.columns) == [column.name for column in one.columns]
         for column in one.columns:
@@ -46,6 +45,8 @@ def test_the_snapshot_of_our_schema_is_what_was_declared(synced: Backend) -> Non
             assert there.nullable == column.nullable
             assert there.generated == (column.expression is not None)
             assert there.auto_increment == column.auto_increment
+            if column.families == {"text"}:
+                assert there.collation == (one.collation or "")
             if not (column.auto_increment or there.generated):
                 assert there.has_default == column.has_default
         indexes = {
@@ -61,7 +62,7 @@ def test_the_snapshot_of_our_schema_is_what_was_declared(synced: Backend) -> Non
         }
 
 
-@pytest.mark.parametrize("foreign_tables", [0, 200])
+@pytest.mark.parametrize("foreign_tables", [3, pytest.param(200, marks=pytest.mark.slow)])
 def test_a_sync_with_nothing_to_do_asks_three_queries(empty: Backend, foreign_tables: int) -> None:
     sync(empty)
     run_script(

@@ -39,6 +39,10 @@ STRANGE: dict[str, tuple[str, ...]] = {
         "CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
         "CREATE TRIGGER uq_users_name BEFORE INSERT ON users "
         "FOR EACH ROW EXECUTE FUNCTION nothing()",
+        # one column that takes Alice and alice for one
+        "CREATE COLLATION relaxed (provider = icu, locale = 'und-u-ks-level2', "
+        "deterministic = false)",
+        "ALTER TABLE users ALTER name TYPE VARCHAR(255) COLLATE relaxed",
     ),
     "mysql": (
         "CREATE TABLE gone (id INTEGER)",
@@ -47,6 +51,11 @@ STRANGE: dict[str, tuple[str, ...]] = {
         # an extra column that cannot be written is no problem, invisible or not
         "ALTER TABLE users ADD COLUMN extra BIGINT AS (enabled + 1) VIRTUAL NOT NULL INVISIBLE",
         "ALTER TABLE users ADD COLUMN word VARCHAR(9) NOT NULL DEFAULT 'NULL'",
+        # the columns' collations count, not the table's
+        "ALTER TABLE users MODIFY name VARCHAR(255) COLLATE utf8mb4_general_ci NOT NULL",
+        "ALTER TABLE users COLLATE utf8mb4_bin",
+        # what the planner must not use keeps its column unique all the same
+        "ALTER TABLE users ALTER INDEX uq_users_name INVISIBLE",
     ),
     "mariadb": (
         "CREATE TABLE gone (id INTEGER)",
@@ -55,14 +64,28 @@ STRANGE: dict[str, tuple[str, ...]] = {
         "CREATE TRIGGER uq_users_name BEFORE INSERT ON users FOR EACH ROW SET @a = 1",
         "ALTER TABLE users ADD COLUMN extra BIGINT AS (enabled + 1) VIRTUAL INVISIBLE",
         "ALTER TABLE users ADD COLUMN word VARCHAR(9) NOT NULL DEFAULT 'NULL'",
-        "ALTER TABLE users ADD SYSTEM VERSIONING",
+        "ALTER TABLE users MODIFY name VARCHAR(255) COLLATE utf8mb4_general_ci NOT NULL",
+        "ALTER TABLE users COLLATE utf8mb4_bin",
+        # MariaDB keeps a TEXT unique by a hash
+        "ALTER TABLE user_keys DROP INDEX uq_user_keys_api_key_digest, "
+        "MODIFY api_key_digest LONGTEXT NOT NULL UNIQUE",
+        "ALTER TABLE users ADD SYSTEM VERSIONING",  # last: it forbids further changes
     ),
 }
+RELAXED = "texts that differ in case or accents may count as one"
 TOLD = {
     "sqlite": [],
-    "postgres": [],
-    "mysql": ["users: column extra (bigint)", "users: column word (varchar)"],
-    "mariadb": ["users: column extra (bigint)", "users: column word (varchar)"],
+    "postgres": [f"users: text in name compares by relaxed: {RELAXED}"],
+    "mysql": [
+        f"users: text in name compares by utf8mb4_general_ci, not utf8mb4_0900_bin: {RELAXED}",
+        "users: column extra (bigint)",
+        "users: column word (varchar)",
+    ],
+    "mariadb": [
+        f"users: text in name compares by utf8mb4_general_ci, not utf8mb4_nopad_bin: {RELAXED}",
+        "users: column extra (bigint)",
+        "users: column word (varchar)",
+    ],
 }
 
 

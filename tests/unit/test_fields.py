@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from typing import Any
@@ -117,6 +118,13 @@ REFUSED = [
 ]
 
 
+def assert_carries_nothing(error: BaseException) -> None:
+    """Fail where an error rides along that is shown, or that holds the value though it is not."""
+    assert error.__cause__ is None
+    assert error.__context__ is None or error.__suppress_context__
+    assert not isinstance(error.__context__, UnicodeError | json.JSONDecodeError)
+
+
 @pytest.mark.parametrize(("field", "value", "why"), REFUSED)
 def test_refused(field: peewee.Field[Any], value: object, why: str) -> None:
     with pytest.raises(InvalidValue) as caught:
@@ -126,9 +134,7 @@ def test_refused(field: peewee.Field[Any], value: object, why: str) -> None:
     assert why in message
     assert message == " ".join(message.split())
     assert message.startswith(f"{caught.value.argument} ")
-    # Neither the value nor an error that carries it.
-    assert caught.value.__cause__ is None
-    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+    assert_carries_nothing(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -186,5 +192,9 @@ def test_json_is_compact_text(document: Any) -> None:
 
 @pytest.mark.parametrize("text", ["{", "", "nul", "{'a': 1}", "[" * 100_000])
 def test_what_is_no_json_is_not_read(text: str) -> None:
-    with pytest.raises(ReadError, match=r"^providers\.settings_json holds what is not JSON$"):
+    with pytest.raises(
+        ReadError, match=r"^providers\.settings_json holds what is not JSON$"
+    ) as caught:
         Provider.settings_json.python_value(text)
+
+    assert_carries_nothing(caught.value)
