@@ -7,6 +7,7 @@ under the fence. Killed anywhere, it is run again; two at once both finish.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from ..backends.base import Backend
 from ..crypto.envelope import Form
@@ -36,7 +37,8 @@ def _silent(_: int) -> None:
 class Encryption:
     """The keys of one database, and what may be done to them.
 
-    Every method may run while other processes use the database.
+    Every method may run while other processes use the database. Those that change something raise
+    ConfigError inside a transaction, for they use several of their own.
     """
 
     def __init__(self, database: Backend, vault: Vault) -> None:
@@ -103,7 +105,7 @@ class Encryption:
             to_seal = all_forms(self.scan())[Form.PLAINTEXT]
             changed = self.mode in (Mode.PLAINTEXT, Mode.DECRYPTING) or to_seal > 0
             return Outcome(self.mode, changed=changed, sealed=to_seal)
-        with session(self._database):
+        with self._session():
             self._database.overwrite_deleted()
             while self.mode is Mode.PLAINTEXT:
                 created = create_keyring(
@@ -125,7 +127,7 @@ class Encryption:
             ConfigError: when the database is in GPROXY's mode, or not encrypted.
             WrongSecret: when neither secret opens the keyring.
         """
-        with session(self._database):
+        with self._session():
             kdf = Kdf.new()
             key: Key | None = None
             while True:
@@ -155,7 +157,7 @@ class Encryption:
         _check_rotates(self.mode)
         if dry_run:
             return Outcome(self.mode, changed=True, sealed=all_kids(self.scan()).total())
-        with session(self._database):
+        with self._session():
             self._change(_to_new_key)
             return self._reseal(progress)
 
@@ -176,7 +178,7 @@ class Encryption:
         if dry_run:
             forms = all_forms(self.scan())
             return Outcome(mode, changed=True, sealed=forms[Form.V2] + forms[Form.PLAINTEXT])
-        with session(self._database):
+        with self._session():
             self._database.overwrite_deleted()
             if mode is Mode.V2:
                 self._change(_from_v2, keep_gproxy_off=True)
@@ -196,7 +198,7 @@ class Encryption:
         self._refuse_v2("decrypt")
         if dry_run:
             return Outcome(mode, changed=True, sealed=all_kids(self.scan()).total())
-        with session(self._database):
+        with self._session():
             self._change(_to_decrypting, unless_decrypted=True)
             done = reseal(self._database, self._vault, progress)
             if not done.unreadable:
@@ -204,6 +206,11 @@ class Encryption:
             return Outcome(self.mode, True, done.sealed, done.unreadable)
 
     # -- inside -------------------------------------------------------------------------------
+
+    def _session(self) -> AbstractContextManager[None]:
+        if self._database.in_transaction():
+            raise ConfigError("keys cannot be changed inside a transaction: leave it first")
+        return session(self._database)
 
     def _change(self, change: Change, **options: bool) -> None:
         change_keyring(self._database, self._vault, change, **options)

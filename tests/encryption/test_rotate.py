@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from gproxy_storage import Storage
+from gproxy_storage.backends import Backend
 from gproxy_storage.crypto.keyset import Mode
+from gproxy_storage.encryption import changes
+from gproxy_storage.encryption.scan import InUse
 from gproxy_storage.errors import ConfigError
 from gproxy_storage.models import Credential
+from gproxy_storage.secret import Secret
 from tests.contract.support import in_threads
 from tests.encryption.commands import command, killed_at, load, outcome
 from tests.encryption.load import Done
@@ -140,6 +145,32 @@ def test_a_rotation_keeps_times_and_digests(encrypted: Storage, dsn: str) -> Non
     after = [query(dsn, columns.format(name)) for name in ("users", "user_keys", "credentials")]
     assert after == before
     assert query(dsn, "SELECT api_key_digest FROM user_keys") == digests
+
+
+def test_another_rotation_ends_between_the_scan_and_the_end(
+    encrypted: Storage, dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(encrypted, 3)
+    scan: Callable[[Backend], dict[str, InUse]] = vars(changes)["scan"]
+
+    def scan_late(database: Backend) -> dict[str, InUse]:
+        monkeypatch.setattr(changes, "scan", scan)
+        found = scan(database)
+        assert outcome(command(dsn, "rotate-key", "--json", cwd=tmp_path))["keys_dropped"] == 1
+        return found
+
+    monkeypatch.setattr(changes, "scan", scan_late)
+
+    assert encrypted.encryption.rotate_key().keys_dropped == 0
+    assert len(encrypted._vault.keyring.kids) == 1
+    assert all_of(encrypted.encryption.check()) == clean(3)
+
+
+def test_inside_a_transaction_keys_are_not_changed(encrypted: Storage) -> None:
+    keys, secret = encrypted.encryption, Secret(SECRET)
+    for change in (keys.rotate_key, keys.decrypt, lambda: keys.encrypt(secret)):
+        with encrypted.transaction(), pytest.raises(ConfigError, match="leave it first"):
+            change()
 
 
 def test_a_database_in_the_clear_has_no_keys(dsn: str) -> None:

@@ -62,7 +62,7 @@ def test_the_snapshot_of_our_schema_is_what_was_declared(synced: Backend) -> Non
         }
 
 
-@pytest.mark.parametrize("foreign_tables", [0, 200])
+@pytest.mark.parametrize("foreign_tables", [3, pytest.param(200, marks=pytest.mark.slow)])
 def test_a_sync_with_nothing_to_do_asks_three_queries(empty: Backend, foreign_tables: int) -> None:
     sync(empty)
     run_script(

@@ -48,11 +48,11 @@ def rounds(dsn: str, prepare: Callable[[Backend], None], count: int) -> None:
 
 
 def test_on_an_empty_database(database_dsn: str) -> None:
-    rounds(database_dsn, wipe_schema, 2)
+    rounds(database_dsn, wipe_schema, 1)
 
 
 def test_on_one_that_lacks_something(database_dsn: str) -> None:
-    rounds(database_dsn, lacking, 2)
+    rounds(database_dsn, lacking, 1)
 
 
 @pytest.mark.slow
