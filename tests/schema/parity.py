@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from gproxy_storage.schema.definitions import IndexDefinition
+
 _TS = "created_at w, updated_at w"
 
 TABLES: Mapping[str, str] = {
@@ -75,6 +77,15 @@ INDEXES = (
     ("upstream_requests", "at DESC, trace_id DESC"),
     ("downstream_requests", "at DESC, trace_id DESC"),
 )
+
+
+def has_index(table: str, index: IndexDefinition) -> bool:
+    """Whether GPROXY has an index over the same columns."""
+    columns = ", ".join(name for name, _ in index.columns)
+    if not index.unique:
+        return (table, columns) in {(one, text.replace(" DESC", "")) for one, text in INDEXES}
+    alone = {text.split()[0] for text in TABLES.get(table, "").split(", ") if " U" in text}
+    return columns in alone or columns == UNIQUE.get(table)
 
 
 @dataclass(frozen=True)

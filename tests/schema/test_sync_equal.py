@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from gproxy_storage.backends import Backend
 from gproxy_storage.schema.plan import Level
 from gproxy_storage.schema.sync import plan, sync
 from tests.schema import parity
+from tests.schema.offline import wanted
 from tests.support import assert_query_count, run_script
 
 STATE = {
@@ -34,7 +37,18 @@ def by_hand(backend: str, *, inline_unique: bool, reversed_indexes: bool) -> lis
         further={"user_model_permissions": stored},
         reversed_indexes=reversed_indexes,
     )
-    return [*parity.statements(style), STATE[backend]]
+    return [*parity.statements(style), STATE[backend], *_beyond_gproxy(backend)]
+
+
+def _beyond_gproxy(backend: str) -> Iterator[str]:
+    """Our further tables as they are, our further indexes by other names."""
+    for table in wanted(backend):
+        if table.name not in (*parity.TABLES, "storage_state"):
+            yield from table.create_sql
+            continue
+        for index in table.indexes:
+            if not parity.has_index(table.name, index) and "provider_key" not in index.name:
+                yield index.create_sql.replace(index.name, f"other_{index.name[3:]}", 1)
 
 
 def assert_nothing_to_do(database: Backend) -> None:
