@@ -321,7 +321,11 @@ def seeded(storage: Storage, make_writer: Callable[[], Any]) -> Player:
         rows: dict[str, Any] = {"provider": provider, "user": user}
         models = {model._meta.table_name: model for model in TABLES}
         rows["credential"] = insert(
-            models["credentials"], provider=provider, name="credential 0", **old
+            models["credentials"],
+            provider=provider,
+            name="credential 0",
+            secret_json={"a": 0},
+            **old,
         )
         rows["key"] = insert(models["user_keys"], user=user, label="key 0", **old)
         rows["status"] = insert(

@@ -484,12 +484,18 @@ ENDS = {
 MORE = {"a thread": 100, "a forked child": 200, "multiprocessing": 100}
 
 
-@pytest.mark.parametrize("end", list(ENDS))
-def test_everything_submitted_is_stored_at_exit(
-    database_dsn: str, tmp_path: Path, end: str, backend: str
-) -> None:
-    if backend not in ("sqlite", "postgres") and end != "end of the program":
-        pytest.skip("how a process ends does not depend on the server")
+def test_everything_submitted_is_stored_at_exit(database_dsn: str, tmp_path: Path) -> None:
+    stored_at_exit("end of the program", database_dsn, tmp_path)
+
+
+# How a process ends does not depend on the server.
+@pytest.mark.parametrize("backend", ["sqlite", "postgres"], indirect=True)
+@pytest.mark.parametrize("end", list(ENDS)[1:])
+def test_whatever_ends_the_process(database_dsn: str, tmp_path: Path, end: str) -> None:
+    stored_at_exit(end, database_dsn, tmp_path)
+
+
+def stored_at_exit(end: str, database_dsn: str, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(WITHOUT_CLOSE + ENDS[end])
     settings = {"DSN": database_dsn, "DATA_DIR": str(tmp_path)}

@@ -101,8 +101,13 @@ def with_index(index: LiveIndex) -> Callable[[LiveTable], LiveTable]:
     """A change that puts an index in the place of those with the same columns."""
 
     def change(table: LiveTable) -> LiveTable:
-        names = [name for name, _ in index.columns]
-        others = [one for one in table.indexes if [name for name, _ in one.columns] != names]
-        return replace(table, indexes=(*others, index))
+        left = without_index(table, *(name or "" for name, _ in index.columns))
+        return replace(left, indexes=(*left.indexes, index))
 
     return change
+
+
+def without_index(table: LiveTable, *columns: str) -> LiveTable:
+    """The table without its indexes over these columns."""
+    left = (one for one in table.indexes if tuple(name for name, _ in one.columns) != columns)
+    return replace(table, indexes=tuple(left))

@@ -7,8 +7,10 @@ bigint, b bool, d double, w time, y bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+
+from gproxy_storage.schema.definitions import IndexDefinition
 
 _TS = "created_at w, updated_at w"
 
@@ -77,6 +79,15 @@ INDEXES = (
 )
 
 
+def has_index(table: str, index: IndexDefinition) -> bool:
+    """Whether GPROXY has an index over the same columns."""
+    columns = ", ".join(name for name, _ in index.columns)
+    if not index.unique:
+        return (table, columns) in {(one, text.replace(" DESC", "")) for one, text in INDEXES}
+    alone = {text.split()[0] for text in TABLES.get(table, "").split(", ") if " U" in text}
+    return columns in alone or columns == UNIQUE.get(table)
+
+
 @dataclass(frozen=True)
 class Style:
     """How somebody writes the tables down.
@@ -86,7 +97,6 @@ class Style:
         inline_unique: UNIQUE inside CREATE TABLE, instead of indexes of their own.
         unique: the columns that are unique together, by table.
         further: columns beside, by table.
-        indexes: tables and the columns of an index of theirs.
         reversed_indexes: the indexes that descend ascend instead, all their columns.
     """
 
@@ -94,7 +104,6 @@ class Style:
     inline_unique: bool = False
     unique: Mapping[str, str] = field(default_factory=lambda: UNIQUE)
     further: Mapping[str, str] = field(default_factory=dict)
-    indexes: Sequence[tuple[str, str]] = INDEXES
     reversed_indexes: bool = False
 
 
@@ -132,7 +141,7 @@ def statements(style: Style) -> Iterator[str]:
         if not style.inline_unique:
             for number, columns in enumerate(together):
                 yield f"CREATE UNIQUE INDEX unique_{table}_{number} ON {table} ({columns})"
-    for number, (table, columns) in enumerate(style.indexes):
+    for number, (table, columns) in enumerate(INDEXES):
         directed = columns.replace(" DESC", "") if style.reversed_indexes else columns
         yield f"CREATE INDEX further_{number} ON {table} ({directed})"
 

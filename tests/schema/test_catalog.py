@@ -38,7 +38,7 @@ def test_the_snapshot_of_our_schema_is_what_was_declared(synced: Backend) -> Non
         live = found.tables[one.name]
         assert live.kind == "table"
         assert live.primary_key == one.primary_key
-        assert list(live.columns) == [column.name for column in one.columns]
+        assert set(live.columns) == {column.name for column in one.columns}
         for column in one.columns:
             there = live.columns[column.name]
             assert there.family in column.families

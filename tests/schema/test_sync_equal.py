@@ -2,46 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from gproxy_storage.backends import Backend
 from gproxy_storage.schema.plan import Level
 from gproxy_storage.schema.sync import plan, sync
 from tests.schema import parity
+from tests.schema.offline import wanted
 from tests.support import assert_query_count, run_script
 
-OUR_OWN = {
-    "sqlite": [
-        "CREATE TABLE write_batches (writer TEXT PRIMARY KEY NOT NULL, seq INTEGER NOT NULL, "
-        "at TEXT NOT NULL)",
-        "CREATE TABLE storage_state (name TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL, "
-        "updated_at TEXT NOT NULL)",
-        "CREATE TABLE encryption_keys (id BIGINT PRIMARY KEY NOT NULL, generation BIGINT NOT NULL "
-        "DEFAULT 0, kdf TEXT, sealed TEXT, decrypted BOOLEAN NOT NULL DEFAULT 0, "
-        "updated_at TEXT NOT NULL)",
-    ],
-    "postgres": [
-        "CREATE TABLE write_batches (writer TEXT PRIMARY KEY, seq BIGINT NOT NULL, "
-        "at TIMESTAMPTZ NOT NULL)",
-        "CREATE TABLE storage_state (name TEXT PRIMARY KEY, value TEXT NOT NULL, "
-        "updated_at TIMESTAMPTZ NOT NULL)",
-        "CREATE TABLE encryption_keys (id BIGINT PRIMARY KEY, generation BIGINT NOT NULL "
-        "DEFAULT 0, kdf TEXT, sealed TEXT, decrypted BOOLEAN NOT NULL DEFAULT false, "
-        "updated_at TIMESTAMPTZ NOT NULL)",
-    ],
-    "mysql": [
-        "CREATE TABLE write_batches (writer VARCHAR(99) PRIMARY KEY, seq BIGINT NOT NULL, "
-        "at DATETIME NOT NULL)",
-        "CREATE TABLE storage_state (name VARCHAR(99) PRIMARY KEY, value TEXT NOT NULL, "
-        "updated_at DATETIME NOT NULL)",
-        "CREATE TABLE encryption_keys (id BIGINT PRIMARY KEY, generation BIGINT NOT NULL "
-        "DEFAULT 0, kdf TEXT, sealed TEXT, decrypted BOOL NOT NULL DEFAULT 0, "
-        "updated_at DATETIME NOT NULL)",
-    ],
+STATE = {
+    "sqlite": "CREATE TABLE storage_state (name TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL, "
+    "updated_at TEXT NOT NULL)",
+    "postgres": "CREATE TABLE storage_state (name TEXT PRIMARY KEY, value TEXT NOT NULL, "
+    "updated_at TIMESTAMPTZ NOT NULL)",
+    "mysql": "CREATE TABLE storage_state (name VARCHAR(99) PRIMARY KEY, value TEXT NOT NULL, "
+    "updated_at DATETIME NOT NULL)",
 }
-OUR_OWN["mariadb"] = OUR_OWN["mysql"]
-
-OUR_INDEXES = (("usages", "user_id, at"), ("usages", "user_key_id, at"))
+STATE["mariadb"] = STATE["mysql"]
 
 PROVIDER_KEY = "provider_key BIGINT GENERATED ALWAYS AS (COALESCE(provider_id, 0)) STORED"
 
@@ -55,10 +35,20 @@ def by_hand(backend: str, *, inline_unique: bool, reversed_indexes: bool) -> lis
         inline_unique=inline_unique,
         unique={**parity.UNIQUE, "user_model_permissions": "user_id, provider_key, model_pattern"},
         further={"user_model_permissions": stored},
-        indexes=parity.INDEXES + OUR_INDEXES,
         reversed_indexes=reversed_indexes,
     )
-    return [*parity.statements(style), *OUR_OWN[backend]]
+    return [*parity.statements(style), STATE[backend], *_beyond_gproxy(backend)]
+
+
+def _beyond_gproxy(backend: str) -> Iterator[str]:
+    """Our further tables as they are, our further indexes by other names."""
+    for table in wanted(backend):
+        if table.name not in (*parity.TABLES, "storage_state"):
+            yield from table.create_sql
+            continue
+        for index in table.indexes:
+            if not parity.has_index(table.name, index) and "provider_key" not in index.name:
+                yield index.create_sql.replace(index.name, f"other_{index.name[3:]}", 1)
 
 
 def assert_nothing_to_do(database: Backend) -> None:
