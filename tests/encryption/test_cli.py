@@ -250,7 +250,7 @@ def test_a_bar_on_a_terminal_and_ctrl_c(encrypted: Storage, dsn: str, tmp_path: 
     """The terminal's own key; what is done stays, and a second run finishes."""
     fill(encrypted, 15_000)
     encrypted.close()
-    shown, code = at_a_terminal(dsn, "rotate-key", until="%", send=b"\x03")
+    shown, code = at_a_terminal(dsn, "rotate-key", until="2%", send=b"\x03")
 
     assert "writing" in shown
     assert "Aborted!" in shown
