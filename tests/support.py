@@ -13,9 +13,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import peewee
+import pytest
 
 from gproxy_storage.backends import Backend
 from gproxy_storage.database import db_from_dsn, session
+from tests import servers
+
+
+def _quick_on(*names: str) -> pytest.MarkDecorator:
+    rest = [name for name in servers.BACKENDS if name not in names]
+    slow = [pytest.param(name, marks=pytest.mark.slow) for name in rest]
+    return pytest.mark.parametrize("backend", [*names, *slow], indirect=True)
+
+
+ONE_BACKEND = _quick_on("sqlite")
+SOME_BACKENDS = _quick_on("sqlite", "postgres")
+"""Marks a costly test that `make test` runs on one backend, or two; `make soak` runs the others."""
 
 _DDL = re.compile(r"\s*(CREATE|ALTER|DROP|RENAME|TRUNCATE|COMMENT|REINDEX)\b", re.IGNORECASE)
 _LOCK = re.compile(

@@ -12,8 +12,9 @@ from typing import Any
 from ..backends.base import Backend
 from ..crypto.envelope import Document, Envelope, parse_json, parse_text
 from ..crypto.keyring import Keyring
+from ..crypto.refusals import malformed
 from ..database import run_transaction
-from ..errors import CryptoError
+from ..errors import CryptoError, InvalidValue
 from ..sealed_fields import EncryptedJSONField, SealedField
 from ..vault import Vault
 from .columns import COLUMNS, Column
@@ -89,11 +90,15 @@ class _Batch:
             if is_at_target(sealed_field, stored, keyring):
                 return
             value = sealed_field.opened(keyring, stored, place)
+            ticket = sealed_field.ticket(value, pk, keyring)
         except CryptoError as exc:
             self.unreadable.append(exc)
             return
+        except InvalidValue as exc:  # JSON's readers take numbers that no writer may give
+            self.unreadable.append(malformed(place, f"it cannot be written again: {exc}"))
+            return
         self.sealed += 1
-        changes: dict[Any, Any] = {sealed_field: sealed_field.ticket(value, pk, keyring)}
+        changes: dict[Any, Any] = {sealed_field: ticket}
         if column.digest and digest != [new := keyring.digest(value)]:
             changes[column.digest] = new
         column.model.update(changes).where(column.model._meta.primary_key == pk).execute()

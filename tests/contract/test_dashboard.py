@@ -13,7 +13,7 @@ from gproxy_storage.errors import InvalidValue
 from gproxy_storage.models import Provider
 from gproxy_storage.repositories.traffic import Bucket, Overview, TopModel, TopProvider, Traffic
 from tests.contract.support import insert
-from tests.support import assert_query_count
+from tests.support import ONE_BACKEND, assert_query_count
 
 DAY = datetime(2026, 3, 4, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -103,6 +103,7 @@ def test_empty_buckets_are_filled_in_on_request(storage: Storage) -> None:
     assert len(storage.dashboard.overview(since, until, bucket_s=3600).buckets) == 1
 
 
+@ONE_BACKEND
 @pytest.mark.parametrize("bucket_s", [1, 7, 60, 3600, 86_400, 604_800])
 @pytest.mark.parametrize(
     "at",

@@ -15,7 +15,7 @@ from gproxy_storage.errors import ConnectError
 from gproxy_storage.models import User
 from tests import servers
 from tests.contract.support import PATIENCE_S, Signal, in_child, in_threads, insert
-from tests.support import Child
+from tests.support import SOME_BACKENDS, Child
 
 only_servers = pytest.mark.parametrize("backend", servers.SERVER_BACKENDS, indirect=True)
 only_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
@@ -44,6 +44,7 @@ def stored(dsn: str) -> int:
         return storage.users.count()
 
 
+@SOME_BACKENDS
 @pytest.mark.parametrize("first", ["parent", "child"])
 def test_a_thousand_rows_of_both_are_there_after_both_close(
     storage: Storage, shared_database_dsn: str, first: str

@@ -40,7 +40,7 @@ from tests.contract.support import (
     insert,
     rows_of,
 )
-from tests.support import recorded
+from tests.support import SOME_BACKENDS, recorded
 from tests.values import EVERY_BYTE
 
 PARENTS: dict[str, type[Table]] = {
@@ -279,6 +279,7 @@ def test_large_and_small_rows_share_the_memory(storage: Storage) -> None:
     assert count(storage, UpstreamRequest) == 20
 
 
+@SOME_BACKENDS
 @pytest.mark.parametrize("when_full", ["block", "spool"])
 def test_a_small_queue_and_many_threads(storage: Storage, when_full: Any) -> None:
     users = [storage.users.create(name) for name in "abc"]
@@ -644,6 +645,7 @@ def test_parent_and_child_have_their_own(storage: Storage) -> None:
     assert files(storage) == []
 
 
+@SOME_BACKENDS
 def test_forks_while_rows_are_written(storage: Storage) -> None:
     stop = threading.Event()
     sink = storage.sink(flush_rows=10)

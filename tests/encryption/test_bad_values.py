@@ -24,7 +24,7 @@ from tests.encryption.support import (
     store,
     stored,
 )
-from tests.support import assert_query_count
+from tests.support import ONE_BACKEND, assert_query_count
 
 OTHER_KID = "a738dbd331b00de7"
 
@@ -48,6 +48,7 @@ TEXTS: dict[str, tuple[Callable[[str], str], type[CryptoError]]] = {
 }
 
 
+@ONE_BACKEND
 @pytest.mark.parametrize("damage", TEXTS)
 def test_a_damaged_text(encrypted: Storage, dsn: str, damage: str) -> None:
     spoil, error = TEXTS[damage]
@@ -114,6 +115,7 @@ JSON: dict[str, tuple[str, type[CryptoError]]] = {
 }
 
 
+@ONE_BACKEND
 @pytest.mark.parametrize("damage", JSON)
 def test_damaged_json(encrypted: Storage, dsn: str, damage: str) -> None:
     value, error = JSON[damage]

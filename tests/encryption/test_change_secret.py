@@ -20,7 +20,7 @@ from tests.encryption.support import (
     fill,
     keyring_row,
 )
-from tests.support import recorded
+from tests.support import ONE_BACKEND, SOME_BACKENDS, recorded
 
 OLD, NEW = Secret(SECRET), Secret(NEW_SECRET)
 
@@ -33,6 +33,7 @@ def opens(dsn: str, secret: str) -> bool:
         return False
 
 
+@SOME_BACKENDS
 def test_one_row_is_written(encrypted: Storage, dsn: str) -> None:
     fill(encrypted, 10_000)
     before = keyring_row(dsn)
@@ -53,6 +54,7 @@ def test_one_row_is_written(encrypted: Storage, dsn: str) -> None:
     assert not opens(dsn, SECRET)
 
 
+@ONE_BACKEND
 def test_killed_at_any_statement(encrypted: Storage, dsn: str) -> None:
     credential(encrypted)
     encrypted.close()

@@ -32,6 +32,7 @@ from tests.encryption.support import (
     stored,
 )
 from tests.processes import ROOT, environment
+from tests.support import ONE_BACKEND
 
 Command = Callable[..., Result]
 
@@ -127,6 +128,7 @@ def test_check_counts_what_is_wrong(run: Command, encrypted: Storage, dsn: str) 
     assert len(json.loads(said.stdout)["unreadable"]) == 1
 
 
+@ONE_BACKEND
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_a_dry_run_changes_nothing(run: Command, encrypted: Storage, dsn: str, name: str) -> None:
     _, alice, *_ = rows_of_all_kinds(encrypted)

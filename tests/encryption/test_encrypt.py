@@ -31,6 +31,7 @@ from tests.encryption.support import (
     stored,
 )
 from tests.encryption.test_rotate import check_load
+from tests.support import ONE_BACKEND
 
 
 def encrypt_under_load(dsn: str, rows: int, directory: Path) -> None:
@@ -60,6 +61,7 @@ def check_files(dsn: str, directory: Path) -> None:
             assert b"canary/bulk" not in file.read_bytes(), file.name
 
 
+@ONE_BACKEND
 def test_under_load(dsn: str, backend: str, tmp_path: Path) -> None:
     encrypt_under_load(dsn, 600, tmp_path)
     if backend == "sqlite":
@@ -119,6 +121,7 @@ def test_a_keyring_is_made_where_there_is_none(dsn: str) -> None:
         assert (again.sealed, again.keys_dropped) == (0, 0)
 
 
+@ONE_BACKEND
 @pytest.mark.parametrize("operation", ["encrypt", "decrypt"])
 def test_killed_and_run_again(dsn: str, operation: str) -> None:
     def run(storage: Storage) -> object:
@@ -227,6 +230,23 @@ def test_a_malformed_value_is_left_and_counted(dsn: str) -> None:
         assert (result.mode, result.sealed) == (Mode.ENCRYPTED, 2)
         found = all_of(storage.encryption.check())
         assert found == clean(3) | {"unreadable": 1}
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "postgres"], indirect=True)  # MySQL refuses it
+def test_a_value_that_cannot_be_written_again_is_left_and_counted(dsn: str) -> None:
+    """JSON's reader takes a number beyond a double; no JSON can be written of it."""
+    with Storage.connect(dsn) as storage:
+        fill(storage, 2)
+    with Storage.connect(dsn, SECRET) as storage:
+        store(dsn, "credentials.secret_json", 1, '{"canary": 1e999}')
+        result = storage.encryption.encrypt(Secret(SECRET))
+
+        (error,) = result.unreadable
+        assert type(error) is MalformedEnvelope
+        assert (error.table, error.column, error.pk) == ("credentials", "secret_json", 1)
+        assert "cannot be written again" in str(error)
+        assert (result.mode, result.sealed) == (Mode.MIGRATING, 1)
+        assert stored(dsn, "credentials.secret_json", 1) == '{"canary": 1e999}'
 
 
 def test_the_secret_of_another_database(dsn: str) -> None:

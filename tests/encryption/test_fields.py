@@ -21,7 +21,7 @@ from tests.encryption.support import (
     rows_of_all_kinds,
     stored,
 )
-from tests.support import assert_query_count, recorded
+from tests.support import ONE_BACKEND, assert_query_count, recorded
 
 
 def user(name: str, password: str | None) -> User:
@@ -117,6 +117,7 @@ def test_a_key_of_ones_own_choice_is_sealed_at_once(encrypted: Storage) -> None:
     assert encrypted.users.get(77).password == PASSWORD
 
 
+@ONE_BACKEND
 @pytest.mark.parametrize(
     "value",
     ["enc:", "enc:v3:pending", "a\0b", "a\ud800b", 7, b"bytes"],
@@ -129,6 +130,7 @@ def test_what_may_not_be_sealed(encrypted: Storage, value: Any) -> None:
     assert encrypted.users.count() == 0
 
 
+@ONE_BACKEND
 @pytest.mark.parametrize(
     "value",
     [{"$gproxy_enc": "v3"}, {"a": [{"$gproxy_enc": 1}]}, {"a": float("nan")}, {"a": "\ud800"},

@@ -14,6 +14,7 @@ from gproxy_storage.errors import InvalidValue
 from gproxy_storage.models import Credential, User
 from gproxy_storage.sealed_fields import Ticket
 from tests.encryption.support import NOW, PASSWORD, stored
+from tests.support import ONE_BACKEND
 
 NODES: dict[str, Callable[[], Any]] = {
     "a str": lambda: "plain",
@@ -91,6 +92,7 @@ def refused(storage: Storage, write: Callable[[], object]) -> None:
         assert list(User.select(User.id, User.name, User.updated_at).tuples()) == before
 
 
+@ONE_BACKEND
 @pytest.mark.parametrize("write", WRITES)
 def test_no_query_writes_it(storage: Storage, write: str) -> None:
     for make in NODES.values():

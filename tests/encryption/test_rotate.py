@@ -29,6 +29,7 @@ from tests.encryption.support import (
     query,
     rows_of_all_kinds,
 )
+from tests.support import ONE_BACKEND
 
 
 def check_load(storage: Storage, done: list[Done]) -> None:
@@ -61,6 +62,7 @@ def rotate_under_load(storage: Storage, dsn: str, rows: int, directory: Path) ->
         assert old not in kids
 
 
+@ONE_BACKEND
 def test_under_load(encrypted: Storage, dsn: str, tmp_path: Path) -> None:
     rotate_under_load(encrypted, dsn, 600, tmp_path)
 
@@ -90,6 +92,7 @@ def killed_and_run_again(storage: Storage, dsn: str, rows: int, rounds: int) -> 
             assert all_of(again.encryption.check()) == clean(rows)
 
 
+@ONE_BACKEND
 def test_killed_and_run_again(encrypted: Storage, dsn: str) -> None:
     killed_and_run_again(encrypted, dsn, 250, 2)
 

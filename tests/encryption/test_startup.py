@@ -33,7 +33,7 @@ from tests.encryption.support import (
     store,
     stored,
 )
-from tests.support import recorded
+from tests.support import ONE_BACKEND, recorded
 
 
 def ledger(dsn: str) -> list[str]:
@@ -231,6 +231,7 @@ def test_an_encrypted_database_opens_without_a_scan(encrypted: Storage, dsn: str
     assert keyring_row(dsn) == row
 
 
+@ONE_BACKEND
 @pytest.mark.parametrize("sync", [True, False])
 @pytest.mark.parametrize("secret", [None, NEW_SECRET], ids=["missing", "wrong"])
 def test_a_missing_or_wrong_secret(
@@ -259,6 +260,7 @@ def test_a_wrong_secret_is_refused_before_the_schema_is_touched(
     Storage.connect(dsn, SECRET).close()
 
 
+@ONE_BACKEND
 @pytest.mark.parametrize(
     ("change", "error"),
     [

@@ -11,6 +11,7 @@ from gproxy_storage.crypto.keyset import Mode
 from tests import leaks
 from tests.encryption.support import SECRET, all_of, clean, keyring_row, query
 from tests.processes import start_python
+from tests.support import SOME_BACKENDS
 
 PROCESSES = 10
 
@@ -27,6 +28,7 @@ with Storage.open() as storage:
 HASH = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0$aGFzaGhhc2hoYXNoaGFzaGhhc2hoYXNoaGFzaGg"
 
 
+@SOME_BACKENDS
 @pytest.mark.parametrize("synced", [True, False], ids=["synced", "empty"])
 def test_all_come_up(request: pytest.FixtureRequest, backend: str, synced: bool) -> None:
     dsn = str(request.getfixturevalue("dsn" if synced else "database_dsn"))

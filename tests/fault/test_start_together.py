@@ -13,6 +13,7 @@ from gproxy_storage import Storage
 from gproxy_storage.models import TABLES
 from tests import leaks, servers
 from tests.processes import start_python
+from tests.support import SOME_BACKENDS
 
 PROCESSES = 10
 
@@ -89,6 +90,7 @@ def ready() -> Iterator[list[subprocess.Popen[str]]]:
         yield started
 
 
+@SOME_BACKENDS
 @pytest.mark.parametrize("number", range(2))
 def test_they_all_come_up(
     ready: list[subprocess.Popen[str]], server: servers.Server, tmp_path: Path, number: int

@@ -13,7 +13,7 @@ from gproxy_storage.database import session
 from gproxy_storage.schema.catalog import Snapshot, read_snapshot
 from gproxy_storage.schema.definitions import definitions
 from gproxy_storage.schema.sync import plan, sync
-from tests.support import Child, assert_query_count, opened, run_script, wipe_schema
+from tests.support import ONE_BACKEND, Child, assert_query_count, opened, run_script, wipe_schema
 
 
 def snapshot(database: Backend) -> Snapshot:
@@ -90,10 +90,12 @@ def lacking(database: Backend) -> None:
     )
 
 
+@ONE_BACKEND
 def test_killed_while_it_adds_what_is_missing(database_dsn: str) -> None:
     kill_at_every_boundary(database_dsn, lacking)
 
 
+@ONE_BACKEND
 def test_killed_while_it_makes_the_schema(database_dsn: str) -> None:
     kill_at_every_boundary(database_dsn, wipe_schema, every=11)
 

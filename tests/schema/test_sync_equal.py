@@ -11,7 +11,7 @@ from gproxy_storage.schema.plan import Level
 from gproxy_storage.schema.sync import plan, sync
 from tests.schema import parity
 from tests.schema.offline import wanted
-from tests.support import assert_query_count, run_script
+from tests.support import ONE_BACKEND, assert_query_count, run_script
 
 STATE = {
     "sqlite": "CREATE TABLE storage_state (name TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL, "
@@ -65,6 +65,7 @@ def test_our_own_schema(synced: Backend) -> None:
     assert not plan(synced).drift
 
 
+@ONE_BACKEND
 @pytest.mark.parametrize("inline_unique", [True, False], ids=["inline UNIQUE", "other names"])
 @pytest.mark.parametrize("reversed_indexes", [False, True], ids=["as declared", "reversed"])
 def test_a_schema_made_by_hand(

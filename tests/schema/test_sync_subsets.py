@@ -17,7 +17,7 @@ from gproxy_storage.schema.definitions import Definition, IndexDefinition, defin
 from gproxy_storage.schema.plan import Level
 from gproxy_storage.schema.sync import plan, sync
 from tests import servers
-from tests.support import recorded, run_script
+from tests.support import ONE_BACKEND, recorded, run_script
 
 Case = TypeVar("Case")
 
@@ -63,6 +63,7 @@ def drop_table(database: Backend, name: str, backend: str) -> None:
         run_script(database, [off, f"DROP TABLE {name}", on])
 
 
+@ONE_BACKEND
 def test_each_table(synced: Backend, tables: tuple[Definition, ...], backend: str) -> None:
     for table in tables:
         drop_table(synced, table.name, backend)
@@ -91,6 +92,7 @@ def rounds(
     return [[case for case in together if case is not None] for together in filled]
 
 
+@ONE_BACKEND
 def test_each_column(
     synced: Backend, tables: tuple[Definition, ...], backend: str, one_at_a_time: bool
 ) -> None:
@@ -133,6 +135,7 @@ def drop_columns(table: Definition, columns: list[str], backend: str) -> list[st
     return [f"ALTER TABLE {table.name} {', '.join(clauses)}"]
 
 
+@ONE_BACKEND
 def test_each_index(
     synced: Backend, tables: tuple[Definition, ...], backend: str, one_at_a_time: bool
 ) -> None:

@@ -11,7 +11,7 @@ from gproxy_storage.backends import Backend
 from gproxy_storage.database import db_from_dsn
 from gproxy_storage.schema.sync import plan, sync
 from tests.schema.test_kill import lacking
-from tests.support import Child, opened, wipe_schema
+from tests.support import ONE_BACKEND, Child, opened, wipe_schema
 
 PROCESSES = 12
 
@@ -47,10 +47,12 @@ def rounds(dsn: str, prepare: Callable[[Backend], None], count: int) -> None:
             assert not plan(database).drift
 
 
+@ONE_BACKEND
 def test_on_an_empty_database(database_dsn: str) -> None:
     rounds(database_dsn, wipe_schema, 1)
 
 
+@ONE_BACKEND
 def test_on_one_that_lacks_something(database_dsn: str) -> None:
     rounds(database_dsn, lacking, 1)
 

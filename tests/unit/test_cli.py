@@ -17,6 +17,7 @@ from gproxy_storage.errors import ConfigError, StorageError
 from gproxy_storage.models import TABLES
 from tests import leaks, servers
 from tests.processes import PLAINTEXT_WARNING, run_python
+from tests.support import ONE_BACKEND
 
 Command = Callable[..., Result]
 
@@ -176,6 +177,7 @@ def test_dry_run_then_sync_then_dry_run(command: Command, database_dsn: str) -> 
     assert command("sync", dsn=database_dsn).stdout == "The schema is up to date.\n"
 
 
+@ONE_BACKEND
 def test_sync_as_json(command: Command, database_dsn: str) -> None:
     planned = command("sync", "--dry-run", "--json", dsn=database_dsn)
     assert planned.exit_code == 3
@@ -299,6 +301,7 @@ def test_help_and_version(command: Command) -> None:
 # -- as a process -------------------------------------------------------------------------------
 
 
+@ONE_BACKEND
 def test_the_module_is_the_command(command: Command, database_dsn: str, directory: Path) -> None:
     settings = {"GPROXY_DSN": database_dsn}
     done = run_python("-m", "gproxy_storage", "sync", settings=settings, cwd=directory)

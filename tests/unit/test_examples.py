@@ -14,6 +14,7 @@ import pytest
 from gproxy_storage import Dsn, Storage
 from gproxy_storage.crypto.passwords import hash_password
 from tests.processes import PLAINTEXT_WARNING, ROOT, run_python
+from tests.support import ONE_BACKEND, SOME_BACKENDS
 
 EXAMPLES = ROOT / "examples"
 QUICKSTART = EXAMPLES / "quickstart.py"
@@ -41,6 +42,7 @@ def check(printed: str, dsn: str, run: int) -> None:
     assert len(lines) == 7
 
 
+@SOME_BACKENDS
 def test_the_quickstart_runs_twice(database_dsn: str, tmp_path: Path) -> None:
     for run in (1, 2):
         done = run_python(QUICKSTART, database_dsn, cwd=tmp_path)
@@ -85,6 +87,7 @@ def test_what_fails_is_one_line(tmp_path: Path) -> None:
 PASSWORD = "correct horse battery staple"
 
 
+@ONE_BACKEND
 def test_users_from_csv_and_a_key_that_leaks(database_dsn: str, tmp_path: Path) -> None:
     stored = hash_password("other")
     file = tmp_path / "users.csv"
@@ -123,6 +126,7 @@ def test_users_from_csv_and_a_key_that_leaks(database_dsn: str, tmp_path: Path) 
         assert storage.keys.authenticate(printed[1][1]) is not None
 
 
+@ONE_BACKEND
 def test_bad_lines_are_named_and_nobody_is_created(database_dsn: str, tmp_path: Path) -> None:
     with Storage.connect(database_dsn) as storage:
         storage.users.create("taken")
@@ -180,6 +184,7 @@ def test_help(script: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@ONE_BACKEND
 def test_the_usage_report(database_dsn: str, tmp_path: Path) -> None:
     with Storage.connect(database_dsn) as storage:
         alice, bob = storage.users.create("alice"), storage.users.create("bob")
