@@ -19,13 +19,13 @@ from gproxy_storage.models import (
     Credential,
     DownstreamRequest,
     Provider,
+    SinkWriter,
     Table,
     UpstreamRequest,
     Usage,
     User,
     UserKey,
     UserQuota,
-    WriteBatch,
 )
 from gproxy_storage.sink import Sink
 from gproxy_storage.sink.batch import Batch
@@ -255,7 +255,7 @@ def test_full_batches_are_written_without_waiting(storage: Storage) -> None:
         assert sink.stats().written == 35
         assert sink.flush(0)
     with storage.session():
-        assert rows_of(WriteBatch, "seq") == []  # nothing is left that could be replayed
+        assert rows_of(SinkWriter, "seq") == []  # nothing is left that could be replayed
     assert files(storage) == []
 
 
@@ -532,7 +532,7 @@ def test_a_number_is_stored_once(storage: Storage) -> None:
         assert store_again(sink, 2).repeated
         assert not store_again(sink, 4).repeated
         with storage.session():
-            assert rows_of(WriteBatch, "seq") == [(4,)]
+            assert rows_of(SinkWriter, "seq") == [(4,)]
     assert count(storage, Usage) == 2
 
 
