@@ -356,7 +356,10 @@ class Backend(BulkWriting, peewee.Database):
         take: Sequence[peewee.Field[Any]],
         add: Sequence[peewee.Field[Any]] = (),
     ) -> peewee.ModelInsert:
-        """Return an insert of many rows, made to update those that have the same natural key.
+        """Return an insert of one row or many, made to update those that have the same natural key.
+
+        A row that exists is locked, whatever becomes of it. Never send an id in such an insert:
+        MySQL would update the row with that id.
 
         Args:
             take: what becomes as in the new row; without any, a row that exists stays as it is.
@@ -364,7 +367,7 @@ class Backend(BulkWriting, peewee.Database):
         """
         update: dict[Any, Any] = {field: self.inserted(field) for field in take}
         update |= {field: self.stored(field) + self.inserted(field) for field in add}
-        return self.on_conflict(insert, key, update or {key[0]: self.stored(key[0])})
+        return self._on_conflict(insert, key, update or {key[0]: self.stored(key[0])})
 
     def inserted(self, field: peewee.Field[Any]) -> peewee.ColumnBase:
         """Return a column of the row that an upsert would insert, for what it updates."""
@@ -375,17 +378,13 @@ class Backend(BulkWriting, peewee.Database):
         """Return a column of the row that an upsert found, for what it updates."""
         return field
 
-    def on_conflict(
+    def _on_conflict(
         self,
         insert: peewee.ModelInsert,
         key: Sequence[peewee.Field[Any]],
-        update: Mapping[Any, Any],
+        update: dict[Any, Any],
     ) -> peewee.ModelInsert:
-        """Return the insert, made to update the row that has the same natural key.
-
-        Never send an id in such an insert: MySQL would update the row with that id.
-        """
-        return insert.on_conflict(conflict_target=list(key), update=dict(update))
+        return insert.on_conflict(conflict_target=list(key), update=update)
 
     def will_insert_id(self, key: peewee.Field[Any], row_id: int) -> None:
         """Keep ids that the database gives out above one that a caller is about to insert.
@@ -431,10 +430,9 @@ class Backend(BulkWriting, peewee.Database):
         """Return a stored time as an aware UTC datetime."""
         raise NotImplementedError
 
-    @staticmethod
-    def now() -> datetime:
-        """Return the time as rows carry it: aware, UTC."""
-        return datetime.now(UTC)
+    def now_to_db(self) -> Any:
+        """Return the present time as the driver's parameter."""
+        return self.time_to_db(datetime.now(UTC))
 
     def time_to_key(self, stored: Any) -> str:
         """Return a time, as the driver read it, as text that `time_from_key` turns back exactly."""

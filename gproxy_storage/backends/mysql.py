@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import ssl
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -185,15 +185,13 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
 
     # -- writing ------------------------------------------------------------------------------
 
-    def upsert(
+    def _on_conflict(
         self,
         insert: peewee.ModelInsert,
-        key: Sequence[peewee.Field[Any]],
-        *,
-        take: Sequence[peewee.Field[Any]],
-        add: Sequence[peewee.Field[Any]] = (),
+        key: Sequence[peewee.Field[Any]],  # noqa: ARG002 - whichever unique key is hit
+        update: dict[Any, Any],
     ) -> peewee.ModelInsert:
-        upsert: Any = super().upsert(insert, key, take=take, add=add)
+        upsert: Any = insert.on_conflict(update=update)
         upsert._on_conflict.names_new_row = not self.mariadb
         return upsert  # type: ignore[no-any-return]  # it is the class of `insert`
 
@@ -211,14 +209,6 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
 
     def stored(self, field: peewee.Field[Any]) -> peewee.ColumnBase:
         return peewee.Entity(field.model._meta.table_name, field.column_name)
-
-    def on_conflict(
-        self,
-        insert: peewee.ModelInsert,
-        key: Sequence[peewee.Field[Any]],  # noqa: ARG002 - whichever unique key is hit
-        update: Mapping[Any, Any],
-    ) -> peewee.ModelInsert:
-        return insert.on_conflict(update=dict(update))
 
     share_lock = "LOCK IN SHARE MODE"
     exclusive_lock = "FOR UPDATE"

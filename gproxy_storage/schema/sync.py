@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from ..backends.base import Backend
@@ -152,7 +151,7 @@ class _Sync:
     def _record_renames(self, done: Plan) -> None:
         """Note in `storage_state`, which exists by now, which renames this database had."""
         database = self._database
-        at = database.time_to_db(datetime.now(UTC))
+        at = database.now_to_db()
         for step in done.steps:
             if step.rename is not None:
                 name, param = step.rename.state_name, database.param

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from datetime import UTC, datetime
 
 from ..backends.base import Backend
 from ..database import run_query, run_transaction
@@ -27,7 +26,7 @@ def database_id(database: Backend) -> str:
     param = database.param
     sql = f"INSERT INTO storage_state (name, value, updated_at) VALUES ({param}, {param}, {param})"  # noqa: S608
     drawn = uuid.uuid4().hex
-    values = (_NAME, drawn, database.time_to_db(datetime.now(UTC)))
+    values = (_NAME, drawn, database.now_to_db())
     try:
         run_transaction(database, lambda: database.execute_sql(sql, values))
     except ConflictError:  # another process was faster
