@@ -156,11 +156,11 @@ class _Sync:
             if step.rename is not None:
                 name, param = step.rename.state_name, database.param
                 database.execute_sql(
-                    f"DELETE FROM storage_state WHERE name = {param}",  # noqa: S608
+                    f"DELETE FROM storage_state WHERE name = {param}",  # noqa: S608 - placeholders
                     (name,),
                 )
                 database.execute_sql(
-                    "INSERT INTO storage_state (name, value, updated_at) "  # noqa: S608
+                    "INSERT INTO storage_state (name, value, updated_at) "  # noqa: S608 - placeholders
                     f"VALUES ({param}, {param}, {param})",
                     (name, step.sql, at),
                 )

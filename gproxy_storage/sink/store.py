@@ -114,7 +114,7 @@ class BatchStore:
         Raises:
             DatabaseAway: when it cannot be deleted now.
         """
-        sql = f"DELETE FROM write_batches WHERE writer = {self._database.param}"  # noqa: S608
+        sql = f"DELETE FROM write_batches WHERE writer = {self._database.param}"  # noqa: S608 - a placeholder
         try:
             with session(self._database), self._watch(self._database.connection()):
                 self._database.execute_sql(sql, (writer,))
@@ -199,12 +199,12 @@ class BatchStore:
         """Make the writer's row, by itself: a batch only ever updates it."""
         if self._read_seq(writer) is None:
             param = self._database.param
-            sql = f"INSERT INTO write_batches (writer, seq, at) VALUES ({param}, 0, {param})"  # noqa: S608
+            sql = f"INSERT INTO write_batches (writer, seq, at) VALUES ({param}, 0, {param})"  # noqa: S608 - a placeholder
             self._database.execute_sql(sql, (writer, self._database.now_to_db()))
         self._registered.add(writer)
 
     def _read_seq(self, writer: str) -> int | None:
-        sql = f"SELECT seq FROM write_batches WHERE writer = {self._database.param}"  # noqa: S608
+        sql = f"SELECT seq FROM write_batches WHERE writer = {self._database.param}"  # noqa: S608 - a placeholder
         found = self._database.query(sql, (writer,))
         return int(found[0][0]) if found else None
 
