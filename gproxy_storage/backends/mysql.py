@@ -17,10 +17,11 @@ from pymysql.constants import CLIENT, CR, ER, SERVER_STATUS
 
 from ..dsn import Dsn
 from ..errors import DSNError
-from .base import SECONDS_BEFORE_1970, bucket_shift, shut_down
+from .base import shut_down
 from .bulk import BulkTable, Kind, Row
 from .failures import Failure
 from .mysql_schema import MySQLSchema
+from .values import SECONDS_BEFORE_1970, bucket_shift
 
 READ_TIMEOUT_S = 120
 """How long a statement may take before the server counts as gone."""

@@ -198,18 +198,18 @@ def test_the_end_of_an_upsert_is_rendered_by_a_method(
     database: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Which we override for MySQL, and tell by an attribute of the clause what to write."""
-    upsert: Any = Row.insert(number=1).on_conflict(
-        conflict_target=[Row.unique], update={Row.number: peewee.EXCLUDED.number}
-    )
-    upsert._on_conflict.ours = True
     told = []
 
     def conflict_update(clause: Any, _: object) -> peewee.SQL:
         told.append(clause.ours)
         return peewee.SQL("END")
 
+    monkeypatch.setattr(database, "conflict_update", conflict_update)
     with database.bind_ctx([Row]):
-        monkeypatch.setattr(database, "conflict_update", conflict_update)
+        upsert: Any = Row.insert(number=1).on_conflict(
+            conflict_target=[Row.unique], update={Row.number: peewee.EXCLUDED.number}
+        )
+        upsert._on_conflict.ours = True
         sql, _ = upsert.sql()
 
     assert (sql.endswith(" END"), told) == (True, [True])
