@@ -215,9 +215,9 @@ class Errors:
             if before is None:
                 del StorageError.__new__
             else:
-                StorageError.__new__ = before  # type: ignore[method-assign]
+                StorageError.__new__ = before  # type: ignore[method-assign]  # patched for the tests
 
-        StorageError.__new__ = make  # type: ignore[method-assign, assignment]
+        StorageError.__new__ = make  # type: ignore[method-assign, assignment]  # patched for the tests
         return undo
 
 
@@ -251,9 +251,9 @@ def _check_read_output() -> Callable[[], None]:
         return captured
 
     def undo() -> None:
-        pytest.CaptureFixture.readouterr = original  # type: ignore[method-assign]
+        pytest.CaptureFixture.readouterr = original  # type: ignore[method-assign]  # patched for the tests
 
-    pytest.CaptureFixture.readouterr = readouterr  # type: ignore[method-assign, assignment]
+    pytest.CaptureFixture.readouterr = readouterr  # type: ignore[method-assign, assignment]  # patched for the tests
     return undo
 
 

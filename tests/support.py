@@ -75,7 +75,7 @@ def recorded(database: Backend) -> Iterator[Statements]:
         begin(*args, **kwargs)
 
     database.query_hooks.append(hook)
-    database.begin = recording_begin  # type: ignore[method-assign]
+    database.begin = recording_begin  # type: ignore[method-assign]  # recorded, then as before
     try:
         yield statements
     finally:

@@ -11,9 +11,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 Row: TypeAlias = tuple[Any, ...]
+
+T = TypeVar("T")
+
+
+def parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Cut a sequence into parts of `size` items, as many as a statement takes; the last is rest."""
+    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 class Kind(enum.Enum):

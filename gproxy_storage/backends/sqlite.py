@@ -22,7 +22,7 @@ from peewee import fn
 
 from ..dsn import Dsn
 from ..errors import ConnectError
-from .bulk import BulkTable, Row
+from .bulk import BulkTable, Row, parts
 from .failures import Failure
 from .sqlite_schema import BUSY_TIMEOUT_S, SqliteSchema
 from .values import bucket_shift
@@ -173,8 +173,7 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
         # Not executemany: it gives the interpreter's lock away at every row, and each time waits
         # for it; beside one busy thread that is 8 times slower.
         cursor = self.cursor()
-        for start in range(0, len(rows), _ROWS_A_STATEMENT):
-            part = rows[start : start + _ROWS_A_STATEMENT]
+        for part in parts(rows, _ROWS_A_STATEMENT):
             sql = _insert_sql(table, len(part))
             with self._noted(sql):
                 cursor.execute(sql, list(chain.from_iterable(part)))

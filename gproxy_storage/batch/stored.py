@@ -7,6 +7,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import peewee
 
+from ..backends.bulk import parts
 from ..models import TABLES, Provider, Table, User, UserCredentialFile
 from .operations import (
     NATURAL_KEYS,
@@ -75,7 +76,7 @@ def sortable(key: Iterable[Any]) -> tuple[Any, ...]:
 
 def chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
     """Cut a sequence into pieces that one statement takes."""
-    return (items[at : at + ROWS_A_STATEMENT] for at in range(0, len(items), ROWS_A_STATEMENT))
+    return parts(items, ROWS_A_STATEMENT)
 
 
 def _named(

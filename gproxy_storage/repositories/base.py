@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Final, Generic, TypeAlias, TypeVar
 import peewee
 
 from ..backends.base import Backend
+from ..backends.bulk import parts
 from ..database import run_query, run_transaction
 from ..errors import ConflictError, InvalidValue, MissingReference, NotFoundError
 from ..models import Table
@@ -245,12 +246,14 @@ class Repository(Generic[M]):
         Returns:
             Number of rows deleted; ids without a row count nothing.
         """
-        wanted = require_ids("ids", ids)
-        chunks = [wanted[at : at + BATCH_ROWS] for at in range(0, len(wanted), BATCH_ROWS)]
-        queries = [self.model.delete().where(self._key.in_(chunk)) for chunk in chunks]
+        return self._write_all(self.model.delete(), require_ids("ids", ids))
+
+    def _write_all(self, query: Any, ids: Sequence[int]) -> int:
+        """Run an update or delete for the rows with these ids, all or none; return how many fit."""
+        queries = [query.where(self._key.in_(part)) for part in parts(ids, BATCH_ROWS)]
         if not queries:
             return 0
-        return self._write(lambda: sum(int(query.execute()) for query in queries))
+        return self._write(lambda: sum(int(each.execute()) for each in queries))
 
     def _delete_all(self) -> int:
         """Delete every row, and what hangs on them; return how many there were."""

@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import InvalidValue
 from ..models import ClaudeFile, Credential, Provider, User, UserCredentialFile, UserKey
 from .arguments import require_id, require_ids, require_json_object, require_reference
-from .base import ANY, BATCH_ROWS, Filter, Repository, now
+from .base import ANY, Filter, Repository, now
 
 
 class Files(Repository[UserCredentialFile]):
@@ -157,16 +157,7 @@ class Files(Repository[UserCredentialFile]):
     def _mark_deleted(self, wanted: Sequence[int]) -> int:
         at = now()
         marked = UserCredentialFile.update(active=False, deleted_at=at, updated_at=at)
-        queries = [
-            marked.where(
-                UserCredentialFile.id.in_(wanted[start : start + BATCH_ROWS]),
-                UserCredentialFile.active,
-            )
-            for start in range(0, len(wanted), BATCH_ROWS)
-        ]
-        if not queries:
-            return 0
-        return self._write(lambda: sum(int(query.execute()) for query in queries))
+        return self._write_all(marked.where(UserCredentialFile.active), wanted)
 
 
 class ClaudeFiles(Repository[ClaudeFile]):

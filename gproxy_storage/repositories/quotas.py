@@ -11,6 +11,7 @@ from typing import Any
 from peewee import fn
 
 from ..backends.base import Backend
+from ..backends.bulk import parts
 from ..errors import InvalidValue, MissingReference
 from ..models import Usage, User, UserQuota
 from .arguments import require_cost, require_reference
@@ -117,8 +118,8 @@ class Quotas(Repository[UserQuota]):
         ids = [user_id for (user_id,) in self._read(lambda: list(query))]
         return [
             correction
-            for start in range(0, len(ids), _USERS_A_BATCH)
-            for correction in self._reconcile(ids[start : start + _USERS_A_BATCH])
+            for part in parts(ids, _USERS_A_BATCH)
+            for correction in self._reconcile(part)
         ]
 
     def list(

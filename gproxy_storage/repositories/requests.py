@@ -91,12 +91,7 @@ class Requests(Log[R]):
         Raises:
             InvalidValue: when an id is not an int.
         """
-        wanted = require_ids("ids", ids)
-        chunks = [wanted[at : at + BATCH_ROWS] for at in range(0, len(wanted), BATCH_ROWS)]
-        queries = [self._clearing().where(self._key.in_(chunk)) for chunk in chunks]
-        if not queries:
-            return 0
-        return self._write(lambda: sum(int(query.execute()) for query in queries))
+        return self._write_all(self._clearing(), require_ids("ids", ids))
 
     def clear_all_bodies(self) -> int:
         """Set every body to NULL, in one transaction; return how many requests had one."""

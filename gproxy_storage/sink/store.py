@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 from ..backends.base import Backend
-from ..backends.bulk import Row
+from ..backends.bulk import Row, parts
 from ..backends.failures import Failure
 from ..database import MAX_ATTEMPTS, back_off, session
 from ..errors import ConnectError, PoolTimeout
@@ -229,7 +229,7 @@ class BatchStore:
                 costs[user] = costs.get(user, 0.0) + usage[_COST]
         now = self._database.now_to_db()
         ordered = [(user, 0.0, costs[user], now) for user in sorted(costs)]
-        for part in _parts(ordered, _QUOTAS_A_STATEMENT):
+        for part in parts(ordered, _QUOTAS_A_STATEMENT):
             sql = self._quota_sql.get(len(part)) or self._make_quota_sql(len(part))
             self._database.execute_sql(sql, list(chain.from_iterable(part)))
 
@@ -257,7 +257,7 @@ class BatchStore:
 
     def _missing(self, table: str, ids: set[int]) -> set[int]:
         found: set[int] = set()
-        for part in _parts(sorted(ids), _IDS_A_QUERY):
+        for part in parts(sorted(ids), _IDS_A_QUERY):
             params = ", ".join([self._database.param] * len(part))
             sql = f"SELECT id FROM {table} WHERE id IN ({params})"  # noqa: S608 - our own name
             found.update(row[0] for row in self._database.query(sql, part))
@@ -269,8 +269,3 @@ def _with_nulls(row: Row, parents: dict[int, str], missing: dict[str, set[int]])
     if not gone:
         return row
     return tuple(None if place in gone else value for place, value in enumerate(row))
-
-
-def _parts(items: list[Any], size: int) -> Iterator[list[Any]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

@@ -28,7 +28,7 @@ def run(backend: str, dsn: str) -> Iterator[Figure]:
             taken = medians(
                 {
                     "first": lambda: usages.list(**filters),  # noqa: B023 - called at once
-                    "last": lambda: usages.list(cursor=cursor, **filters),  # noqa: B023
+                    "last": lambda: usages.list(cursor=cursor, **filters),  # noqa: B023 - called at once
                 },
                 ROUNDS,
             )

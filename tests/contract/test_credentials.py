@@ -71,7 +71,7 @@ def test_a_row_of_another_table_is_no_provider(storage: Storage) -> None:
         User.update(id=provider.id).where(User.id == user.id).execute()
         user = User.get()
     with pytest.raises(InvalidValue):
-        storage.credentials.create(user, kind="api_key", secret={})  # type: ignore[arg-type]
+        storage.credentials.create(user, kind="api_key", secret={})  # type: ignore[arg-type]  # the subject
 
     assert storage.credentials.list() == []
 

@@ -49,7 +49,7 @@ def test_a_server_that_ended_by_itself_can_be_started(
     while own.running:
         time.sleep(0.02)
     with pytest.raises(RuntimeError, match="not running"):
-        own.pid  # noqa: B018
+        own.pid  # noqa: B018 - the subject
     own.start()
     assert own.server.execute("SELECT 1") == [(1,)]
 
@@ -116,4 +116,4 @@ def test_a_server_that_does_not_start_says_why() -> None:
     with pytest.raises(servers.NoServerError, match="no_such_setting"):
         own.start()
     with pytest.raises(RuntimeError, match="never started"):
-        own.directory  # noqa: B018
+        own.directory  # noqa: B018 - the subject

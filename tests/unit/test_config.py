@@ -583,9 +583,9 @@ def test_it_is_immutable_hashable_and_compared_by_value() -> None:
     settings = Settings.load(environ={"GPROXY_DSN": "sqlite:x"})
 
     with pytest.raises(AttributeError):
-        settings.dsn = Dsn.parse("sqlite:y")  # type: ignore[misc]
+        settings.dsn = Dsn.parse("sqlite:y")  # type: ignore[misc]  # the subject
     with pytest.raises(TypeError):
-        settings.sources["dsn"] = "x"  # type: ignore[index]
+        settings.sources["dsn"] = "x"  # type: ignore[index]  # the subject
     assert len({settings, Settings.load(environ={"GPROXY_DSN": "sqlite:x"})}) == 1
 
 

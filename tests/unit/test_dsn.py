@@ -656,9 +656,9 @@ def test_it_is_immutable_and_hashable() -> None:
     dsn = Dsn.parse(f"postgres://u:{PASSWORD}@h/db?sslmode=require")
 
     with pytest.raises(dataclasses.FrozenInstanceError):
-        dsn.database = "other"  # type: ignore[misc]
+        dsn.database = "other"  # type: ignore[misc]  # the subject
     with pytest.raises(TypeError):
-        dsn.parameters["sslmode"] = "disable"  # type: ignore[index]
+        dsn.parameters["sslmode"] = "disable"  # type: ignore[index]  # the subject
     assert len({dsn, Dsn.parse(dsn.reveal()), Dsn.parse("sqlite:x")}) == 2
 
 

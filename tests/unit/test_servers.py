@@ -153,7 +153,7 @@ def test_what_killed_runs_left_is_reaped(sleeper: subprocess.Popen[bytes], base_
 
 def _guard(command: list[str], directory: Path) -> subprocess.Popen[bytes]:
     task = {"command": command, "log": str(directory / "log"), "cwd": str(directory)}
-    task |= {"env": {}, "user": None, "group": None}  # type: ignore[dict-item]
+    task |= {"env": {}, "user": None, "group": None}  # type: ignore[dict-item]  # of several types
     guardian = Path(process.__file__).with_name("guardian.py")
     return subprocess.Popen(
         [sys.executable, "-I", "-S", str(guardian), json.dumps(task)],
