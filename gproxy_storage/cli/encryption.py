@@ -121,10 +121,12 @@ def check(ctx: click.Context, as_json: bool) -> None:
         with _progress("checking", storage, as_json) as progress:
             checked = storage.encryption.check(progress)
         is_clean = storage.encryption.is_clean(checked)
+        mode = storage.encryption.mode
     if as_json:
         columns = {column: found.to_dict() for column, found in checked.items()}
-        click.echo(json.dumps({"clean": is_clean, "columns": columns}, indent=2))
+        click.echo(json.dumps({"mode": mode, "clean": is_clean, "columns": columns}, indent=2))
     else:
+        click.echo(f"mode {mode}")
         _print_checked(checked, is_clean=is_clean)
     ctx.exit(0 if is_clean else 1)
 

@@ -74,6 +74,8 @@ def test_all_commands_one_after_the_other(run: Command, dsn: str) -> None:
         rows_of_all_kinds(storage)
     said = run("status", DATABASE_SECRET_KEY=None)
     assert [line.split()[1] for line in said.stdout.splitlines()[:3]] == ["plaintext", "0", "none"]
+    said = run("check", DATABASE_SECRET_KEY=None)
+    assert (said.exit_code, said.stdout.splitlines()[0]) == (0, "mode plaintext")
     assert run("encrypt", "--dry-run").exit_code == 3
     said = run("encrypt")
     assert said.stdout.splitlines()[0] == "mode encrypted: 3 values written"
@@ -128,7 +130,7 @@ def test_check_counts_what_is_wrong(run: Command, encrypted: Storage, dsn: str) 
     assert f"users.password, row {alice.id} is malformed" in said.stderr
     assert f"user_keys.api_key_ciphertext, row {key.id}: the digest" in said.stderr
     found = json.loads(run("check", "--json").stdout)
-    assert found["clean"] is False
+    assert (found["mode"], found["clean"]) == ("encrypted", False)
     assert found["columns"]["users.password"] == clean(1) | {"unreadable": 1}
     assert found["columns"]["user_keys.api_key_ciphertext"] == clean(1) | {"digest_mismatches": 1}
 
