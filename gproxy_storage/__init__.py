@@ -1,4 +1,4 @@
-"""Storage for LLM proxies: one DSN picks SQLite, PostgreSQL or MySQL."""
+"""Storage for LLM proxies: one DSN picks SQLite, PostgreSQL, MySQL or MariaDB."""
 
 from .database import db_from_dsn
 from .dsn import Dsn

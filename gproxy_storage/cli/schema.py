@@ -36,7 +36,10 @@ def open_to_look(settings: Settings) -> Storage:
 @JSON
 @click.pass_obj
 def status(options: Options, as_json: bool) -> None:
-    """Show the database, its tables, rows and drift; changes nothing."""
+    """Show the database, its tables, row counts and drift.
+
+    Changes nothing, and does not create a file.
+    """
     settings = load_settings(options)
     with open_to_look(settings) as storage:
         plan = storage.plan()
