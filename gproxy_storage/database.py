@@ -47,7 +47,7 @@ def db_from_dsn(dsn: Dsn | str) -> Backend:
         ConnectError: when it names a database in memory and that cannot be made.
     """
     # Imported here: it brings every extension of playhouse, a sixth of the package's start-up.
-    from playhouse import db_url  # noqa: PLC0415
+    from playhouse import db_url  # noqa: PLC0415 - see above
 
     parsed = Dsn.parse(dsn) if isinstance(dsn, str) else dsn
     scheme, backend = _SCHEMES[parsed.backend]
@@ -166,7 +166,7 @@ def _attempt(
 
 def back_off(attempt: int) -> None:
     """Sleep a random while, longer each time, so that rivals do not meet again."""
-    time.sleep(random.uniform(0, min(_MAX_BACKOFF_S, _BACKOFF_S * 2**attempt)))  # noqa: S311
+    time.sleep(random.uniform(0, min(_MAX_BACKOFF_S, _BACKOFF_S * 2**attempt)))  # noqa: S311 - no secret
 
 
 # -- fork: a child must not share its parent's connections, nor SQLite's locks ------------------

@@ -20,9 +20,9 @@ import peewee
 
 from .backends.base import Backend
 from .errors import InvalidValue, ReadError
+from .storable import INT64, text_problem
 
 _INT32 = range(-(2**31), 2**31)
-_INT64 = range(-(2**63), 2**63)
 
 _SOUND_INT = "type({0}) is int and {1.start} <= {0} < {1.stop}"
 _SOUND_TEXT = r"type({0}) is str and {0}.isascii() and '\0' not in {0}"
@@ -39,22 +39,13 @@ def _refuse(field: peewee.Field[Any], why: str) -> InvalidValue:
     return InvalidValue(f"{name} {why}", argument=name)
 
 
-def is_unicode(text: str) -> bool:
-    """Tell whether a text can be encoded: it holds no lone surrogate."""
-    # Raise outside of this: a UnicodeEncodeError, even as a hidden context, carries the text.
-    with suppress(UnicodeEncodeError):
-        return text.isascii() or bool(text.encode())
-    return False
-
-
 def check_text(field: peewee.Field[Any], value: Any, max_length: int | None = None) -> str:
     """Return the text when every backend can store it as it is."""
     if not isinstance(value, str):
         raise _refuse(field, f"must be a str, not {type(value).__name__}")
-    if "\0" in value:
-        raise _refuse(field, "must not hold a NUL character: PostgreSQL cannot store one")
-    if not is_unicode(value):
-        raise _refuse(field, "is not valid Unicode: it holds a lone surrogate")
+    problem = text_problem(value)
+    if problem:
+        raise _refuse(field, problem)
     if max_length is not None and len(value) > max_length:
         raise _refuse(field, f"has {len(value)} characters; its column takes {max_length}")
     return value
@@ -90,13 +81,13 @@ class DialectWord(peewee.Node):
 class BigAutoField(peewee.BigAutoField):
     """A 64-bit key that is never given out twice, not even by SQLite after a deletion."""
 
-    sound = _SOUND_INT.format("{0}", _INT64)
+    sound = _SOUND_INT.format("{0}", INT64)
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(constraints=[DialectWord("AUTOINCREMENT")], **kwargs)
 
     def db_value(self, value: Any) -> int | None:
-        return None if value is None else _check_int(self, value, _INT64)
+        return None if value is None else _check_int(self, value, INT64)
 
 
 class IntegerField(peewee.IntegerField):
@@ -111,22 +102,22 @@ class IntegerField(peewee.IntegerField):
 class BigIntegerField(peewee.BigIntegerField):
     """A 64-bit integer."""
 
-    sound = _SOUND_INT.format("{0}", _INT64)
+    sound = _SOUND_INT.format("{0}", INT64)
 
     def db_value(self, value: Any) -> int | None:
-        return None if value is None else _check_int(self, value, _INT64)
+        return None if value is None else _check_int(self, value, INT64)
 
 
 class ForeignKeyField(peewee.ForeignKeyField):
     """A reference to a row by its 64-bit key."""
 
-    sound = _SOUND_INT.format("{0}", _INT64)
+    sound = _SOUND_INT.format("{0}", INT64)
 
     def db_value(self, value: Any) -> int | None:
         if isinstance(value, self.rel_model):
             value = value.get_id()
         # Here, not in the target's field, so that an error names this column.
-        return None if value is None else _check_int(self, value, _INT64)
+        return None if value is None else _check_int(self, value, INT64)
 
 
 def _check_int(field: peewee.Field[Any], value: Any, allowed: range) -> int:
@@ -276,7 +267,7 @@ def _check_json(field: peewee.Field[Any], value: Any, depth_left: int) -> None:
     if isinstance(value, str):
         check_text(field, value)
     elif isinstance(value, int):
-        if int(value) not in _INT64:
+        if int(value) not in INT64:
             raise _refuse(field, "holds an integer beyond 64 bits: store it as a string")
     elif isinstance(value, dict | list | tuple):
         if not depth_left:

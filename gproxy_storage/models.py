@@ -498,7 +498,7 @@ class EncryptionKeys(Table):
         table_name = "encryption_keys"
 
 
-class WriteBatch(Table):
+class SinkWriter(Table):
     """How far a sink's batches are stored: what makes writing one again a no-op."""
 
     writer = CharField(max_length=64, primary_key=True)
@@ -528,7 +528,7 @@ TABLES: tuple[type[Table], ...] = (
     ClaudeFile,
     StorageState,
     EncryptionKeys,
-    WriteBatch,
+    SinkWriter,
 )
 """Every table, parents before children."""
 

@@ -120,7 +120,7 @@ def row_check(log: Log, *, max_body_bytes: int, redactors: Redactors) -> RowChec
             lines.append(f"    {name} = check_{name}({name})")
     lines.append(f"    return {', '.join(log.bulk.columns)}")
     # Only column names of our own models and the constants of fields.py are in the text.
-    exec("\n".join(lines), names)  # noqa: S102
+    exec("\n".join(lines), names)  # noqa: S102 - see above
     check: RowCheck = names[f"check_{log.bulk.name}"]
     return check
 

@@ -217,7 +217,7 @@ class Storage:
     def encryption(self) -> Encryption:
         """The keys of the database, and what may be done to them."""
         # Imported when first needed: who only opens a storage starts sooner without.
-        from .encryption.commands import Encryption  # noqa: PLC0415
+        from .encryption.commands import Encryption  # noqa: PLC0415 - see above
 
         return Encryption(self.database, self._vault)
 

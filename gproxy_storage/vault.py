@@ -188,7 +188,7 @@ class Vault:
                 database.execute_sql(
                     f"INSERT INTO {TABLE} (id, generation, decrypted, updated_at) "  # noqa: S608 - placeholders
                     f"VALUES ({values})",
-                    (1, 0, False, database.time_to_db(database.now())),
+                    (1, 0, False, database.now_to_db()),
                 )
         except Exception as exc:
             # Another process may have been first.
@@ -208,7 +208,7 @@ class Vault:
                 row.kdf,
                 row.sealed and SecretParameter(row.sealed),  # in a log it would invite guessing
                 row.decrypted,
-                database.time_to_db(database.now()),
+                database.now_to_db(),
             ),
         )
 

@@ -181,3 +181,11 @@ class Child:
         said = self.result()
         assert self.exit_code == 0, said
         return said
+
+
+def everything_said(error: BaseException | None) -> str:
+    """Return all that a log or a traceback could show of an error and of its chain."""
+    if error is None:
+        return ""
+    own = f"{error} {error!r} {error.args!r} {vars(error)!r}"
+    return own + everything_said(error.__cause__) + everything_said(error.__context__)

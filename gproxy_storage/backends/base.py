@@ -5,31 +5,21 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, ClassVar
 
 import peewee
 
 from ..dsn import Dsn
-from ..errors import ConnectError, ReadError, StorageError, WriteError
+from ..errors import ConnectError, ReadError
 from .bulk import BulkWriting
-from .catalog import CatalogRows
-from .failures import Failure, RedactedError, as_storage_error, driver_errors
+from .failures import RedactedError
 from .pool import ConnectionPool
+from .schema import SchemaWork
 from .secret_parameter import carries_secret
-
-SECONDS_BEFORE_1970 = 62_167_219_200
-"""From the start of year 0 on."""
-
-
-def bucket_shift(seconds: int) -> int:
-    """Return a multiple of a bucket's length that makes every time of ours positive.
-
-    Integer division rounds towards zero: for times before 1970 that would be upwards.
-    """
-    return -(-SECONDS_BEFORE_1970 // seconds) * seconds
+from .translation import Translation
+from .values import Values
 
 
 def shut_down(descriptor: int) -> None:
@@ -38,7 +28,7 @@ def shut_down(descriptor: int) -> None:
         copy.shutdown(socket.SHUT_RDWR)
 
 
-class Backend(BulkWriting, peewee.Database):
+class Backend(BulkWriting, Translation, Values, SchemaWork, peewee.Database):
     """A Peewee database over our own pool; `sqlite`, `postgres` and `mysql` fill in the rest.
 
     Queries run inside a session (`database.session`): without one they raise instead of keeping
@@ -47,9 +37,6 @@ class Backend(BulkWriting, peewee.Database):
 
     name: str
     """``sqlite``, ``postgres``, ``mysql`` or ``mariadb``; the last two from the server's word."""
-
-    driver_error: ClassVar[type[Exception]]
-    """The root of the driver's exceptions."""
 
     # Peewee's own and not public: tests/unit/test_peewee.py notices when they change.
     _state: Any
@@ -270,82 +257,6 @@ class Backend(BulkWriting, peewee.Database):
         """Say in one line why connecting failed and what to do, without the password."""
         raise NotImplementedError
 
-    # -- errors -------------------------------------------------------------------------------
-
-    def failure(self, error: Exception) -> tuple[Failure, str | None]:
-        """Classify an error of the driver; with it the column, index or value's name at fault.
-
-        A name is what the server says: ``table.column``, ``table.column, table.column``, an
-        index's name, or None. Never a value.
-        """
-        raise NotImplementedError
-
-    def classify(self, exc: BaseException, boundary: BaseException | None = None) -> Failure:
-        """Return what an exception means for its transaction; OTHER where no driver spoke.
-
-        A lost connection or a rollback by the server anywhere in the chain decides: MySQL, for
-        one, reports a deadlock inside a savepoint as "SAVEPOINT does not exist".
-
-        Args:
-            boundary: the exception that was being handled before: its chain does not count.
-        """
-        failures = [self._failure(error)[0] for error in self._driver_errors(exc, boundary)]
-        for decisive in (Failure.LOST, Failure.TRANSIENT):
-            if decisive in failures:
-                return decisive
-        return failures[0] if failures else Failure.OTHER
-
-    def translate(
-        self, exc: Exception, *, writing: bool, boundary: BaseException | None = None
-    ) -> StorageError | None:
-        """Return the package's error for an exception of Peewee or the driver, else None."""
-        if not isinstance(exc, peewee.PeeweeException | self.driver_error):
-            return None
-        error = next(self._driver_errors(exc, boundary), None)
-        if error is None:
-            return None
-        name = self._failure(error)[1]
-        return as_storage_error(
-            self.classify(exc, boundary),
-            name=name,
-            unique_key=self.keys.get(name or ""),
-            dsn=str(self.dsn),
-            fallback=WriteError if writing else ReadError,
-            reason=f"{self.name}: {self._reason(error)}",
-        )
-
-    def commit_unknown(self) -> WriteError:
-        """Return the error for a connection lost while its COMMIT was under way."""
-        return WriteError(
-            f"the connection to {self.dsn} was lost during COMMIT: the change may be stored or "
-            "not; look before repeating it",
-            committed=None,
-        )
-
-    def describe(self, exc: Exception) -> str:
-        """Return the server's words for a failed DDL statement, where they show no row."""
-        error = next(self._driver_errors(exc), exc)
-        if self.classify(exc) in (Failure.CONFLICT, Failure.VALUE):
-            return self._reason(error)
-        return " ".join(str(error).split())
-
-    def reason(self, error: Exception) -> str:
-        """The driver's own words in one line, without values."""
-        return type(error).__name__
-
-    def _driver_errors(
-        self, exc: BaseException, boundary: BaseException | None = None
-    ) -> Iterator[Exception]:
-        return driver_errors(exc, (self.driver_error, RedactedError), boundary)
-
-    def _failure(self, error: Exception) -> tuple[Failure, str | None]:
-        if isinstance(error, RedactedError):
-            return error.failure, error.name
-        return self.failure(error)
-
-    def _reason(self, error: Exception) -> str:
-        return error.reason if isinstance(error, RedactedError) else self.reason(error)
-
     # -- writing ------------------------------------------------------------------------------
 
     def upsert(
@@ -356,7 +267,10 @@ class Backend(BulkWriting, peewee.Database):
         take: Sequence[peewee.Field[Any]],
         add: Sequence[peewee.Field[Any]] = (),
     ) -> peewee.ModelInsert:
-        """Return an insert of many rows, made to update those that have the same natural key.
+        """Return an insert of one row or many, made to update those that have the same natural key.
+
+        A row that exists is locked, whatever becomes of it. Never send an id in such an insert:
+        MySQL would update the row with that id.
 
         Args:
             take: what becomes as in the new row; without any, a row that exists stays as it is.
@@ -364,7 +278,7 @@ class Backend(BulkWriting, peewee.Database):
         """
         update: dict[Any, Any] = {field: self.inserted(field) for field in take}
         update |= {field: self.stored(field) + self.inserted(field) for field in add}
-        return self.on_conflict(insert, key, update or {key[0]: self.stored(key[0])})
+        return self._on_conflict(insert, key, update or {key[0]: self.stored(key[0])})
 
     def inserted(self, field: peewee.Field[Any]) -> peewee.ColumnBase:
         """Return a column of the row that an upsert would insert, for what it updates."""
@@ -375,17 +289,13 @@ class Backend(BulkWriting, peewee.Database):
         """Return a column of the row that an upsert found, for what it updates."""
         return field
 
-    def on_conflict(
+    def _on_conflict(
         self,
         insert: peewee.ModelInsert,
         key: Sequence[peewee.Field[Any]],
-        update: Mapping[Any, Any],
+        update: dict[Any, Any],
     ) -> peewee.ModelInsert:
-        """Return the insert, made to update the row that has the same natural key.
-
-        Never send an id in such an insert: MySQL would update the row with that id.
-        """
-        return insert.on_conflict(conflict_target=list(key), update=dict(update))
+        return insert.on_conflict(conflict_target=list(key), update=update)
 
     def will_insert_id(self, key: peewee.Field[Any], row_id: int) -> None:
         """Keep ids that the database gives out above one that a caller is about to insert.
@@ -417,105 +327,3 @@ class Backend(BulkWriting, peewee.Database):
         Nothing to do where the files are the server's own.
         """
         return True
-
-    json_text: ClassVar[str] = "TEXT"
-    """The type to which a JSON column is cast for LIKE."""
-
-    # -- values -------------------------------------------------------------------------------
-
-    def time_to_db(self, at: datetime) -> Any:
-        """Return an aware UTC time as the driver's parameter; order is kept."""
-        return at
-
-    def time_from_db(self, value: Any) -> datetime:
-        """Return a stored time as an aware UTC datetime."""
-        raise NotImplementedError
-
-    @staticmethod
-    def now() -> datetime:
-        """Return the time as rows carry it: aware, UTC."""
-        return datetime.now(UTC)
-
-    def time_to_key(self, stored: Any) -> str:
-        """Return a time, as the driver read it, as text that `time_from_key` turns back exactly."""
-        return self.time_from_db(stored).isoformat()
-
-    def time_from_key(self, key: str) -> Any:
-        """Return the driver's parameter for a time that is exactly the stored one.
-
-        Raises:
-            ValueError: when it is not a key of a time.
-        """
-        return self.time_to_db(datetime.fromisoformat(key))
-
-    # -- expressions --------------------------------------------------------------------------
-
-    def contains(self, column: peewee.Field[Any], text: str) -> peewee.Expression:
-        """Return the condition that a column's text holds this text; case counts."""
-        raise NotImplementedError
-
-    def time_bucket(self, column: peewee.Field[Any], seconds: int) -> peewee.ColumnBase:
-        """Return the start of the bucket that a time lies in, in whole Unix seconds.
-
-        Buckets are so many seconds long and counted from 1970 on, backwards too.
-        """
-        raise NotImplementedError
-
-    def month_number(self, column: peewee.Field[Any]) -> peewee.ColumnBase:
-        """Return the number of a time's month in UTC: twelve times the year, plus 0 to 11."""
-        raise NotImplementedError
-
-    # -- schema -------------------------------------------------------------------------------
-
-    def table_options(self) -> str:
-        """What follows the closing bracket of CREATE TABLE."""
-        return ""
-
-    def sync_lock(self, timeout_s: float) -> AbstractContextManager[None]:
-        """Hold the lock under which one process at a time changes the schema.
-
-        Where DDL is transactional it spans one transaction: all or nothing. Inside it no
-        statement waits longer than a second for a lock of a table.
-
-        Raises:
-            SyncLockHeldError: when another process holds it for longer than `timeout_s`.
-        """
-        raise NotImplementedError
-
-    def sync_lock_holder(self) -> str:
-        """Say who holds the sync lock, or where to look."""
-        raise NotImplementedError
-
-    def lock_holders(self, tables: Sequence[str]) -> str:
-        """Say who holds locks on these tables, or where to look."""
-        raise NotImplementedError
-
-    transactional_ddl: ClassVar[bool] = True
-    """Whether DDL rolls back. Where not, one statement carries as much as it can, and every
-    state in between is one that the next sync completes."""
-
-    can_add_foreign_keys: ClassVar[bool] = True
-    """Whether a foreign key can be added to a column that exists."""
-
-    table_collation: str | None = None
-    """The collation of our texts, where a table declares one."""
-
-    also_holds: ClassVar[Mapping[str, frozenset[str]]] = {}
-    """Family of types -> other families whose columns hold its values too."""
-
-    def read_catalog(
-        self, tables: Sequence[str], index_names: Sequence[str], key_names: Sequence[str]
-    ) -> CatalogRows:
-        """Read what the database has of these tables, in three queries however many there are.
-
-        Takes no lock and waits for none.
-
-        Args:
-            index_names, key_names: names that we would give to indexes and foreign keys; where
-                they must be unique beyond a table, whatever has one is reported too.
-        """
-        raise NotImplementedError
-
-    def type_family(self, column_type: str) -> str:
-        """Return the family of a column's type, as the catalog or as DDL spells it."""
-        raise NotImplementedError

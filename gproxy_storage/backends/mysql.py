@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import ssl
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -17,10 +17,11 @@ from pymysql.constants import CLIENT, CR, ER, SERVER_STATUS
 
 from ..dsn import Dsn
 from ..errors import DSNError
-from .base import SECONDS_BEFORE_1970, bucket_shift, shut_down
+from .base import shut_down
 from .bulk import BulkTable, Kind, Row
 from .failures import Failure
 from .mysql_schema import MySQLSchema
+from .values import SECONDS_BEFORE_1970, bucket_shift
 
 READ_TIMEOUT_S = 120
 """How long a statement may take before the server counts as gone."""
@@ -185,15 +186,13 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
 
     # -- writing ------------------------------------------------------------------------------
 
-    def upsert(
+    def _on_conflict(
         self,
         insert: peewee.ModelInsert,
-        key: Sequence[peewee.Field[Any]],
-        *,
-        take: Sequence[peewee.Field[Any]],
-        add: Sequence[peewee.Field[Any]] = (),
+        key: Sequence[peewee.Field[Any]],  # noqa: ARG002 - whichever unique key is hit
+        update: dict[Any, Any],
     ) -> peewee.ModelInsert:
-        upsert: Any = super().upsert(insert, key, take=take, add=add)
+        upsert: Any = insert.on_conflict(update=update)
         upsert._on_conflict.names_new_row = not self.mariadb
         return upsert  # type: ignore[no-any-return]  # it is the class of `insert`
 
@@ -211,14 +210,6 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
 
     def stored(self, field: peewee.Field[Any]) -> peewee.ColumnBase:
         return peewee.Entity(field.model._meta.table_name, field.column_name)
-
-    def on_conflict(
-        self,
-        insert: peewee.ModelInsert,
-        key: Sequence[peewee.Field[Any]],  # noqa: ARG002 - whichever unique key is hit
-        update: Mapping[Any, Any],
-    ) -> peewee.ModelInsert:
-        return insert.on_conflict(update=dict(update))
 
     share_lock = "LOCK IN SHARE MODE"
     exclusive_lock = "FOR UPDATE"

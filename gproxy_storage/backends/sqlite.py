@@ -22,10 +22,10 @@ from peewee import fn
 
 from ..dsn import Dsn
 from ..errors import ConnectError
-from .base import bucket_shift
 from .bulk import BulkTable, Row
 from .failures import Failure
 from .sqlite_schema import BUSY_TIMEOUT_S, SqliteSchema
+from .values import bucket_shift
 
 _FORKED_IN_USE = (
     "this process was forked while a connection to the SQLite file was in use, and must not open "

@@ -24,14 +24,14 @@ from .schema import EXIT_TO_DO, load_settings
 
 if TYPE_CHECKING:
     from ..encryption.commands import Encryption, Progress
-    from ..encryption.outcome import Outcome
+    from ..encryption.outcome import Evidence, Outcome
     from ..encryption.scan import Checked
     from .main import Options
 
 NEW_SECRET_KEY = f"NEW_{SECRET_KEY}"
 NEW_SECRET_KEY_FILE = f"NEW_{SECRET_KEY_FILE}"
 
-_SHOWN_ERRORS = 20
+_SHOWN = 20
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 _DRY_RUN = click.option(
@@ -244,7 +244,7 @@ def _report(
             click.echo(f"{outcome.keys_dropped} unused keys dropped")
         for note in outcome.notes:
             click.echo(note)
-        _print_errors(outcome.unreadable)
+        _print_evidence(outcome.unreadable)
     if outcome.unreadable:
         ctx.exit(1)
     ctx.exit(EXIT_TO_DO if dry_run and outcome.changed else 0)
@@ -253,20 +253,22 @@ def _report(
 def _print_checked(checked: dict[str, Checked], *, is_clean: bool) -> None:
     for column, found in checked.items():
         click.echo(
-            f"{column}: {found.rows} values, {len(found.unreadable)} unreadable, "
-            f"{found.plaintext} plaintext, {len(found.digest_mismatches)} digest mismatches"
+            f"{column}: {found.rows} values, {found.unreadable.count} unreadable, "
+            f"{found.plaintext} plaintext, {found.digest_mismatches.count} digest mismatches"
         )
-        _print_errors(found.unreadable)
-        for pk in found.digest_mismatches[:_SHOWN_ERRORS]:
-            click.echo(f"  {column}, row {pk}: the digest is not that of the key", err=True)
+        _print_evidence(found.unreadable)
+        _print_evidence(
+            found.digest_mismatches, f"{column}, row {{}}: the digest is not that of the key"
+        )
     click.echo("Everything opens." if is_clean else "Something is wrong: see above.")
 
 
-def _print_errors(errors: list[Any]) -> None:
-    for error in errors[:_SHOWN_ERRORS]:
-        click.echo(f"  {error}", err=True)
-    if len(errors) > _SHOWN_ERRORS:
-        click.echo(f"  and {len(errors) - _SHOWN_ERRORS} more", err=True)
+def _print_evidence(found: Evidence[Any], words: str = "{}") -> None:
+    shown = found.first[:_SHOWN]
+    for one in shown:
+        click.echo(f"  {words.format(one)}", err=True)
+    if found.count > len(shown):
+        click.echo(f"  and {found.count - len(shown)} more", err=True)
 
 
 @contextmanager

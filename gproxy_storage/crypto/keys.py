@@ -30,7 +30,7 @@ class Key(Opaque):
 
     def __init__(self, raw: bytes) -> None:
         # Imported when the first key is made: a plaintext database starts 10 ms sooner without.
-        from .xchacha import XChaCha20Poly1305  # noqa: PLC0415
+        from .xchacha import XChaCha20Poly1305  # noqa: PLC0415 - see above
 
         if type(raw) is not bytes or len(raw) != KEY_BYTES:
             raise ValueError(f"a key is {KEY_BYTES} bytes")

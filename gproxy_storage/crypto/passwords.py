@@ -33,7 +33,7 @@ def verify_password(stored: str | None, password: str) -> bool:
     A missing or damaged hash takes as long as a wrong password, so that names cannot be probed by
     time.
     """
-    from argon2.exceptions import VerificationError  # noqa: PLC0415 - start-up
+    from argon2.exceptions import VerificationError  # noqa: PLC0415 - not for who stores no password
 
     if stored is None or not is_hash(stored):
         stored = _DECOY
@@ -51,7 +51,7 @@ def is_hash(value: str) -> bool:
 @cache
 def _hasher() -> PasswordHasher:
     # Imported when first needed: opening a storage needs no password.
-    from argon2 import PasswordHasher  # noqa: PLC0415
+    from argon2 import PasswordHasher  # noqa: PLC0415 - as above
 
     return PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1, hash_len=32, salt_len=16)
 

@@ -6,9 +6,9 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ..errors import InvalidValue
+from ..storable import INT64
 from .encoding import lp
 
-_INT64 = range(-(2**63), 2**63)
 _CONTEXT = b"gproxy-storage/value/v3"
 
 
@@ -40,7 +40,7 @@ class Place(NamedTuple):
                 f"{self.table}.{self.column} is bound to its row: select the primary key, too",
                 argument=self.column,
             )
-        if type(pk) is not int or pk not in _INT64:
+        if type(pk) is not int or pk not in INT64:
             raise InvalidValue(
                 f"{self.table}.{self.column}: the row's primary key is not a 64-bit integer",
                 argument=self.column,

@@ -11,6 +11,7 @@ import math
 from typing import Any, NoReturn
 
 from ..errors import InvalidValue
+from ..storable import text_problem
 from .encoding import Malformed
 
 PREFIX = "enc:"
@@ -36,7 +37,7 @@ def check_text(value: str, name: str) -> str:
             f"{name} begins with {PREFIX!r}, as sealed values do: store another value",
             argument=name,
         )
-    problem = _text_problem(value)
+    problem = text_problem(value)
     if problem:
         raise InvalidValue(f"{name} {problem}", argument=name)
     return value
@@ -110,17 +111,6 @@ def _holds_marked(document: Any) -> bool:
     return False
 
 
-def _text_problem(value: str) -> str | None:
-    if "\0" in value:
-        return "must not hold a NUL character: PostgreSQL cannot store one"
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            return "is not valid Unicode: it holds a lone surrogate"
-    return None
-
-
 def _json_problem(value: Any, depth: int) -> str | None:
     if not isinstance(value, dict | list | tuple):
         return _scalar_problem(value)
@@ -142,14 +132,14 @@ def _key_problem(key: Any) -> str | None:
         return f"is not JSON: it holds a key that is a {type(key).__name__}"
     if key == MARKER:
         return f"holds a member {MARKER!r}, as sealed values do: give it another name"
-    return _text_problem(key)
+    return text_problem(key)
 
 
 def _scalar_problem(value: Any) -> str | None:
     if value is None or isinstance(value, bool):
         return None
     if isinstance(value, str):
-        return _text_problem(value)
+        return text_problem(value)
     if isinstance(value, float):
         return None if math.isfinite(value) else "holds NaN or infinity, which JSON has not"
     if not isinstance(value, int):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -103,8 +102,3 @@ def sealed_values(database: Backend, column: Column) -> Iterator[tuple[int, Any]
 def count_values(database: Backend, column: Column) -> int:
     """Count the rows that have a value."""
     return run_query(database, column.model.select().where(column.field.is_null(False)).count)
-
-
-def count_forms(database: Backend, column: Column) -> Counter[Form]:
-    """Count the column's values by form."""
-    return Counter(column.form(stored) for _, stored, _ in stored_values(database, column))

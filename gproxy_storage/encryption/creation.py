@@ -16,7 +16,8 @@ from ..errors import KeyringLost, WrongSecret
 from ..secret import Secret
 from ..vault import TABLE, KeyringRow, Unlocked, Vault
 from . import gproxy
-from .columns import COLUMNS, count_forms, sealed_values
+from .columns import COLUMNS, sealed_values
+from .scan import all_forms, scan
 
 _V2_SAMPLES = 20
 
@@ -45,7 +46,7 @@ def create_keyring(
         row = vault.lock()
         if row.sealed is not None or (row.decrypted and not even_if_decrypted):
             return None
-        forms = sum((count_forms(database, column) for column in COLUMNS), Counter[Form]())
+        forms = all_forms(scan(database))
         if forms[Form.V3]:
             raise KeyringLost(
                 f"{forms[Form.V3]} values are sealed, and {TABLE} has no keyring: restore that "

@@ -14,8 +14,8 @@ import peewee
 from ..models import SEALED_FIELDS
 from ..sealed_fields import SealedField, refused
 
-# What a query is made of is Peewee's own and not public: tests/encryption/test_guard.py notices
-# when that changes, for then it lets something through.
+# What a query is made of is Peewee's own and not public: tests/unit/test_peewee.py notices when
+# that changes, and tests/encryption/test_guard.py when it lets something through.
 
 
 def check_write(query: Any) -> None:

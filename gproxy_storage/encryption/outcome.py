@@ -1,12 +1,38 @@
-"""Outcome: what an operation on the keys did, or would do."""
+"""Outcome: what an operation on the keys did, or would do; Evidence: what it found wrong."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from ..crypto.keyset import Mode
 from ..errors import CryptoError
+
+T = TypeVar("T")
+
+KEPT = 100
+"""How much of the evidence is kept; with a lost key every value of a large table may be bad."""
+
+
+@dataclass
+class Evidence(Generic[T]):
+    """What was found wrong; true when there is something.
+
+    Attributes:
+        count: how many there are.
+        first: the first `KEPT` of them.
+    """
+
+    count: int = 0
+    first: list[T] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return self.count > 0
+
+    def add(self, *found: T) -> None:
+        """Count what was found, and keep it while there is room."""
+        self.count += len(found)
+        self.first += found[: KEPT - len(self.first)]
 
 
 @dataclass
@@ -17,7 +43,7 @@ class Outcome:
         mode: the database's mode after it.
         changed: whether anything was written, or would be.
         sealed: values that were written anew.
-        unreadable: an error for each value that does not open; they were left as they are.
+        unreadable: the errors of values that do not open; they were left as they are.
         keys_dropped: data keys that no value uses any more.
         notes: what else to know.
     """
@@ -25,7 +51,7 @@ class Outcome:
     mode: Mode
     changed: bool = False
     sealed: int = 0
-    unreadable: list[CryptoError] = field(default_factory=list)
+    unreadable: Evidence[CryptoError] = field(default_factory=Evidence)
     keys_dropped: int = 0
     notes: list[str] = field(default_factory=list)
 
@@ -35,7 +61,8 @@ class Outcome:
             "mode": self.mode.value,
             "changed": self.changed,
             "sealed": self.sealed,
-            "unreadable": [str(error) for error in self.unreadable],
+            "unreadable": self.unreadable.count,
+            "errors": [str(error) for error in self.unreadable.first],
             "keys_dropped": self.keys_dropped,
             "notes": self.notes,
         }

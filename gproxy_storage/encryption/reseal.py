@@ -12,12 +12,14 @@ from typing import Any
 from ..backends.base import Backend
 from ..crypto.envelope import Document, Envelope, parse_json, parse_text
 from ..crypto.keyring import Keyring
+from ..crypto.place import Place
 from ..crypto.refusals import malformed
 from ..database import run_transaction
 from ..errors import CryptoError, InvalidValue
 from ..sealed_fields import EncryptedJSONField, SealedField
 from ..vault import Vault
 from .columns import COLUMNS, Column
+from .outcome import Evidence
 from .scan import Progress
 
 BATCH_ROWS = 200
@@ -29,12 +31,12 @@ class Resealed:
 
     Attributes:
         sealed: values that were written anew.
-        unreadable: an error for each value that does not open, without the value; these are left
-            as they are.
+        unreadable: the errors of values that do not open, without the values; these are left as
+            they are.
     """
 
     sealed: int = 0
-    unreadable: list[CryptoError] = field(default_factory=list)
+    unreadable: Evidence[CryptoError] = field(default_factory=Evidence)
 
 
 def reseal(database: Backend, vault: Vault, progress: Progress) -> Resealed:
@@ -46,7 +48,7 @@ def reseal(database: Backend, vault: Vault, progress: Progress) -> Resealed:
             batch = _Batch(database, vault, column, after)
             rows = run_transaction(database, batch.run)
             done.sealed += batch.sealed
-            done.unreadable += batch.unreadable
+            done.unreadable.add(*batch.unreadable)
             progress(len(rows))
             if len(rows) < BATCH_ROWS:
                 break
@@ -87,7 +89,7 @@ class _Batch:
         column, sealed_field = self._column, self._column.field
         place = sealed_field.place(pk)
         try:
-            if is_at_target(sealed_field, stored, keyring):
+            if _is_at_target(sealed_field, stored, place, keyring):
                 return
             value = sealed_field.opened(keyring, stored, place)
             ticket = sealed_field.ticket(value, pk, keyring)
@@ -104,11 +106,11 @@ class _Batch:
         column.model.update(changes).where(column.model._meta.primary_key == pk).execute()
 
 
-def is_at_target(sealed_field: SealedField, stored: Any, keyring: Keyring) -> bool:
+def _is_at_target(sealed_field: SealedField, stored: Any, place: Place, keyring: Keyring) -> bool:
     """Tell whether a stored value is of the form and key that the keyring writes."""
     parsed: Envelope | Document | None
     if isinstance(sealed_field, EncryptedJSONField):
-        parsed = parse_json(stored, sealed_field.place(None))
+        parsed = parse_json(stored, place)
     else:
-        parsed = parse_text(stored, sealed_field.place(None))
+        parsed = parse_text(stored, place)
     return keyring.is_current(parsed)

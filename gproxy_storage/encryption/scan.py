@@ -13,6 +13,7 @@ from ..crypto.keyring import Keyring
 from ..errors import CryptoError, PlaintextFound
 from ..vault import Vault
 from .columns import COLUMNS, Column, stored_values
+from .outcome import Evidence
 
 Progress = Callable[[int], None]
 """Called with a number of rows, as they are done."""
@@ -61,23 +62,23 @@ class Checked:
 
     Attributes:
         rows: values that there are.
-        unreadable: an error for each value that does not open in its place.
+        unreadable: the errors of values that do not open in their place.
         plaintext: values that lie in the clear.
         digest_mismatches: primary keys of rows whose digest is not that of their value.
     """
 
     rows: int = 0
-    unreadable: list[CryptoError] = field(default_factory=list)
+    unreadable: Evidence[CryptoError] = field(default_factory=Evidence)
     plaintext: int = 0
-    digest_mismatches: list[int] = field(default_factory=list)
+    digest_mismatches: Evidence[int] = field(default_factory=Evidence)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the counts as JSON-able values."""
         return {
             "rows": self.rows,
-            "unreadable": len(self.unreadable),
+            "unreadable": self.unreadable.count,
             "plaintext": self.plaintext,
-            "digest_mismatches": len(self.digest_mismatches),
+            "digest_mismatches": self.digest_mismatches.count,
         }
 
 
@@ -110,7 +111,7 @@ def _check_row(
     except PlaintextFound:
         return  # counted
     except CryptoError as exc:
-        checked.unreadable.append(exc)
+        checked.unreadable.add(exc)
         return
     if not fits:
-        checked.digest_mismatches.append(pk)
+        checked.digest_mismatches.add(pk)

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeVar
 
 from ..errors import InvalidValue
-from ..fields import DoubleField, JSONField, is_unicode, to_json
+from ..fields import DoubleField, JSONField, to_json
 from ..models import Table
+from ..storable import INT64, is_unicode
 
 M = TypeVar("M", bound=Table)
 
@@ -25,8 +26,6 @@ class Kept(enum.Enum):
 
 KEEP: Final = Kept.KEEP
 """The default of every change: the column stays as it is. None, by contrast, means NULL."""
-
-_INT64 = range(-(2**63), 2**63)
 
 
 def require_str(argument: str, value: Any) -> str:
@@ -58,7 +57,7 @@ def require_id(argument: str, value: Any) -> int:
         raise InvalidValue(
             f"{argument} must be an int, not {type(value).__name__}{hint}", argument=argument
         )
-    if int(value) not in _INT64:  # a range walks to find a subclass of int
+    if int(value) not in INT64:  # a range walks to find a subclass of int
         raise InvalidValue(f"{argument} is beyond 64 bits", argument=argument)
     return value
 

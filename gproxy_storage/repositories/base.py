@@ -195,17 +195,13 @@ class Repository(Generic[M]):
         """
         self._check(values)
         named = {field.name for field in key}
-        changing = {
-            # By the field: Peewee takes the name of a foreign key for its column's.
-            self.model._meta.combined[name]: each
-            for name, each in values.items()
-            if name not in {*named, *keep}
-        }
-        insert = self.model.insert(**values)
+        fields = self.model._meta.combined
+        taken = [fields[name] for name in values if name not in {*named, *keep}]
+        upsert = self._database.upsert(self.model.insert(**values), key, take=taken)
         found = [field == values[field.name] for field in key]
 
         def write() -> M:
-            self._database.on_conflict(insert, key, changing).execute()
+            upsert.execute()
             row: M = self.model.select().where(*found).get()
             return row
 

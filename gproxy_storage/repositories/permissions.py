@@ -26,15 +26,14 @@ class _Permissions(Repository[M]):
         key: Sequence[peewee.Field[Any]],
         values: Mapping[str, Any],
         *,
-        keep: Collection[str] = ("created_at",),
+        keep: Collection[str] = (),  # noqa: ARG002 - all is kept
     ) -> M:
         self._check(values)
-        insert = self.model.insert(**values)
         # Nothing changes, but DO NOTHING of MySQL, INSERT IGNORE, would swallow other errors.
-        unchanged = {name: getattr(self.model, name) for name in keep}
+        upsert = self._database.upsert(self.model.insert(**values), key, take=())
 
         def write() -> M:
-            self._database.on_conflict(insert, key, unchanged).execute()
+            upsert.execute()
             row: M = self.model.select().where(*self._is(values)).get()
             return row
 

@@ -160,8 +160,9 @@ class Quotas(Repository[UserQuota]):
 def add_cost(database: Backend, user_id: int, cost: float, at: datetime) -> None:
     """Add to what a user has cost; the first cost makes the row. Inside a transaction."""
     insert = UserQuota.insert(user=user_id, quota=0.0, cost_used=cost, updated_at=at)
-    update = {"cost_used": UserQuota.cost_used + cost, "updated_at": at}
-    database.on_conflict(insert, [UserQuota.user], update).execute()
+    database.upsert(
+        insert, [UserQuota.user], take=[UserQuota.updated_at], add=[UserQuota.cost_used]
+    ).execute()
 
 
 def _correct(database: Backend, user_ids: Sequence[int]) -> Sequence[Correction]:
@@ -174,11 +175,7 @@ def _correct(database: Backend, user_ids: Sequence[int]) -> Sequence[Correction]
     rows = [
         {"user": user_id, "quota": 0.0, "cost_used": 0.0, "updated_at": at} for user_id in user_ids
     ]
-    # An update that changes nothing locks the row on every backend.
-    lock = database.on_conflict(
-        UserQuota.insert_many(rows), [UserQuota.user], {"cost_used": UserQuota.cost_used}
-    )
-    lock.execute()
+    database.upsert(UserQuota.insert_many(rows), [UserQuota.user], take=()).execute()  # locks them
     costs: Any = Usage.select(Usage.user, fn.SUM(Usage.cost)).where(Usage.user.in_(user_ids))
     sums = dict(costs.group_by(Usage.user).tuples())
     corrections = []

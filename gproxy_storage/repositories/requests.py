@@ -47,7 +47,8 @@ class Requests(Log[R]):
 
     def _select(self, **filters: Any) -> peewee.ModelSelect[R]:
         query: Any = super()._select(**filters)
-        return query.select(*self._fields(bodies=False))  # type: ignore[no-any-return]
+        selected: peewee.ModelSelect[R] = query.select(*self._fields(bodies=False))
+        return selected
 
     def _with_bodies(self, bodies: bool, filters: Mapping[str, Any]) -> peewee.ModelSelect[R]:
         query = self._select(**filters)

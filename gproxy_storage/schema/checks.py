@@ -47,7 +47,7 @@ def duplicate_checks(definition: Definition, live: LiveTable, found: Comparison)
             Check(
                 definition.name,
                 f"values occur more than once in {columns}",
-                f"SELECT COUNT(*) FROM (SELECT 1 AS one {groups}) AS duplicates",  # noqa: S608
+                f"SELECT COUNT(*) FROM (SELECT 1 AS one {groups}) AS duplicates",  # noqa: S608 - our names
                 f"SELECT MIN({key}) {groups} ORDER BY 1 LIMIT 5",
             )
         )

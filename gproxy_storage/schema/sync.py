@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from ..backends.base import Backend
@@ -152,16 +151,16 @@ class _Sync:
     def _record_renames(self, done: Plan) -> None:
         """Note in `storage_state`, which exists by now, which renames this database had."""
         database = self._database
-        at = database.time_to_db(datetime.now(UTC))
+        at = database.now_to_db()
         for step in done.steps:
             if step.rename is not None:
                 name, param = step.rename.state_name, database.param
                 database.execute_sql(
-                    f"DELETE FROM storage_state WHERE name = {param}",  # noqa: S608
+                    f"DELETE FROM storage_state WHERE name = {param}",  # noqa: S608 - placeholders
                     (name,),
                 )
                 database.execute_sql(
-                    "INSERT INTO storage_state (name, value, updated_at) "  # noqa: S608
+                    "INSERT INTO storage_state (name, value, updated_at) "  # noqa: S608 - placeholders
                     f"VALUES ({param}, {param}, {param})",
                     (name, step.sql, at),
                 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from datetime import UTC, datetime
 
 from ..backends.base import Backend
 from ..database import run_query, run_transaction
@@ -14,7 +13,7 @@ _NAME = "database_id"
 
 def find_database_id(database: Backend) -> str | None:
     """Return the id; None where no sink was ever made on the database."""
-    sql = f"SELECT value FROM storage_state WHERE name = {database.param}"  # noqa: S608
+    sql = f"SELECT value FROM storage_state WHERE name = {database.param}"  # noqa: S608 - a placeholder
     found = run_query(database, lambda: database.query(sql, (_NAME,)))
     return str(found[0][0]) if found else None
 
@@ -25,9 +24,12 @@ def database_id(database: Backend) -> str:
     if found is not None:
         return found
     param = database.param
-    sql = f"INSERT INTO storage_state (name, value, updated_at) VALUES ({param}, {param}, {param})"  # noqa: S608
+    sql = (
+        "INSERT INTO storage_state (name, value, updated_at) "  # noqa: S608 - placeholders
+        f"VALUES ({param}, {param}, {param})"
+    )
     drawn = uuid.uuid4().hex
-    values = (_NAME, drawn, database.time_to_db(datetime.now(UTC)))
+    values = (_NAME, drawn, database.now_to_db())
     try:
         run_transaction(database, lambda: database.execute_sql(sql, values))
     except ConflictError:  # another process was faster

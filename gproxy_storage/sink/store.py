@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import chain
 from typing import Any
 
@@ -115,7 +114,7 @@ class BatchStore:
         Raises:
             DatabaseAway: when it cannot be deleted now.
         """
-        sql = f"DELETE FROM write_batches WHERE writer = {self._database.param}"  # noqa: S608
+        sql = f"DELETE FROM write_batches WHERE writer = {self._database.param}"  # noqa: S608 - a placeholder
         try:
             with session(self._database), self._watch(self._database.connection()):
                 self._database.execute_sql(sql, (writer,))
@@ -200,18 +199,20 @@ class BatchStore:
         """Make the writer's row, by itself: a batch only ever updates it."""
         if self._read_seq(writer) is None:
             param = self._database.param
-            sql = f"INSERT INTO write_batches (writer, seq, at) VALUES ({param}, 0, {param})"  # noqa: S608
-            self._database.execute_sql(sql, (writer, self._now()))
+            sql = f"INSERT INTO write_batches (writer, seq, at) VALUES ({param}, 0, {param})"  # noqa: S608 - a placeholder
+            self._database.execute_sql(sql, (writer, self._database.now_to_db()))
         self._registered.add(writer)
 
     def _read_seq(self, writer: str) -> int | None:
-        sql = f"SELECT seq FROM write_batches WHERE writer = {self._database.param}"  # noqa: S608
+        sql = f"SELECT seq FROM write_batches WHERE writer = {self._database.param}"  # noqa: S608 - a placeholder
         found = self._database.query(sql, (writer,))
         return int(found[0][0]) if found else None
 
     def _raise_seq(self, writer: str, seq: int) -> bool:
         """Raise the sequence; False when the batch is stored already."""
-        cursor = self._database.execute_sql(self._raise_sql, (seq, self._now(), writer, seq))
+        cursor = self._database.execute_sql(
+            self._raise_sql, (seq, self._database.now_to_db(), writer, seq)
+        )
         if cursor.rowcount == 1:
             return True
         if self._read_seq(writer) is None:
@@ -226,7 +227,7 @@ class BatchStore:
             user = usage[_USER]
             if user is not None:
                 costs[user] = costs.get(user, 0.0) + usage[_COST]
-        now = self._now()
+        now = self._database.now_to_db()
         ordered = [(user, 0.0, costs[user], now) for user in sorted(costs)]
         for part in _parts(ordered, _QUOTAS_A_STATEMENT):
             sql = self._quota_sql.get(len(part)) or self._make_quota_sql(len(part))
@@ -261,9 +262,6 @@ class BatchStore:
             sql = f"SELECT id FROM {table} WHERE id IN ({params})"  # noqa: S608 - our own name
             found.update(row[0] for row in self._database.query(sql, part))
         return ids - found
-
-    def _now(self) -> Any:
-        return self._database.time_to_db(datetime.now(UTC))
 
 
 def _with_nulls(row: Row, parents: dict[int, str], missing: dict[str, set[int]]) -> Row:

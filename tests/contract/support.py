@@ -17,7 +17,17 @@ import peewee
 
 from gproxy_storage import Storage
 from gproxy_storage.fields import GeneratedField, JSONField
-from gproxy_storage.models import SEALED_FIELDS, TABLES, EncryptionKeys, Table
+from gproxy_storage.models import (
+    SEALED_FIELDS,
+    TABLES,
+    Credential,
+    EncryptionKeys,
+    Provider,
+    Table,
+    User,
+    UserKey,
+    UserQuota,
+)
 from gproxy_storage.sealed_fields import SealedField
 from tests import leaks, servers
 from tests.support import Child
@@ -93,6 +103,45 @@ def rows_of(model: type[Table], *columns: str) -> list[tuple[Any, ...]]:
     fields = [getattr(model, column) for column in columns]
     query: Any = model.select(*fields).order_by(model._meta.primary_key).tuples()
     return list(query)
+
+
+PARENTS: dict[str, type[Table]] = {
+    "user_id": User,
+    "user_key_id": UserKey,
+    "provider_id": Provider,
+    "credential_id": Credential,
+}
+"""What a usage hangs on, by column."""
+
+
+def parents(storage: Storage) -> dict[str, Table]:
+    """Insert a row of each, and return them by column."""
+    with storage.session():
+        return {column: insert(model) for column, model in PARENTS.items()}
+
+
+def ids(rows: dict[str, Table]) -> dict[str, Any]:
+    """Return the ids of rows by column."""
+    return {column: row.get_id() for column, row in rows.items()}
+
+
+def names(storage: Storage) -> list[str]:
+    """Return the users' names, by id."""
+    return [user.name for user in storage.users.list()]
+
+
+def quotas(storage: Storage) -> list[tuple[Any, ...]]:
+    """Return user, quota and cost used of all quotas, by user."""
+    with storage.session():
+        return sorted(rows_of(UserQuota, "user_id", "quota", "cost_used"))
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for what another thread or process brings about."""
+    deadline = time.monotonic() + 2 * PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, "it does not come about"
+        time.sleep(0.005)
 
 
 def _secret(field: SealedField) -> Any:

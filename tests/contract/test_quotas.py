@@ -12,16 +12,11 @@ from gproxy_storage import Storage
 from gproxy_storage.errors import InvalidValue, MissingReference, NotFoundError
 from gproxy_storage.models import User, UserQuota
 from gproxy_storage.repositories.quotas import Correction
-from tests.contract.support import in_threads, insert, rows_of
+from tests.contract.support import in_threads, insert, quotas
 from tests.processes import start_python
 from tests.support import assert_query_count
 
 CENT = 1 / 128  # exact in binary: sums do not depend on their order
-
-
-def quotas(storage: Storage) -> list[tuple[Any, ...]]:
-    with storage.session():
-        return sorted(rows_of(UserQuota, "user_id", "quota", "cost_used"))
 
 
 def test_what_is_not_given_stays(storage: Storage) -> None:

@@ -13,13 +13,9 @@ from gproxy_storage.database import run_transaction
 from gproxy_storage.errors import ConflictError, ConnectError, WriteError
 from gproxy_storage.models import User, UserQuota
 from tests import servers
-from tests.contract.support import NOW, Connections, in_threads, insert
+from tests.contract.support import NOW, Connections, in_threads, insert, names
 
 only_servers = pytest.mark.parametrize("backend", servers.SERVER_BACKENDS, indirect=True)
-
-
-def names(storage: Storage) -> list[str]:
-    return [user.name for user in storage.users.list()]
 
 
 def add_cost(user: User, cost: float) -> None:

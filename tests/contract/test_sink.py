@@ -16,16 +16,11 @@ import pytest
 from gproxy_storage import Storage
 from gproxy_storage.errors import ConfigError, InvalidValue, WriteError
 from gproxy_storage.models import (
-    Credential,
     DownstreamRequest,
-    Provider,
+    SinkWriter,
     Table,
     UpstreamRequest,
     Usage,
-    User,
-    UserKey,
-    UserQuota,
-    WriteBatch,
 )
 from gproxy_storage.sink import Sink
 from gproxy_storage.sink.batch import Batch
@@ -33,22 +28,21 @@ from gproxy_storage.sink.rejects import read_rejects
 from tests import servers
 from tests.contract.support import (
     NOW,
+    PARENTS,
     PATIENCE_S,
     Connections,
+    ids,
     in_child,
     in_threads,
     insert,
+    parents,
+    quotas,
     rows_of,
+    until,
 )
 from tests.support import SOME_BACKENDS, recorded
 from tests.values import EVERY_BYTE
 
-PARENTS: dict[str, type[Table]] = {
-    "user_id": User,
-    "user_key_id": UserKey,
-    "provider_id": Provider,
-    "credential_id": Credential,
-}
 TOKENS: dict[str, Any] = {
     "input_tokens": 1,
     "output_tokens": 2,
@@ -59,30 +53,9 @@ TOKENS: dict[str, Any] = {
 }
 
 
-def parents(storage: Storage) -> dict[str, Any]:
-    with storage.session():
-        return {column: insert(model) for column, model in PARENTS.items()}
-
-
-def ids(rows: dict[str, Any]) -> dict[str, Any]:
-    return {column: row.get_id() for column, row in rows.items()}
-
-
 def count(storage: Storage, model: type[Table]) -> int:
     with storage.session():
         return int(model.select().count())
-
-
-def quotas(storage: Storage) -> list[tuple[Any, ...]]:
-    with storage.session():
-        return sorted(rows_of(UserQuota, "user_id", "quota", "cost_used"))
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, "it does not come about"
-        time.sleep(0.005)
 
 
 def rejects(storage: Storage) -> list[dict[str, Any]]:
@@ -255,7 +228,7 @@ def test_full_batches_are_written_without_waiting(storage: Storage) -> None:
         assert sink.stats().written == 35
         assert sink.flush(0)
     with storage.session():
-        assert rows_of(WriteBatch, "seq") == []  # nothing is left that could be replayed
+        assert rows_of(SinkWriter, "seq") == []  # nothing is left that could be replayed
     assert files(storage) == []
 
 
@@ -532,7 +505,7 @@ def test_a_number_is_stored_once(storage: Storage) -> None:
         assert store_again(sink, 2).repeated
         assert not store_again(sink, 4).repeated
         with storage.session():
-            assert rows_of(WriteBatch, "seq") == [(4,)]
+            assert rows_of(SinkWriter, "seq") == [(4,)]
     assert count(storage, Usage) == 2
 
 

@@ -9,11 +9,7 @@ import pytest
 from gproxy_storage import Storage
 from gproxy_storage.errors import ConflictError, InvalidValue, MissingReference
 from gproxy_storage.models import User
-from tests.contract.support import in_threads, insert
-
-
-def names(storage: Storage) -> list[str]:
-    return [user.name for user in storage.users.list()]
+from tests.contract.support import in_threads, insert, names
 
 
 def test_a_block_commits_at_its_end(storage: Storage) -> None:

@@ -10,9 +10,9 @@ import pytest
 
 from gproxy_storage import Storage
 from gproxy_storage.errors import InvalidValue
-from gproxy_storage.models import Credential, Provider, Table, Usage, User, UserKey, UserQuota
+from gproxy_storage.models import Usage, UserQuota
 from gproxy_storage.repositories.summaries import UsageSummary
-from tests.contract.support import NOW, in_threads, insert, rows_of
+from tests.contract.support import NOW, PARENTS, ids, in_threads, insert, parents, quotas, rows_of
 from tests.support import assert_query_count
 
 TOKENS = [
@@ -23,26 +23,6 @@ TOKENS = [
     "cache_creation_input_tokens_5min",
     "cache_creation_input_tokens_1h",
 ]
-PARENTS: dict[str, type[Table]] = {
-    "user_id": User,
-    "user_key_id": UserKey,
-    "provider_id": Provider,
-    "credential_id": Credential,
-}
-
-
-def parents(storage: Storage) -> dict[str, Table]:
-    with storage.session():
-        return {column: insert(model) for column, model in PARENTS.items()}
-
-
-def ids(rows: dict[str, Table]) -> dict[str, Any]:
-    return {column: row.get_id() for column, row in rows.items()}
-
-
-def quotas(storage: Storage) -> list[tuple[Any, ...]]:
-    with storage.session():
-        return rows_of(UserQuota, "user_id", "quota", "cost_used")
 
 
 def test_everything_is_stored(storage: Storage) -> None:

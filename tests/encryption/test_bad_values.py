@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from gproxy_storage import Storage
+from gproxy_storage.encryption.outcome import KEPT
 from gproxy_storage.errors import (
     CryptoError,
     MalformedEnvelope,
@@ -20,6 +21,8 @@ from tests.encryption.support import (
     PASSWORD,
     all_of,
     clean,
+    fill,
+    query,
     rows_of_all_kinds,
     store,
     stored,
@@ -103,6 +106,17 @@ def test_values_in_other_places(encrypted: Storage, dsn: str) -> None:
             read()
         assert caught.value.kid == encrypted._vault.keyring.active_kid
     assert all_of(encrypted.encryption.check()) == clean(4) | {"unreadable": 3}
+
+
+@ONE_BACKEND
+def test_of_many_bad_values_the_first_are_kept(encrypted: Storage, dsn: str) -> None:
+    fill(encrypted, KEPT + 3)
+    query(dsn, "UPDATE credentials SET secret_json = ?", ('{"$gproxy_enc": "v3"}',))
+    checked = encrypted.encryption.check()["credentials.secret_json"]
+
+    for found in (encrypted.encryption.rotate_key().unreadable, checked.unreadable):
+        assert found.count == KEPT + 3
+        assert [error.pk for error in found.first] == list(range(1, KEPT + 1))
 
 
 JSON: dict[str, tuple[str, type[CryptoError]]] = {

@@ -136,7 +136,9 @@ def test_check_counts_what_is_wrong(run: Command, encrypted: Storage, dsn: str) 
 
     said = run("rotate-key", "--json")
     assert said.exit_code == 1
-    assert len(json.loads(said.stdout)["unreadable"]) == 1
+    result = json.loads(said.stdout)
+    assert (result["unreadable"], len(result["errors"])) == (1, 1)
+    assert f"users.password, row {alice.id}" in result["errors"][0]
 
 
 @ONE_BACKEND

@@ -175,7 +175,7 @@ def test_upgrade(gproxys: str) -> None:
         assert storage.encryption.mode is Mode.V2
         result = storage.encryption.upgrade()
 
-        assert (result.mode, result.sealed, result.unreadable) == (Mode.ENCRYPTED, VALUES, [])
+        assert (result.mode, result.sealed, result.unreadable.count) == (Mode.ENCRYPTED, VALUES, 0)
         assert not storage._vault.keyring.has_v2
         read_all(storage)
         assert all_of(storage.encryption.check()) == clean(VALUES)
@@ -206,8 +206,8 @@ def test_an_upgrade_with_a_damaged_value_keeps_gproxys_key(gproxys: str) -> None
         store(gproxys, "users.password", 2, f"{token[:-4]}AAAA")
         result = storage.encryption.upgrade()
 
-        assert (result.mode, len(result.unreadable)) == (Mode.MIGRATING, 1)
-        assert (result.unreadable[0].table, result.unreadable[0].pk) == ("users", 2)
+        assert result.mode is Mode.MIGRATING
+        assert [(error.table, error.pk) for error in result.unreadable.first] == [("users", 2)]
         store(gproxys, "users.password", 2, token)
         assert storage.encryption.upgrade().mode is Mode.ENCRYPTED
 

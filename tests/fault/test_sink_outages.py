@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,20 +18,13 @@ from gproxy_storage.models import Usage, User, UserQuota
 from gproxy_storage.sink import Sink
 from gproxy_storage.sink.cipher import KeyCipher
 from tests import servers
-from tests.contract.support import insert, rows_of
+from tests.contract.support import insert, rows_of, until
 from tests.fault.tcp_proxy import TcpProxy
 from tests.processes import run_python, start_python
 
 only_servers = pytest.mark.parametrize("backend", servers.SERVER_BACKENDS, indirect=True)
 PATIENCE_S = 120.0
 COST = 0.25
-
-
-def until(condition: Callable[[], object], patience_s: float = PATIENCE_S) -> None:
-    deadline = time.monotonic() + patience_s
-    while not condition():
-        assert time.monotonic() < deadline, "it does not come about"
-        time.sleep(0.01)
 
 
 def make_users(storage: Storage, count: int = 10) -> list[int]:

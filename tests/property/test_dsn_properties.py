@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from gproxy_storage.dsn import Dsn, Host, PoolOptions
 from gproxy_storage.errors import DSNError
+from tests.support import everything_said
 
 
 class Written(NamedTuple):
@@ -183,14 +184,6 @@ MYSQL = (["mysql", "mariadb"], st.one_of(host_names, ipv6_addresses), mysql_para
 postgres_dsns = network_dsns(*POSTGRES)
 mysql_dsns = network_dsns(*MYSQL)
 valid_dsns = st.one_of(sqlite_dsns(), postgres_dsns, mysql_dsns)
-
-
-def everything_said(error: BaseException | None) -> str:
-    """Return all that a log or a traceback could show of an error and of its chain."""
-    if error is None:
-        return ""
-    own = f"{error} {error!r} {error.args!r} {vars(error)!r}"
-    return own + everything_said(error.__cause__) + everything_said(error.__context__)
 
 
 def outcome(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,11 +12,12 @@ import pytest
 import gproxy_storage
 
 PACKAGE = Path(gproxy_storage.__file__).parent
+CONTRIBUTING = Path(__file__).parents[2] / "CONTRIBUTING.md"
 
 # From the top down: a module imports from rooms above its own, or from its own.
 ROOMS = (
     ("errors",),
-    ("secret",),
+    ("secret", "storable"),
     ("dsn",),
     ("config",),
     ("crypto",),
@@ -98,6 +100,14 @@ def named_dialects(tree: ast.AST) -> list[int]:
 
 def test_every_module_has_its_room() -> None:
     assert {room(module) for module in MODULES} <= {*LEVEL, *DOORS}
+
+
+def test_contributing_lists_the_rooms_in_this_order() -> None:
+    text = CONTRIBUTING.read_text(encoding="utf-8")
+    cells = re.findall(r"^\| (`.*?) \|", text, flags=re.MULTILINE)
+    listed = re.findall(r"`(\w+)(?:\.py|/)`", " ".join(cells))
+
+    assert listed == [name for names in ROOMS for name in names]
 
 
 @pytest.mark.parametrize("module", sorted(set(MODULES) - DOORS))

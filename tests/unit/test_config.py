@@ -17,6 +17,7 @@ from gproxy_storage.config import WHITE_SPACE, Settings
 from gproxy_storage.dsn import Dsn
 from gproxy_storage.errors import ConfigError, DSNError, SecretError
 from gproxy_storage.secret import Secret
+from tests.support import everything_said
 
 PASSWORD = "hunter2-Secret"
 
@@ -29,14 +30,6 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         if name.startswith(("GPROXY_", "DATABASE_SECRET_KEY")):
             monkeypatch.delenv(name)
     return tmp_path
-
-
-def everything_said(error: BaseException | None) -> str:
-    """Return all that a log or a traceback could show of an error and of its chain."""
-    if error is None:
-        return ""
-    own = f"{error} {error!r} {error.args!r} {vars(error)!r}"
-    return own + everything_said(error.__cause__) + everything_said(error.__context__)
 
 
 def refusal(load: Callable[[], Settings]) -> ConfigError:

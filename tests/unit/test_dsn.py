@@ -15,16 +15,9 @@ from gproxy_storage.dsn import MAX_LENGTH, Dsn, Host, PoolOptions
 from gproxy_storage.dsn.rules import POOL, RULES
 from gproxy_storage.errors import DSNError
 from gproxy_storage.secret import Secret
+from tests.support import everything_said
 
 PASSWORD = "hunter2-Secret"
-
-
-def everything_said(error: BaseException | None) -> str:
-    """Return all that a log or a traceback could show of an error and of its chain."""
-    if error is None:
-        return ""
-    own = f"{error} {error!r} {error.args!r} {vars(error)!r}"
-    return own + everything_said(error.__cause__) + everything_said(error.__context__)
 
 
 def refusal(text: str, setting: str | None = "GPROXY_DSN") -> DSNError:

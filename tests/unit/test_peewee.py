@@ -164,11 +164,76 @@ def test_what_ddl_is_rendered_from(database: Any) -> None:
     assert peewee.Context(field_types={"WORD": "word"}).state.field_types["WORD"] == "word"
 
 
+def test_what_a_row_is_made_of() -> None:
+    row: Any = Row(number=1, unique=2)
+    assert row.__data__ == {"number": 1, "unique": 2}
+    assert (row._dirty, row._pk) == ({"number", "unique"}, None)
+    row._pk = 3
+    assert (row.id, row._pk) == (3, 3)
+    read: Any = Row(__no_default__=1, id=3, number=1)
+    assert read.__data__ == {"id": 3, "number": 1}
+    read._dirty.clear()
+    assert read.dirty_fields == []
+    read.number = 2
+    assert read._dirty == {"number"}
+
+
+def test_what_a_query_that_writes_is_made_of() -> None:
+    """Which the guard of encrypted columns reads."""
+    changes = {Row.number: 1}
+    update: Any = Row.update(changes)
+    assert update._update == changes
+    insert: Any = Row.insert(number=1)
+    assert (insert._insert, insert._columns, insert._on_conflict) == ({Row.number: 1}, None, None)
+    rows: Any = Row.insert_many([(1,)], fields=[Row.number])
+    assert (rows._insert, [field.name for field in rows._columns]) == ([(1,)], ["number"])
+    assert [field.name for field in rows.get_default_columns()] == ["number", "unique"]
+    upsert: Any = insert.on_conflict(update=changes, preserve=[Row.unique])
+    assert insert._on_conflict is None  # the query was cloned
+    assert upsert._on_conflict._update == changes
+    assert [field.name for field in upsert._on_conflict._preserve] == ["unique"]
+
+
+def test_the_end_of_an_upsert_is_rendered_by_a_method(
+    database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which we override for MySQL, and tell by an attribute of the clause what to write."""
+    told = []
+
+    def conflict_update(clause: Any, _: object) -> peewee.SQL:
+        told.append(clause.ours)
+        return peewee.SQL("END")
+
+    monkeypatch.setattr(database, "conflict_update", conflict_update)
+    with database.bind_ctx([Row]):
+        upsert: Any = Row.insert(number=1).on_conflict(
+            conflict_target=[Row.unique], update={Row.number: peewee.EXCLUDED.number}
+        )
+        upsert._on_conflict.ours = True
+        sql, _ = upsert.sql()
+
+    assert (sql.endswith(" END"), told) == (True, [True])
+
+
+def test_what_is_told_of_statements_that_peewee_does_not_execute(
+    database: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen = []
+    database.query_hooks.append(lambda event: seen.append((event.sql, event.exception)))
+    with caplog.at_level("DEBUG", logger="peewee"):
+        database._log_query("COPY", None)
+    database._notify_hooks("COPY", None, 0.0, None)
+
+    assert caplog.records[0].msg == ("COPY", None)
+    assert seen == [("COPY", None)]
+
+
 def test_pymysql_reads_its_time_outs_before_each_answer() -> None:
     """They are parameters of connect only; we set them after the login."""
     conn: Any = pymysql.Connection(defer_connect=True, read_timeout=3, write_timeout=4)
 
     assert (conn._read_timeout, conn._write_timeout) == (3, 4)
+    assert pymysql.cursors.Cursor.max_stmt_length > 0  # of one of executemany's statements
     source = inspect.getsource(pymysql.Connection)
     assert source.count("settimeout(self._read_timeout)") >= 2
     assert "settimeout(self._write_timeout)" in source

@@ -1,0 +1,96 @@
+"""What a driver's error means for us: its class of failure, and the package's error for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+import peewee
+
+from ..dsn import Dsn
+from ..errors import ReadError, StorageError, WriteError
+from .failures import Failure, RedactedError, as_storage_error, driver_errors
+
+
+class Translation:
+    """A backend's reading of its driver's errors; each says what its codes mean in `failure`."""
+
+    name: str
+    dsn: Dsn
+    keys: dict[str, tuple[str, tuple[str, ...]]]
+    driver_error: ClassVar[type[Exception]]
+    """The root of the driver's exceptions."""
+
+    def failure(self, error: Exception) -> tuple[Failure, str | None]:
+        """Classify an error of the driver; with it the column, index or value's name at fault.
+
+        A name is what the server says: ``table.column``, ``table.column, table.column``, an
+        index's name, or None. Never a value.
+        """
+        raise NotImplementedError
+
+    def classify(self, exc: BaseException, boundary: BaseException | None = None) -> Failure:
+        """Return what an exception means for its transaction; OTHER where no driver spoke.
+
+        A lost connection or a rollback by the server anywhere in the chain decides: MySQL, for
+        one, reports a deadlock inside a savepoint as "SAVEPOINT does not exist".
+
+        Args:
+            boundary: the exception that was being handled before: its chain does not count.
+        """
+        failures = [self._failure(error)[0] for error in self._driver_errors(exc, boundary)]
+        for decisive in (Failure.LOST, Failure.TRANSIENT):
+            if decisive in failures:
+                return decisive
+        return failures[0] if failures else Failure.OTHER
+
+    def translate(
+        self, exc: Exception, *, writing: bool, boundary: BaseException | None = None
+    ) -> StorageError | None:
+        """Return the package's error for an exception of Peewee or the driver, else None."""
+        if not isinstance(exc, peewee.PeeweeException | self.driver_error):
+            return None
+        error = next(self._driver_errors(exc, boundary), None)
+        if error is None:
+            return None
+        name = self._failure(error)[1]
+        return as_storage_error(
+            self.classify(exc, boundary),
+            name=name,
+            unique_key=self.keys.get(name or ""),
+            dsn=str(self.dsn),
+            fallback=WriteError if writing else ReadError,
+            reason=f"{self.name}: {self._reason(error)}",
+        )
+
+    def commit_unknown(self) -> WriteError:
+        """Return the error for a connection lost while its COMMIT was under way."""
+        return WriteError(
+            f"the connection to {self.dsn} was lost during COMMIT: the change may be stored or "
+            "not; look before repeating it",
+            committed=None,
+        )
+
+    def describe(self, exc: Exception) -> str:
+        """Return the server's words for a failed DDL statement, where they show no row."""
+        error = next(self._driver_errors(exc), exc)
+        if self.classify(exc) in (Failure.CONFLICT, Failure.VALUE):
+            return self._reason(error)
+        return " ".join(str(error).split())
+
+    def reason(self, error: Exception) -> str:
+        """The driver's own words in one line, without values."""
+        return type(error).__name__
+
+    def _driver_errors(
+        self, exc: BaseException, boundary: BaseException | None = None
+    ) -> Iterator[Exception]:
+        return driver_errors(exc, (self.driver_error, RedactedError), boundary)
+
+    def _failure(self, error: Exception) -> tuple[Failure, str | None]:
+        if isinstance(error, RedactedError):
+            return error.failure, error.name
+        return self.failure(error)
+
+    def _reason(self, error: Exception) -> str:
+        return error.reason if isinstance(error, RedactedError) else self.reason(error)
