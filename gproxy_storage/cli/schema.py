@@ -9,7 +9,7 @@ import click
 
 from ..backends.sqlite import to_look_at
 from ..config import Settings
-from ..sink import look_at
+from ..sink.inspection import look_at
 from ..storage import Storage
 from .spool_report import show_spool
 
@@ -93,7 +93,7 @@ def sync(ctx: click.Context, dry_run: bool, as_json: bool) -> None:
             ctx.exit(1)
         ctx.exit(EXIT_TO_DO if plan else 0)
     with Storage.from_settings(load_settings(options)) as storage:
-        report = storage.sync_report
+        report = storage.sync() if storage.sync_report is None else storage.sync_report
     if as_json:
         click.echo(json.dumps(report.to_dict(), indent=2))
         return

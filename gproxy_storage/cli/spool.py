@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import WriteError
-from ..sink import look_at
+from ..sink.inspection import look_at
 from ..storage import Storage
 from .schema import JSON, load_settings
 from .spool_report import show_spool

@@ -15,8 +15,8 @@ import pytest
 from gproxy_storage import Dsn, Storage
 from gproxy_storage.crypto.keys import Key
 from gproxy_storage.models import Usage, User, UserQuota
-from gproxy_storage.sink import Sink
 from gproxy_storage.sink.cipher import KeyCipher
+from gproxy_storage.sink.sink import Sink
 from tests import servers
 from tests.contract.support import insert, rows_of, until
 from tests.fault.tcp_proxy import TcpProxy
@@ -203,7 +203,7 @@ def test_sealed_spools(storage: Storage, proxy: TcpProxy, monkeypatch: pytest.Mo
     cipher = KeyCipher(Key.generate())
 
     def open_sink(cipher: KeyCipher | None) -> Sink:
-        from gproxy_storage.sink import SinkSettings
+        from gproxy_storage.sink.settings import SinkSettings
 
         return Sink(storage.database, storage.spool_dir, SinkSettings(), cipher=cipher)
 
