@@ -38,7 +38,10 @@ def main() -> None:
     if others:  # without showing them: one may be the key
         parser.error("no further argument is taken: the key is read from standard input")
     terminal = sys.stdin.isatty()
-    api_key = (getpass.getpass("API key: ") if terminal else sys.stdin.readline()).strip()
+    try:
+        api_key = (getpass.getpass("API key: ") if terminal else sys.stdin.readline()).strip()
+    except (EOFError, KeyboardInterrupt):  # Ctrl-D, Ctrl-C
+        sys.exit("\nerror: no key was given")
     if not api_key:
         sys.exit("error: no key was given")
     try:

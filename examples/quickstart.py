@@ -8,6 +8,7 @@ like: what exists is kept, each run adds a key and a usage.
 
 from __future__ import annotations
 
+import argparse
 import sys
 
 from gproxy_storage import Storage, StorageError
@@ -60,8 +61,17 @@ def main(dsn: str | None = None) -> None:
             print(f"refused     {type(exc).__name__}: {exc}")
 
 
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("dsn", nargs="?", metavar="DSN", help="the database")
+    return parser.parse_args()
+
+
 if __name__ == "__main__":
     try:
-        main(*sys.argv[1:2])
+        main(arguments().dsn)
     except StorageError as exc:
         sys.exit(f"error: {exc}")

@@ -66,12 +66,20 @@ def day(text: str) -> datetime:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the arguments, then the database, and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--dsn")
-    parser.add_argument("--since", type=day, metavar="YYYY-MM-DD", default="1970-01-01")
-    parser.add_argument("--until", type=day, metavar="YYYY-MM-DD", default="9999-12-30")
+    parser.add_argument("--dsn", help="the database; else what the settings name")
+    parser.add_argument(
+        "--since",
+        type=day,
+        metavar="YYYY-MM-DD",
+        default="1970-01-01",
+        help="the first day, in UTC",
+    )
+    parser.add_argument(
+        "--until", type=day, metavar="YYYY-MM-DD", default="9999-12-30", help="the last day, in UTC"
+    )
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true")
-    form.add_argument("--csv", action="store_true")
+    form.add_argument("--json", action="store_true", help="print JSON")
+    form.add_argument("--csv", action="store_true", help="print CSV")
     options = parser.parse_args(arguments)
 
     until = options.until + timedelta(days=1) - timedelta(microseconds=1)

@@ -4,7 +4,9 @@
 error. The tables are in `gproxy_storage.models`.
 """
 
-from .batch import BatchReport, WriteBatch
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .config import Settings
 from .database import db_from_dsn
 from .dsn import Dsn
@@ -35,11 +37,17 @@ from .errors import (
 )
 from .repositories.base import ANY, KEEP
 from .repositories.pages import Page
-from .schema.plan import Plan
-from .schema.sync import SyncReport
 from .secret import Secret
-from .sink import Replayed, Sink, SinkSettings, SinkStats
+from .sink.settings import SinkSettings
 from .storage import Storage
+
+if TYPE_CHECKING:
+    from .batch import BatchReport, WriteBatch
+    from .schema.plan import Plan
+    from .schema.sync import SyncReport
+    from .sink.leftovers import Replayed
+    from .sink.sink import Sink
+    from .sink.stats import SinkStats
 
 __version__ = "0.1.0"
 __all__ = [
@@ -84,3 +92,21 @@ __all__ = [
     "__version__",
     "db_from_dsn",
 ]
+
+_LATER = {
+    "BatchReport": ".batch",
+    "Plan": ".schema.plan",
+    "SyncReport": ".schema.sync",
+    "WriteBatch": ".batch",
+    "Replayed": ".sink.leftovers",
+    "Sink": ".sink.sink",
+    "SinkStats": ".sink.stats",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what few programs name when it is named: start-up does without it."""
+    module = _LATER.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(module, __name__), name)

@@ -6,44 +6,45 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 from .backends.base import Backend
-from .batch import WriteBatch
 from .config import DEFAULT_DATA_DIR, Settings, clean_secret
 from .crypto.keyset import Mode
 from .database import db_from_dsn, run_query, run_transaction, session, transaction, translated
 from .dsn import Dsn
-from .encryption.guard import check_write
-from .encryption.startup import settle, unlock
 from .errors import ConfigError
 from .models import INDEXES, TABLES
-from .repositories.access import Access
 from .repositories.catalog import Catalog
 from .repositories.credentials import Credentials
-from .repositories.dashboard import Dashboard
-from .repositories.downstream_requests import DownstreamRequests
-from .repositories.files import ClaudeFiles, Files
 from .repositories.keys import Keys
 from .repositories.providers import Providers
 from .repositories.quotas import Quotas
 from .repositories.settings import ProxySettings
 from .repositories.statuses import Statuses
-from .repositories.upstream_requests import UpstreamRequests
 from .repositories.usages import Usages
 from .repositories.users import Users
-from .schema.catalog import read_snapshot
-from .schema.definitions import definitions
-from .schema.plan import Plan
-from .schema.sync import LOCK_TIMEOUT_S, SyncReport, plan, sync
+from .schema import LOCK_TIMEOUT_S
 from .secret import Secret
-from .sink import KeyCipher, Replayed, Sink, SinkSettings, replay
+from .sink.settings import SinkSettings
 from .vault import Unlocked, Vault
 
 if TYPE_CHECKING:
+    from .batch import WriteBatch
     from .encryption.commands import Encryption
+    from .repositories.access import Access
+    from .repositories.dashboard import Dashboard
+    from .repositories.downstream_requests import DownstreamRequests
+    from .repositories.files import ClaudeFiles, Files
+    from .repositories.upstream_requests import UpstreamRequests
+    from .schema.plan import Plan
+    from .schema.sync import SyncReport
+    from .sink.cipher import KeyCipher
+    from .sink.leftovers import Replayed
+    from .sink.sink import Sink
 
 T = TypeVar("T")
 
@@ -60,7 +61,7 @@ class Storage:
         data_dir: where sinks keep their spool files.
         users, keys, providers, credentials, statuses, catalog, access, quotas, files, claude_files,
             settings, usages, upstream_requests, downstream_requests, dashboard: the repositories.
-        sync_report: what the sync of the opening did.
+        sync_report: what the sync of the opening did; None where it was opened without.
     """
 
     _open: Storage | None = None
@@ -71,7 +72,7 @@ class Storage:
         self.data_dir = data_dir
         self._vault = vault
         self._sinks: set[Sink] = set()
-        self.sync_report = SyncReport((), 0.0)
+        self.sync_report: SyncReport | None = None
         self.users = Users(database)
         self.keys = Keys(database)
         self.providers = Providers(database)
@@ -81,12 +82,6 @@ class Storage:
         self.settings = ProxySettings(database)
         self.usages = Usages(database)
         self.quotas = Quotas(database)
-        self.upstream_requests = UpstreamRequests(database)
-        self.downstream_requests = DownstreamRequests(database)
-        self.dashboard = Dashboard(database)
-        self.access = Access(database)
-        self.files = Files(database)
-        self.claude_files = ClaudeFiles(database)
 
     # -- opening and closing ------------------------------------------------------------------
 
@@ -221,13 +216,63 @@ class Storage:
 
         return Encryption(self.database, self._vault)
 
+    # -- repositories that start-up does without ----------------------------------------------
+
+    @cached_property
+    def access(self) -> Access:
+        """Who may use which models and files, and how much."""
+        from .repositories.access import Access  # noqa: PLC0415 - as above
+
+        return Access(self.database)
+
+    @cached_property
+    def files(self) -> Files:
+        """Files that users uploaded."""
+        from .repositories.files import Files  # noqa: PLC0415 - as above
+
+        return Files(self.database)
+
+    @cached_property
+    def claude_files(self) -> ClaudeFiles:
+        """What Anthropic says of files."""
+        from .repositories.files import ClaudeFiles  # noqa: PLC0415 - as above
+
+        return ClaudeFiles(self.database)
+
+    @cached_property
+    def upstream_requests(self) -> UpstreamRequests:
+        """The log of requests to providers."""
+        from .repositories.upstream_requests import UpstreamRequests  # noqa: PLC0415 - as above
+
+        return UpstreamRequests(self.database)
+
+    @cached_property
+    def downstream_requests(self) -> DownstreamRequests:
+        """The log of requests to the proxy."""
+        from .repositories.downstream_requests import DownstreamRequests  # noqa: PLC0415 - as above
+
+        return DownstreamRequests(self.database)
+
+    @cached_property
+    def dashboard(self) -> Dashboard:
+        """Sums over the logs."""
+        from .repositories.dashboard import Dashboard  # noqa: PLC0415 - as above
+
+        return Dashboard(self.database)
+
+    # -- starting up ---------------------------------------------------------------------------
+
     def _start(self, secret: Secret | None, *, sync: bool) -> None:
+        from .encryption.startup import settle, unlock  # noqa: PLC0415 - as above
+
         unlock(self._vault, secret)  # before anything is written
         if sync:
             self.sync_report = self.sync()
         settle(self.database, self._vault, secret, may_change=sync and self.database.writes)
 
     def _unlock(self, secret: Secret | None, *, sync: bool) -> None:
+        from .encryption.startup import unlock  # noqa: PLC0415 - as above
+
         unlock(self._vault, secret)
         if sync:
             self.sync_report = self.sync()
@@ -279,6 +324,8 @@ class Storage:
         Raises:
             SchemaError: when it cannot be brought up to date.
         """
+        from .schema.sync import sync  # noqa: PLC0415 - as above
+
         report = sync(self.database, lock_timeout_s=lock_timeout_s)
         if report:
             with translated(self.database, writing=True), session(self.database):
@@ -287,10 +334,14 @@ class Storage:
 
     def plan(self) -> Plan:
         """Compare the live schema with the models; takes no lock, writes nothing."""
+        from .schema.sync import plan  # noqa: PLC0415 - as above
+
         return plan(self.database)
 
     def row_counts(self) -> dict[str, int | None]:
         """Return the number of rows of each table; None for a table that does not exist."""
+        from .schema.catalog import read_snapshot  # noqa: PLC0415 - as above
+        from .schema.definitions import definitions  # noqa: PLC0415 - as above
 
         def count() -> dict[str, int | None]:
             tables = read_snapshot(self.database, definitions(self.database)).tables
@@ -342,6 +393,8 @@ class Storage:
             retry_s=retry_s,
             stall_timeout_s=stall_timeout_s,
         )
+        from .sink.sink import Sink  # noqa: PLC0415 - as above
+
         sink = Sink(
             self.database,
             self.spool_dir,
@@ -358,9 +411,13 @@ class Storage:
         Raises:
             WriteError: when the database does not take it now. Nothing is lost.
         """
+        from .sink.engine import replay  # noqa: PLC0415 - as above
+
         return replay(self.database, self.spool_dir, SinkSettings(), self._spool_cipher())
 
     def _spool_cipher(self) -> KeyCipher | None:
+        from .sink.cipher import KeyCipher  # noqa: PLC0415 - as above
+
         keyring = self._vault.keyring
         return None if keyring.mode is Mode.PLAINTEXT else KeyCipher(keyring.spool)
 
@@ -398,10 +455,14 @@ class Storage:
             openai = batch.providers.upsert("openai", channel="openai")
             batch.catalog.upsert(openai, "gpt-4.1-mini")
         """
+        from .batch import WriteBatch  # noqa: PLC0415 - as above
+
         return WriteBatch(self.database)
 
     def _bind(self) -> None:
         self.database.vault = self._vault
+        from .encryption.guard import check_write  # noqa: PLC0415 - as above
+
         self.database.write_guard = check_write
         self.database.bind(TABLES, bind_refs=False, bind_backrefs=False)
         self.database.keys = {

@@ -16,6 +16,7 @@ import click
 
 from ..backends.sqlite import to_look_at
 from ..config import SECRET_KEY, SECRET_KEY_FILE, Settings, clean_secret, read_secret_file
+from ..crypto.keyset import Mode
 from ..errors import SecretError
 from ..secret import Secret
 from ..storage import Storage
@@ -48,12 +49,14 @@ def _operation(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @click.command()
-def keygen() -> None:
+@_JSON
+def keygen(as_json: bool) -> None:
     """Print a new random secret for DATABASE_SECRET_KEY.
 
     Keep a copy away from the database and its backups: without it they cannot be read.
     """
-    click.echo(secrets.token_urlsafe(32))
+    secret = secrets.token_urlsafe(32)
+    click.echo(json.dumps({"secret": secret}) if as_json else secret)
 
 
 @click.group()
@@ -70,7 +73,10 @@ def encryption() -> None:
 @_JSON
 @click.pass_obj
 def status(options: Options, as_json: bool) -> None:
-    """Show what the encrypted columns hold; opens no value, changes nothing."""
+    """Show what the encrypted columns hold.
+
+    Opens no value and changes nothing; without the secret it cannot tell the mode.
+    """
     settings = load_settings(options)
     with Storage.inspect(to_look_at(settings.dsn)) as storage:
         mode = storage.encryption.try_secret(settings.secret_key)
@@ -105,20 +111,22 @@ def status(options: Options, as_json: bool) -> None:
 @_JSON
 @click.pass_context
 def check(ctx: click.Context, as_json: bool) -> None:
-    """Open every value in its place and compare every digest; changes nothing.
+    """Open every value in its place and compare every digest.
 
-    Exit code 1 when something is wrong. It proves neither that values are the latest nor that
-    rows are complete.
+    Changes nothing. Exit code 1 when something is wrong. It proves neither that values are the
+    latest nor that rows are complete.
     """
     settings = _to_look_at(_with_secret(load_settings(ctx.obj)))
     with Storage.from_settings(settings, sync=False) as storage:
         with _progress("checking", storage, as_json) as progress:
             checked = storage.encryption.check(progress)
         is_clean = storage.encryption.is_clean(checked)
+        mode = storage.encryption.mode
     if as_json:
         columns = {column: found.to_dict() for column, found in checked.items()}
-        click.echo(json.dumps({"clean": is_clean, "columns": columns}, indent=2))
+        click.echo(json.dumps({"mode": mode, "clean": is_clean, "columns": columns}, indent=2))
     else:
+        click.echo(f"mode {mode}")
         _print_checked(checked, is_clean=is_clean)
     ctx.exit(0 if is_clean else 1)
 
@@ -126,18 +134,29 @@ def check(ctx: click.Context, as_json: bool) -> None:
 @encryption.command()
 @_operation
 def encrypt(ctx: click.Context, dry_run: bool, as_json: bool) -> None:
-    """Seal what lies in the clear; switches encryption on where it is off."""
-    settings = _with_secret(load_settings(ctx.obj))
+    """Seal what lies in the clear; switch encryption on."""
+    settings = _with_secret(load_settings(ctx.obj), may_be_new=True)
     secret = settings.secret_key
     if secret is None:
         raise SecretError(f"{SECRET_KEY} is not set: set it, `gproxy-storage keygen` makes one")
-    _run(ctx, settings, lambda keys, done: keys.encrypt(secret, done, dry_run=dry_run), as_json)
+
+    def seal(keys: Encryption, done: Progress) -> Outcome:
+        is_new = keys.mode is Mode.PLAINTEXT and not dry_run
+        outcome = keys.encrypt(secret, done, dry_run=dry_run)
+        if is_new:
+            outcome.notes.append(
+                f"keep a copy of the secret away from the database, and set {SECRET_KEY} for every "
+                "process"
+            )
+        return outcome
+
+    _run(ctx, settings, seal, as_json)
 
 
 @encryption.command("change-secret")
 @_operation
 def change_secret(ctx: click.Context, dry_run: bool, as_json: bool) -> None:
-    """Put the database under a new secret; one row is written.
+    """Put the database under a new secret, which writes one row.
 
     The new secret is NEW_DATABASE_SECRET_KEY, or what the file NEW_DATABASE_SECRET_KEY_FILE names
     holds, or is asked for. Set it as DATABASE_SECRET_KEY for every process afterwards. Old backups
@@ -151,13 +170,18 @@ def change_secret(ctx: click.Context, dry_run: bool, as_json: bool) -> None:
     dsn = to_look_at(settings.dsn) if dry_run else settings.dsn
     with Storage.inspect(dsn) as storage:
         outcome = storage.encryption.change_secret(old, new, dry_run=dry_run)
-    _report(ctx, outcome, dry_run=dry_run, as_json=as_json)
+    did = "would be changed" if dry_run else "was changed: set the new one for every process"
+    what = f"the secret {did if outcome.changed else 'stays'}"
+    _report(ctx, outcome, dry_run=dry_run, as_json=as_json, what=what)
 
 
 @encryption.command("rotate-key")
 @_operation
 def rotate_key(ctx: click.Context, dry_run: bool, as_json: bool) -> None:
-    """Seal all values under a new data key; after a leak of the keys, not of the secret alone."""
+    """Seal all values under a new data key, and drop the old one.
+
+    After a leak of the secret run change-secret first: this alone leaves it in force.
+    """
     settings = _with_secret(load_settings(ctx.obj))
     _run(ctx, settings, lambda keys, done: keys.rotate_key(done, dry_run=dry_run), as_json)
 
@@ -166,7 +190,10 @@ def rotate_key(ctx: click.Context, dry_run: bool, as_json: bool) -> None:
 @_YES
 @_operation
 def upgrade(ctx: click.Context, dry_run: bool, as_json: bool, yes: bool) -> None:
-    """Bring a database from GPROXY's format to ours. Stop GPROXY before."""
+    """Bring a database from GPROXY's format to ours.
+
+    Stop GPROXY before: it does not start on this database any more.
+    """
     settings = _with_secret(load_settings(ctx.obj))
     if not (dry_run or yes):
         _confirm(ctx, "GPROXY will not start on this database any more. Is it stopped?")
@@ -204,12 +231,15 @@ def _run(
     _report(ctx, outcome, dry_run=dry_run, as_json=as_json)
 
 
-def _report(ctx: click.Context, outcome: Outcome, *, dry_run: bool, as_json: bool) -> None:
+def _report(
+    ctx: click.Context, outcome: Outcome, *, dry_run: bool, as_json: bool, what: str | None = None
+) -> None:
+    """Print what was done, `what` in place of the number of values, and exit."""
     if as_json:
         click.echo(json.dumps(outcome.to_dict(), indent=2))
     else:
         would = "would be " if dry_run else ""
-        click.echo(f"mode {outcome.mode}: {outcome.sealed} values {would}written")
+        click.echo(f"mode {outcome.mode}: {what or f'{outcome.sealed} values {would}written'}")
         if outcome.keys_dropped:
             click.echo(f"{outcome.keys_dropped} unused keys dropped")
         for note in outcome.notes:
@@ -256,11 +286,14 @@ def _to_look_at(settings: Settings) -> Settings:
     return replace(settings, dsn=to_look_at(settings.dsn))
 
 
-def _with_secret(settings: Settings) -> Settings:
-    """Ask for the secret at a terminal where no setting has it."""
+def _with_secret(settings: Settings, *, may_be_new: bool = False) -> Settings:
+    """Ask for the secret at a terminal where no setting has it.
+
+    Twice where it may become the database's: what is sealed under a typing error is lost.
+    """
     if settings.secret_key is not None or not sys.stdin.isatty():
         return settings
-    text = click.prompt(SECRET_KEY, hide_input=True, err=True)
+    text = click.prompt(SECRET_KEY, hide_input=True, confirmation_prompt=may_be_new, err=True)
     return replace(settings, secret_key=clean_secret(text, SECRET_KEY))
 
 

@@ -31,6 +31,13 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except click.NoSuchOption as exc:
+            if exc.option_name not in {name for option in self.params for name in option.opts}:
+                raise
+            hint = (
+                f"{exc.message} It goes before the command: {ctx.info_name} {exc.option_name} ..."
+            )
+            raise click.NoSuchOption(exc.option_name, hint, ctx=exc.ctx) from None
         except StorageError as exc:
             if ctx.params.get("debug"):
                 raise
@@ -65,9 +72,10 @@ def main(
     """Look after the storage of an LLM proxy.
 
     The database is the one that GPROXY_DSN names, else `dsn` in gproxy.toml, else a SQLite file
-    under GPROXY_DATA_DIR (./data).
+    under GPROXY_DATA_DIR (./data). The options below go before the command's name.
 
-    Exit codes: 0 done, 1 it failed and says why, 2 the command line is wrong.
+    Exit codes: 0 done, 1 it failed and says why, 2 the command line is wrong, 3 a dry run found
+    something to do.
     """
     del debug  # read by _Group
     parsed = None if dsn is None else Dsn.parse(dsn, setting="--dsn")

@@ -9,7 +9,7 @@ import click
 
 from ..backends.sqlite import to_look_at
 from ..config import Settings
-from ..sink import look_at
+from ..sink.inspection import look_at
 from ..storage import Storage
 from .spool_report import show_spool
 
@@ -36,7 +36,10 @@ def open_to_look(settings: Settings) -> Storage:
 @JSON
 @click.pass_obj
 def status(options: Options, as_json: bool) -> None:
-    """Show the database, its tables, rows and drift; changes nothing."""
+    """Show the database, its tables, row counts and drift.
+
+    Changes nothing, and does not create a file.
+    """
     settings = load_settings(options)
     with open_to_look(settings) as storage:
         plan = storage.plan()
@@ -90,7 +93,7 @@ def sync(ctx: click.Context, dry_run: bool, as_json: bool) -> None:
             ctx.exit(1)
         ctx.exit(EXIT_TO_DO if plan else 0)
     with Storage.from_settings(load_settings(options)) as storage:
-        report = storage.sync_report
+        report = storage.sync() if storage.sync_report is None else storage.sync_report
     if as_json:
         click.echo(json.dumps(report.to_dict(), indent=2))
         return

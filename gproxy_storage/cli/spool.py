@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import WriteError
-from ..sink import look_at
+from ..sink.inspection import look_at
 from ..storage import Storage
 from .schema import JSON, load_settings
 from .spool_report import show_spool
@@ -19,14 +19,20 @@ if TYPE_CHECKING:
 
 @click.group()
 def spool() -> None:
-    """Rows that a sink could not store: the database was away, or refused them."""
+    """Look at the rows that a sink could not store, and store them.
+
+    The database was away, or refused them.
+    """
 
 
 @spool.command("status")
 @JSON
 @click.pass_obj
 def spool_status(options: Options, as_json: bool) -> None:
-    """Show the spool files under the data directory; needs no database, changes nothing."""
+    """Show the spool files under the data directory.
+
+    Needs no database and changes nothing.
+    """
     report = look_at(load_settings(options).data_dir / "spool")
     if as_json:
         click.echo(json.dumps(report.to_dict(), indent=2))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ..sink import SpoolReport
+from ..sink.inspection import SpoolReport
 
 
 def show_spool(report: SpoolReport) -> None:

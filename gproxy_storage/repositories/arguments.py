@@ -53,8 +53,9 @@ def require_text(argument: str, value: Any) -> str:
 def require_id(argument: str, value: Any) -> int:
     """Return a row's id: an int of 64 bits, never a bool or a str of digits."""
     if isinstance(value, bool) or not isinstance(value, int):
+        hint = ": pass its id" if isinstance(value, Table) else ""
         raise InvalidValue(
-            f"{argument} must be an int, not {type(value).__name__}", argument=argument
+            f"{argument} must be an int, not {type(value).__name__}{hint}", argument=argument
         )
     if int(value) not in INT64:  # a range walks to find a subclass of int
         raise InvalidValue(f"{argument} is beyond 64 bits", argument=argument)

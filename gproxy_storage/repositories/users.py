@@ -58,7 +58,9 @@ class Users(Repository[User]):
             InvalidValue: when the name is blank or too long, or the password blank.
         """
         require_text("name", name)
-        changed = _changed_hash(self.find(name=name), password)
+        # Read only for its hash: a batch of a thousand users would read each.
+        user = self.find(name=name) if isinstance(password, str) else None
+        changed = _changed_hash(user, password)
         values = _values(name, None if changed is KEEP else changed, enabled, is_admin)
         changes = {"password": changed, "enabled": enabled, "is_admin": is_admin}
         return self._insert_or_update(

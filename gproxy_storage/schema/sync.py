@@ -18,13 +18,11 @@ from ..backends.base import Backend
 from ..backends.failures import Failure, SyncLockHeldError
 from ..database import run_query, session, translated
 from ..errors import StorageError
+from . import LOCK_TIMEOUT_S
 from .catalog import read_snapshot
 from .definitions import definitions
 from .plan import Plan, Step, make_plan
 from .progress import Progress
-
-LOCK_TIMEOUT_S = 30.0
-"""How long a sync waits for locks in all."""
 
 Hook = Callable[[str], None]
 

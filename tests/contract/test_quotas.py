@@ -79,7 +79,8 @@ def test_what_remains(storage: Storage) -> None:
 
 
 _CHILD = """
-import sys
+import logging, sys
+logging.basicConfig(level="ERROR")  # not that secrets are in the clear
 from gproxy_storage import Storage
 with Storage.connect(sys.argv[1], sync=False) as storage:
     input()

@@ -132,6 +132,8 @@ def test_what_is_no_id(storage: Storage, cases: Iterator[Case]) -> None:
                 refused("ids", repository.delete, [rows[0].id, wrong])
                 if wrong is not None:
                     refused("after_id", repository.list, after_id=wrong)
+            with pytest.raises(InvalidValue, match=r", not \w+: pass its id$"):
+                repository.delete(rows[0])
         assert statements.sent == []
         assert repository.list() == rows
 

@@ -22,9 +22,9 @@ from gproxy_storage.models import (
     UpstreamRequest,
     Usage,
 )
-from gproxy_storage.sink import Sink
 from gproxy_storage.sink.batch import Batch
 from gproxy_storage.sink.rejects import read_rejects
+from gproxy_storage.sink.sink import Sink
 from tests import servers
 from tests.contract.support import (
     NOW,

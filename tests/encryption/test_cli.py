@@ -74,8 +74,12 @@ def test_all_commands_one_after_the_other(run: Command, dsn: str) -> None:
         rows_of_all_kinds(storage)
     said = run("status", DATABASE_SECRET_KEY=None)
     assert [line.split()[1] for line in said.stdout.splitlines()[:3]] == ["plaintext", "0", "none"]
+    said = run("check", DATABASE_SECRET_KEY=None)
+    assert (said.exit_code, said.stdout.splitlines()[0]) == (0, "mode plaintext")
     assert run("encrypt", "--dry-run").exit_code == 3
-    assert run("encrypt").stdout.splitlines()[0] == "mode encrypted: 3 values written"
+    said = run("encrypt")
+    assert said.stdout.splitlines()[0] == "mode encrypted: 3 values written"
+    assert said.stdout.splitlines()[-1].startswith("keep a copy of the secret away from")
     assert run("encrypt", "--dry-run").exit_code == 0
 
     said = run("check")
@@ -83,9 +87,16 @@ def test_all_commands_one_after_the_other(run: Command, dsn: str) -> None:
     assert "users.password: 1 values, 0 unreadable, 0 plaintext" in said.stdout
     assert run("rotate-key", "--dry-run").exit_code == 3
     assert "1 unused keys dropped" in run("rotate-key").stdout
-    assert run("change-secret", "--dry-run").exit_code == 3
-    assert run("change-secret").exit_code == 0
-    assert "already in effect" in run("change-secret").stdout
+    said = run("change-secret", "--dry-run")
+    assert (said.exit_code, said.stdout) == (3, "mode encrypted: the secret would be changed\n")
+    said = run("change-secret")
+    assert said.exit_code == 0
+    assert said.stdout.startswith("mode encrypted: the secret was changed: set the new one")
+    said = run("change-secret")
+    assert said.stdout.splitlines() == [
+        "mode encrypted: the secret stays",
+        "the new secret is already in effect",
+    ]
     assert run("check").exit_code == 1
     assert run("check", DATABASE_SECRET_KEY=NEW_SECRET).exit_code == 0
     assert run("upgrade", "--yes", DATABASE_SECRET_KEY=NEW_SECRET).exit_code == 0
@@ -119,7 +130,7 @@ def test_check_counts_what_is_wrong(run: Command, encrypted: Storage, dsn: str) 
     assert f"users.password, row {alice.id} is malformed" in said.stderr
     assert f"user_keys.api_key_ciphertext, row {key.id}: the digest" in said.stderr
     found = json.loads(run("check", "--json").stdout)
-    assert found["clean"] is False
+    assert (found["mode"], found["clean"]) == ("encrypted", False)
     assert found["columns"]["users.password"] == clean(1) | {"unreadable": 1}
     assert found["columns"]["user_keys.api_key_ciphertext"] == clean(1) | {"digest_mismatches": 1}
 
@@ -198,6 +209,8 @@ def test_keygen_makes_good_secrets() -> None:
 
     assert len(made) == 5
     assert all(len(secret) == 43 for secret in made)
+    said = json.loads(CliRunner().invoke(main, ["keygen", "--json"]).stdout)
+    assert [(name, len(secret)) for name, secret in said.items()] == [("secret", 43)]
 
 
 def test_as_a_process_without_a_terminal(encrypted: Storage, dsn: str, tmp_path: Path) -> None:
@@ -217,10 +230,14 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
 
 
-def at_a_terminal(dsn: str, *arguments: str, until: str, send: bytes) -> tuple[str, int]:
-    """Run a command at a terminal of its own; send keys when it has shown a text."""
+def at_a_terminal(
+    dsn: str, *arguments: str, answers: list[tuple[str, bytes]], secret: str | None = SECRET
+) -> tuple[str, int]:
+    """Run a command at a terminal of its own; send keys each time it has shown a text."""
     leader, follower = pty.openpty()
-    settings = {"GPROXY_DSN": dsn, "DATABASE_SECRET_KEY": SECRET, "TERM": "xterm"}
+    settings = {"GPROXY_DSN": dsn, "TERM": "xterm"}
+    if secret is not None:
+        settings["DATABASE_SECRET_KEY"] = secret
     with subprocess.Popen(
         [sys.executable, "-c", TAKE_TERMINAL, "-m", "gproxy_storage", "encryption", *arguments],
         env=environment(settings),
@@ -231,7 +248,8 @@ def at_a_terminal(dsn: str, *arguments: str, until: str, send: bytes) -> tuple[s
         start_new_session=True,
     ) as process:
         os.close(follower)
-        shown, sent, deadline = "", False, time.monotonic() + 120
+        shown, seen, deadline = "", 0, time.monotonic() + 120
+        waiting = list(answers)
         while time.monotonic() < deadline:
             if not select.select([leader], [], [], 1)[0]:
                 continue
@@ -240,9 +258,9 @@ def at_a_terminal(dsn: str, *arguments: str, until: str, send: bytes) -> tuple[s
             except OSError:  # it has ended
                 break
             shown += piece.decode(errors="replace")
-            if not sent and until in shown:
-                os.write(leader, send)
-                sent = True
+            if waiting and waiting[0][0] in shown[seen:]:
+                os.write(leader, waiting.pop(0)[1])
+                seen = len(shown)
         code = process.wait(60)
     os.close(leader)
     leaks.check(shown, "the terminal")
@@ -254,7 +272,7 @@ def test_a_bar_on_a_terminal_and_ctrl_c(encrypted: Storage, dsn: str, tmp_path: 
     """The terminal's own key; what is done stays, and a second run finishes."""
     fill(encrypted, 15_000)
     encrypted.close()
-    shown, code = at_a_terminal(dsn, "rotate-key", until="2%", send=b"\x03")
+    shown, code = at_a_terminal(dsn, "rotate-key", answers=[("2%", b"\x03")])
 
     assert "writing" in shown
     assert "Aborted!" in shown
@@ -273,9 +291,31 @@ def test_a_bar_on_a_terminal_and_ctrl_c(encrypted: Storage, dsn: str, tmp_path: 
 def test_confirming_at_a_terminal(encrypted: Storage, dsn: str) -> None:
     fill(encrypted, 3)
     encrypted.close()
-    shown, code = at_a_terminal(dsn, "decrypt", until="in the clear?", send=b"n\n")
+    shown, code = at_a_terminal(dsn, "decrypt", answers=[("in the clear?", b"n\n")])
     assert (code, keyring_row(dsn)[3]) == (1, False)
-    shown, code = at_a_terminal(dsn, "decrypt", until="in the clear?", send=b"y\n")
+    shown, code = at_a_terminal(dsn, "decrypt", answers=[("in the clear?", b"y\n")])
     assert (code, keyring_row(dsn)[3]) == (0, True)
     assert "mode plaintext: 3 values written" in shown
     assert query(dsn, "SELECT count(*) FROM credentials") == [(3,)]
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+def test_a_secret_to_encrypt_with_is_asked_for_twice(dsn: str) -> None:
+    """One that was mistyped would seal the database for good."""
+    Storage.connect(dsn).close()
+    first, again = "DATABASE_SECRET_KEY: ", "Repeat for confirmation: "
+    typed, mistyped = f"{SECRET}\n".encode(), f"{SECRET}x\n".encode()
+    shown, code = at_a_terminal(
+        dsn,
+        "encrypt",
+        answers=[(first, typed), (again, mistyped), (first, b"\x03")],
+        secret=None,
+    )
+    assert (code, keyring_row(dsn)[2]) == (1, None)
+    assert "do not match" in shown
+
+    shown, code = at_a_terminal(
+        dsn, "encrypt", answers=[(first, typed), (again, typed)], secret=None
+    )
+    assert code == 0, shown
+    Storage.connect(dsn, SECRET).close()

@@ -15,8 +15,8 @@ import pytest
 from gproxy_storage import Dsn, Storage
 from gproxy_storage.crypto.keys import Key
 from gproxy_storage.models import Usage, User, UserQuota
-from gproxy_storage.sink import Sink
 from gproxy_storage.sink.cipher import KeyCipher
+from gproxy_storage.sink.sink import Sink
 from tests import servers
 from tests.contract.support import insert, rows_of, until
 from tests.fault.tcp_proxy import TcpProxy
@@ -203,7 +203,7 @@ def test_sealed_spools(storage: Storage, proxy: TcpProxy, monkeypatch: pytest.Mo
     cipher = KeyCipher(Key.generate())
 
     def open_sink(cipher: KeyCipher | None) -> Sink:
-        from gproxy_storage.sink import SinkSettings
+        from gproxy_storage.sink.settings import SinkSettings
 
         return Sink(storage.database, storage.spool_dir, SinkSettings(), cipher=cipher)
 
@@ -365,7 +365,9 @@ def test_connections_that_are_cut_and_hang(storage: Storage, proxy: TcpProxy) ->
 
 SUBMIT_AND_FLUSH = """
 import os, sys
+import logging
 from itertools import count
+logging.basicConfig(level="ERROR")  # not that secrets are in the clear
 from gproxy_storage import Storage
 first = int(sys.argv[1])
 with Storage.connect(os.environ["DSN"], data_dir=os.environ["DATA_DIR"], sync=False) as storage:
@@ -423,6 +425,8 @@ def test_killed_at_twenty_points(database_dsn: str, backend: str, tmp_path: Path
 
 MANY_ROWS = """
 import os, sys
+import logging
+logging.basicConfig(level="ERROR")
 from gproxy_storage import Storage
 with Storage.connect(os.environ["DSN"], data_dir=os.environ["DATA_DIR"], sync=False) as storage:
     with storage.sink() as sink:

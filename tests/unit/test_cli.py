@@ -291,11 +291,22 @@ def test_a_wrong_command_line(command: Command, arguments: list[str]) -> None:
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize("name", [["status"], ["encryption", "check"]])
+def test_an_option_of_the_group_after_the_command(command: Command, name: list[str]) -> None:
+    result = command(*name, "--dsn", "sqlite::memory:")
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    said = "Error: No such option '--dsn'. It goes before the command: gproxy-storage --dsn ..."
+    assert result.stderr.splitlines()[-1] == said
+
+
 def test_help_and_version(command: Command) -> None:
     assert command("--version").stdout == f"gproxy-storage, version {__version__}\n"
     for arguments in ([], ["status"], ["sync"]):
         assert command(*arguments, "--help").stdout == command(*arguments, "-h").stdout != ""
     assert "Exit codes: 0 done, 1 it failed and says why, 2" in command("--help").stdout
+    for group in ([], ["encryption"], ["spool"]):  # each command's one line is shown whole
+        assert "..." not in command(*group, "--help").stdout.partition("\nCommands:")[2]
 
 
 # -- as a process -------------------------------------------------------------------------------

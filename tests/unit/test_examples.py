@@ -175,12 +175,15 @@ def test_a_key_is_never_taken_from_the_command_line(tmp_path: Path) -> None:
         assert "sk-api01" not in done.stderr
 
 
-@pytest.mark.parametrize("script", [USERS_FROM_CSV, DISABLE_KEY], ids=lambda script: script.stem)
+@pytest.mark.parametrize(
+    "script", sorted(EXAMPLES.glob("*.py")), ids=lambda script: str(script.stem)
+)
 def test_help(script: Path, tmp_path: Path) -> None:
     done = run_python(script, "--help", cwd=tmp_path)
 
     assert (done.returncode, done.stderr) == (0, "")
-    assert "--dsn" in done.stdout
+    assert "--dsn" in done.stdout or script == QUICKSTART
+    assert "the database" in done.stdout
     assert list(tmp_path.iterdir()) == []
 
 
