@@ -13,8 +13,6 @@ LATER = ["argon2", "click", "dotenv", "tomllib", "asyncio", "hypothesis", "pytes
 LATER += [
     f"gproxy_storage.{name}" for name in ("batch", "schema.sync", "sink.sink", "encryption.startup")
 ]
-    f"gproxy_storage.{name}" for name in ("batch", "schema.sync", "sink.sink", "encryption.startup")
-]
 ALONE = "peewee, cryptography.hazmat.primitives.ciphers.aead"
 
 PROGRAM = """
