@@ -41,7 +41,8 @@ class RowQueue:
         self.flush_after_s = flush_after_s
         self.max_rows = max_rows
         self.max_bytes = max_bytes
-        self.lock = threading.Lock()
+        # An RLock, for it knows whose it is: a signal handler may interrupt its holder.
+        self.lock = threading.RLock()
         self._notable = {1, flush_rows, max_rows}  # at these counts the writer may have to wake
         self.submitted = 0
         self.settled = 0
@@ -82,6 +83,14 @@ class RowQueue:
             count = len(rows)
             if count in self._notable or self._bytes >= BATCH_BYTES:
                 self._due.notify()
+
+    def is_interrupted(self) -> bool:
+        """Whether this thread is inside the queue already: in a signal handler it may be."""
+        try:
+            self._due.notify(0)
+        except RuntimeError:  # the lock is not this thread's
+            return False
+        return True
 
     def wait_settled(self, timeout_s: float) -> bool:
         """Have everything put so far written now; whether it was settled in time."""
