@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from contextlib import suppress
@@ -150,6 +151,8 @@ class SpoolFile:
         payload = self._sealed(batch)
         if self.size_bytes + HEAD_BYTES + len(payload) > max_bytes:
             raise SpoolFull
+        if not _is_at(self.path, self._file):  # what is written would go when the process ends
+            raise OSError(errno.ENOENT, "the file was deleted under its process")
         try:
             self._file.seek(self._end)
             write_all(self._file, to_record(batch.seq, len(batch), payload))

@@ -287,6 +287,14 @@ def test_a_full_file_takes_no_more(tmp_path: Path) -> None:
     assert drain(spool) == [1, 2]
 
 
+def test_a_deleted_file_takes_no_more(tmp_path: Path) -> None:
+    spool = create(tmp_path, 1)
+    spool.path.unlink()
+    with pytest.raises(FileNotFoundError, match="deleted under its process"):
+        spool.append(batch(2), MANY)
+    assert drain(spool) == [1]
+
+
 def test_a_full_disk(tmp_path: Path) -> None:
     """The operating system refuses in the middle of a record; nothing of it stays."""
 
