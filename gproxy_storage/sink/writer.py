@@ -11,7 +11,7 @@ from ..errors import WriteError
 from .batch import Batch
 from .bisection import DatabaseAway
 from .leftovers import Leftovers
-from .queue import RowQueue
+from .queue import RowQueue, is_held_here
 from .rejects import RejectsFile
 from .spool import SpoolFile, SpoolFull
 from .store import BatchStore
@@ -56,14 +56,14 @@ class Writer:
         self.ended = threading.Event()
         self.storing = threading.Lock()
         self.spool_file = spool
-        self.spool_lock = threading.Lock()
+        self.spool_lock = threading.RLock()
+        self._spool_condition = threading.Condition(self.spool_lock)  # for `is_interrupted` alone
         self._queue = queue
         self._store = store
         self._rejects = rejects
         self._leftovers = leftovers
         self._max_spool_bytes = max_spool_bytes
         self._name = spool.header.writer
-        self._spooling: int | None = None  # the thread that is in `spool_queued`
         self._held: Batch | None = None  # neither stored nor spooled yet
         self._probe_at = 0.0
         self._probe_s = _MIN_PROBE_S
@@ -87,16 +87,12 @@ class Writer:
             )
         # One lock around both: a later batch must not be stored while this one is on its way.
         with self.spool_lock:
-            self._spooling = threading.get_ident()
-            try:
-                batch = None if self._ended else self._queue.cut()
-                return batch is not None and self._append_or_put_back(batch)
-            finally:
-                self._spooling = None
+            batch = None if self._ended else self._queue.cut()
+            return batch is not None and self._append_or_put_back(batch)
 
     def is_interrupted(self) -> bool:
         """Whether this thread is in `spool_queued` already: in a signal handler it may be."""
-        return self._spooling == threading.get_ident()
+        return is_held_here(self._spool_condition)
 
     def close(self, timeout_s: float) -> None:
         """Have the thread end once the queue is empty; after so long it only spools."""
