@@ -20,7 +20,7 @@ from gproxy_storage.sink.cipher import KeyCipher
 from tests import servers
 from tests.contract.support import insert, rows_of
 from tests.fault.tcp_proxy import TcpProxy
-from tests.processes import run_python, start_python
+from tests.processes import PLAINTEXT_WARNING, run_python, start_python
 
 only_servers = pytest.mark.parametrize("backend", servers.SERVER_BACKENDS, indirect=True)
 PATIENCE_S = 120.0
@@ -406,6 +406,7 @@ def test_killed_at_twenty_points(database_dsn: str, backend: str, tmp_path: Path
             first = turn * 1_000_000
             process = start_python(["-c", SUBMIT_AND_FLUSH, str(first), str(user)], settings)
             assert process.stdout is not None
+            assert process.stdout.readline() == PLAINTEXT_WARNING
             last = int(process.stdout.readline())
             killer = threading.Timer(random_.uniform(0.0, 0.4), process.kill)
             killer.start()
@@ -455,7 +456,7 @@ def test_two_processes_on_one_file(database_dsn: str, tmp_path: Path) -> None:
     settings = {"DSN": database_dsn, "DATA_DIR": str(tmp_path)}
     processes = [start_python(["-c", MANY_ROWS, "50000"], settings) for _ in range(2)]
     said = [process.communicate(timeout=PATIENCE_S)[0] for process in processes]
-    assert said == ["", ""]
+    assert said == [PLAINTEXT_WARNING] * 2
     assert [process.returncode for process in processes] == [0, 0]
     with Storage.connect(database_dsn, data_dir=tmp_path) as storage:
         assert storage.usages.summarize().count == 100_000
