@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -291,8 +291,9 @@ class Storage:
         if self.database.in_transaction():
             raise ConfigError("the storage cannot be closed inside a transaction: leave it first")
         try:
-            for sink in list(self._sinks):
-                sink.close()
+            with ExitStack() as each:  # whatever becomes of the others
+                for sink in list(self._sinks):
+                    each.callback(sink.close)
         finally:
             with self._open_lock:
                 if Storage._open is self:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
@@ -56,6 +56,7 @@ class BulkWriting:
 
     param: str  # Peewee's placeholder, and what it tells of a statement, not public
     query_hooks: list[Callable[[Any], None]]
+    execute_sql: Callable[..., Any]
     _log_query: Callable[[str, Any], None]
     _notify_hooks: Callable[[str, Any, float, Exception | None], None]
 
@@ -67,25 +68,27 @@ class BulkWriting:
         """
         raise NotImplementedError
 
-    def upsert_sql(
-        self, table: str, key: str, columns: Sequence[str], update: Mapping[str, str], rows: int
-    ) -> str:
-        """Return the statement that inserts rows, or updates those whose key exists.
+    def add_costs(self, costs: Sequence[tuple[int, float]], at: Any) -> None:
+        """Add costs to users' quotas, in one statement; who has no quota gets one of 0.
 
         Args:
-            key: the column that decides; it has the table's one unique index.
-            update: column -> SQL, with ``{new}`` for the value that would have been inserted.
-            rows: how many; the parameters are theirs, one row after the other.
+            costs: users' ids and what each is to be charged. The rows are locked in this order.
+            at: the time now, as `time_to_db` returns it.
         """
-        values = ", ".join([f"({', '.join([self.param] * len(columns))})"] * rows)
-        changes = ", ".join(
-            f"{column} = {sql.replace('{new}', self._incoming(column))}"
-            for column, sql in update.items()
+        rows, parameters = self._cost_rows(costs, at)
+        cost, now = self._incoming("cost_used"), self._incoming("updated_at")
+        self.execute_sql(
+            f"INSERT INTO user_quotas (user_id, cost_used, quota, updated_at) {rows} "
+            f"{self._on_duplicate('user_id')} "
+            f"cost_used = user_quotas.cost_used + {cost}, updated_at = {now}",
+            parameters,
         )
-        return (
-            f"INSERT INTO {table} ({', '.join(columns)}) VALUES {values} "  # noqa: S608 - our names
-            f"{self._on_duplicate(key)} {changes}"
-        )
+
+    def _cost_rows(self, costs: Sequence[tuple[int, float]], at: Any) -> tuple[str, list[Any]]:
+        """The rows of `add_costs`, and their parameters."""
+        row = f"({self.param}, {self.param}, 0, {self.param})"
+        parameters = [value for user, cost in costs for value in (user, cost, at)]
+        return f"VALUES {', '.join([row] * len(costs))}", parameters
 
     def _incoming(self, column: str) -> str:
         """The value that an upsert would have inserted."""

@@ -151,6 +151,16 @@ class PostgresBackend(PostgresSchema, peewee.PostgresqlDatabase):
         with self._noted(sql), self.raw_cursor(self.connection()) as cursor:
             cursor.copy_expert(sql, copy_text(table, rows), _COPY_CHUNK_BYTES)
 
+    def _cost_rows(self, costs: Sequence[tuple[int, float]], at: Any) -> tuple[str, list[Any]]:
+        # Two arrays, as text: a third of the time that the driver and the server take for VALUES.
+        users, amounts = (
+            "{" + ",".join(map(str, column)) + "}" for column in zip(*costs, strict=True)
+        )
+        rows = (
+            "SELECT user_id, cost, 0, %s FROM unnest(%s::bigint[], %s::float8[]) q (user_id, cost)"
+        )
+        return rows, [at, users, amounts]
+
     def will_insert_id(self, key: peewee.Field[Any], row_id: int) -> None:
         table, column = key.model._meta.table_name, key.column_name
         self.execute_sql(_RAISE_SEQUENCE, (_SEQUENCE_KEY, row_id, table, column, row_id))

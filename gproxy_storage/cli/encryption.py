@@ -17,8 +17,9 @@ import click
 from ..backends.sqlite import to_look_at
 from ..config import SECRET_KEY, SECRET_KEY_FILE, Settings, clean_secret, read_secret_file
 from ..crypto.keyset import Mode
-from ..errors import SecretError
+from ..errors import ConfigError, SecretError
 from ..secret import Secret
+from ..sink.inspection import look_at
 from ..storage import Storage
 from .schema import EXIT_TO_DO, load_settings
 
@@ -206,12 +207,24 @@ def upgrade(ctx: click.Context, dry_run: bool, as_json: bool, yes: bool) -> None
 def decrypt(ctx: click.Context, dry_run: bool, as_json: bool, yes: bool) -> None:
     """Store all secrets in the clear and drop the keyring."""
     settings = _with_secret(load_settings(ctx.obj))
+    _refuse_sealed_spool(settings.data_dir / "spool")
     if not (dry_run or yes):
         _confirm(ctx, f"Store all secrets of {settings.dsn} in the clear?")
     _run(ctx, settings, lambda keys, done: keys.decrypt(done, dry_run=dry_run), as_json)
 
 
 # -- inside -----------------------------------------------------------------------------------
+
+
+def _refuse_sealed_spool(directory: Path) -> None:
+    """Keep the keyring as long as rows wait that only its spool key opens."""
+    sealed = [file.path.name for file in look_at(directory).files if file.batches and file.kid]
+    if sealed:
+        raise ConfigError(
+            f"{directory} holds rows that open only with the keyring: {', '.join(sealed)}; run "
+            "`gproxy-storage spool replay` first, with the secret, and stop the processes that "
+            "have files in use"
+        )
 
 
 def _run(

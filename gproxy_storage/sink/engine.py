@@ -70,6 +70,7 @@ class Engine:
         cipher: SpoolCipher | None,
     ) -> None:
         name = uuid.uuid4().hex
+        self._queue = queue
         header = Header(identity, name, None if cipher is None else cipher.kid)
         self.retried = 0
         self.watchdog = Watchdog(database, settings.stall_timeout_s)
@@ -97,11 +98,19 @@ class Engine:
         self.retried += 1
 
     def stop(self, timeout_s: float) -> None:
-        """Drain the queue, into the spool when the database does not take it in time."""
+        """Drain the queue, into the spool when the database does not take it in time.
+
+        May be called again when it was interrupted.
+        """
         self.writer.close(timeout_s)
-        self._thread.join(timeout_s)
-        if self._thread.is_alive():
+        # Not Thread.join: before Python 3.13, one that Ctrl-C interrupts believes the thread ended.
+        ended = self.writer.ended.wait(timeout_s)
+        settled = -1
+        while not ended and settled < self._queue.settled:
+            settled = self._queue.settled
             self.watchdog.bite()  # the database does not answer
+            ended = self.writer.ended.wait(_LAST_WORDS_S)  # a slow disk may take it longer
+        if ended:
             self._thread.join(_LAST_WORDS_S)
         self.watchdog.stop()
 

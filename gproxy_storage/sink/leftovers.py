@@ -59,6 +59,7 @@ class Leftovers:
         self._database = database
         self._store = store
         self._cipher = cipher
+        self._rejects: dict[str, RejectsFile] = {}
 
     def look(self) -> None:
         """Adopt what no process holds."""
@@ -91,8 +92,7 @@ class Leftovers:
         if batch is None:
             self._be_done_with(spool)
             return True
-        rejects = RejectsFile(self._directory, self._database, writer, self._cipher)
-        stored = self._store.store(writer, batch, rejects)
+        stored = self._store.store(writer, batch, self._rejects_of(writer))
         if stored.repeated:
             self.total.skipped += 1
         else:
@@ -101,7 +101,15 @@ class Leftovers:
         spool.drop_first()
         return True
 
+    def _rejects_of(self, writer: str) -> RejectsFile:
+        if writer not in self._rejects:
+            found = RejectsFile(self._directory, self._database, writer, self._cipher)
+            self._rejects[writer] = found
+        return self._rejects[writer]
+
     def _be_done_with(self, spool: SpoolFile) -> None:
+        self.files.remove(spool)
+        self._rejects.pop(spool.header.writer, None)
         for damage in spool.damages:
             _log.warning(
                 "%s: %d bytes at offset %d are no sound record and were passed over; the file is "
@@ -109,10 +117,14 @@ class Leftovers:
                 *(spool.path, damage.length, damage.offset, spool.damaged_path.name),
             )
         self.total.damaged += len(spool.damages)
-        spool.remove()
-        self.files.remove(spool)
-        with suppress(DatabaseAway):  # a row that stays is all
-            self._store.forget(spool.header.writer)
+        try:
+            spool.remove()
+        except OSError as exc:
+            _log.warning("%s is stored, and cannot be deleted: %s", spool.path, exc.strerror)
+            return
+        if not spool.damages:  # or the number keeps whoever brings the file back from harm
+            with suppress(DatabaseAway):  # a row that stays is all
+                self._store.forget(spool.header.writer)
 
     def close(self) -> None:
         """Leave what is not done to the next process."""

@@ -16,6 +16,18 @@ BATCH_BYTES = 4 * 1024 * 1024
 """A batch ends with the row that brings it here, however few they are."""
 
 
+def is_held_here(condition: threading.Condition) -> bool:
+    """Whether this thread holds the condition's RLock: a signal handler may interrupt its holder.
+
+    Noted beside the lock, it would not be true of the moment in which that is taken.
+    """
+    try:
+        condition.notify(0)
+    except RuntimeError:  # the lock is not this thread's
+        return False
+    return True
+
+
 class RowQueue:
     """Rows in order; callers put, the writer takes them in batches.
 
@@ -41,7 +53,8 @@ class RowQueue:
         self.flush_after_s = flush_after_s
         self.max_rows = max_rows
         self.max_bytes = max_bytes
-        self.lock = threading.Lock()
+        # An RLock, for it knows whose it is: see `is_held_here`.
+        self.lock = threading.RLock()
         self._notable = {1, flush_rows, max_rows}  # at these counts the writer may have to wake
         self.submitted = 0
         self.settled = 0
@@ -82,6 +95,10 @@ class RowQueue:
             count = len(rows)
             if count in self._notable or self._bytes >= BATCH_BYTES:
                 self._due.notify()
+
+    def is_interrupted(self) -> bool:
+        """Whether this thread is inside the queue already: in a signal handler it may be."""
+        return is_held_here(self._due)
 
     def wait_settled(self, timeout_s: float) -> bool:
         """Have everything put so far written now; whether it was settled in time."""

@@ -43,6 +43,7 @@ class RejectsFile:
         self._database = database
         self._writer = writer
         self._cipher = cipher
+        self._present: set[tuple[int, str, int]] | None = None  # None: to be read
 
     def keep(self, seq: int, rejects: Sequence[Reject]) -> int:
         """Write rejects of a batch to the disk, but for those that are there; return how many.
@@ -52,20 +53,30 @@ class RejectsFile:
         Raises:
             OSError: when they cannot be written.
         """
-        present = self._present()
-        lines = [
-            self._line(seq, reject)
+        present = self._present
+        if present is None:
+            present = {
+                (kept["seq"], kept["table"], kept["place"]) for kept in read_rejects(self.path)
+            }
+        lines = {
+            place: self._line(seq, reject)
             for reject in rejects
-            if (seq, LOGS[reject.log].bulk.name, reject.place) not in present
-        ]
+            if (place := (seq, LOGS[reject.log].bulk.name, reject.place)) not in present
+        }
+        self._present = None  # what a write that fails has left is not known
         if lines:
-            descriptor = os.open(self.path, os.O_CREAT | os.O_APPEND | os.O_RDWR, 0o600)
-            with os.fdopen(descriptor, "ab") as file:
-                file.write(b"".join(lines))
-                file.flush()
-                os.fsync(descriptor)
-            fsync_directory(self.path.parent)
+            self._append(b"".join(lines.values()))
+        # Batches come in the order of their numbers: no earlier one comes again.
+        self._present = {place for place in present if place[0] >= seq} | lines.keys()
         return len(lines)
+
+    def _append(self, data: bytes) -> None:
+        descriptor = os.open(self.path, os.O_CREAT | os.O_APPEND | os.O_RDWR, 0o600)
+        with os.fdopen(descriptor, "ab") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+        fsync_directory(self.path.parent)
 
     def _line(self, seq: int, reject: Reject) -> bytes:
         log = LOGS[reject.log]
@@ -85,9 +96,6 @@ class RejectsFile:
             found |= {"kid": self._cipher.kid, "sealed": base64.b64encode(sealed).decode()}
         # A line that a crash cut off must not swallow this one.
         return b"\n" + json.dumps(found).encode() + b"\n"
-
-    def _present(self) -> set[tuple[int, str, int]]:
-        return {(found["seq"], found["table"], found["place"]) for found in read_rejects(self.path)}
 
 
 def read_rejects(path: Path) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from ..backends.bulk import Row
 from ..errors import InvalidValue, WriteError
 from ..repositories.redaction import redact_headers, redact_query, redact_url
 from ..repositories.requests import Body, Headers
-from ..rows import DOWNSTREAM_REQUESTS, LOGS, UPSTREAM_REQUESTS, USAGES, Redactors, row_check
+from ..rows import DOWNSTREAM_REQUESTS, LOGS, UPSTREAM_REQUESTS, USAGES, Log, Redactors, row_check
 from .cipher import SpoolCipher
 from .engine import Engine
 from .exits import open_sinks
@@ -35,12 +35,15 @@ REDACTORS: Redactors = {
 
 _USAGE_BYTES = 600
 _REQUEST_BYTES = 1000
-_LONG = (
+_LONG = {
     "request_headers_json",
     "response_headers_json",
+    "request_url",
+    "request_path",
+    "request_query",
     "request_body",
     "response_body",
-)
+}
 
 
 class Sink:
@@ -74,7 +77,8 @@ class Sink:
             for log in LOGS
         )
         self._identity = database_id(database)
-        self._closing = threading.Lock()
+        self._closing = threading.RLock()  # a signal handler may close what is being closed
+        self._closed = False
         self._engine: Engine | None = None
         self._queue = self._new_queue()
         self._engine = self._new_engine()
@@ -255,23 +259,29 @@ class Sink:
         Args:
             timeout_s: seconds, > 0.
         Raises:
-            WriteError: when rows could neither be stored nor spooled; says how many are lost.
+            WriteError: when rows could neither be stored nor spooled; says how many are lost. In
+                a signal handler that interrupted the sink: it is not closed.
         """
+        if self._is_interrupted():
+            raise WriteError(
+                "a signal handler cannot close the sink that it interrupted: let it raise "
+                "SystemExit, and the sink is drained at exit; nothing is lost yet"
+            )
         with self._closing:
-            if self._queue.closed:
+            if self._closed:
                 return
             if self._engine is None:
                 self._queue.close()
             else:
                 self._engine.stop(timeout_s)
+            self._closed = True  # not before: closing that was interrupted is done anew at exit
         open_sinks.discard(self)
         if self._on_close is not None:
             self._on_close(self)
         lost = self._queue.submitted - self._queue.settled
         if lost:
             raise WriteError(
-                f"{lost} rows could neither be stored nor spooled and are lost: "
-                f"{self.stats().away or 'the spool is full'}"
+                f"{lost} rows could neither be stored nor spooled and are lost: {self._why_lost()}"
             )
 
     def stats(self) -> SinkStats:
@@ -317,6 +327,16 @@ class Sink:
         if self._engine is None:  # in a child that was forked, at its first row
             self._engine = self._new_engine()
 
+    def _is_interrupted(self) -> bool:
+        engine = self._engine
+        return self._queue.is_interrupted() or (
+            engine is not None and engine.writer.is_interrupted()
+        )
+
+    def _why_lost(self) -> str:
+        stats = self.stats()
+        return "; ".join(filter(None, (stats.away, stats.spool_fault))) or "the spool is full"
+
     def _make_room(self) -> bool:
         engine = self._engine
         if self._settings.when_full == "block" or engine is None:
@@ -327,9 +347,14 @@ class Sink:
 
     def before_fork(self) -> None:
         """Hold still: no transaction, no half-written record, no half-taken row."""
-        if self._engine is not None:
-            self._engine.before_fork()
-        self._queue.lock.acquire()
+        while True:
+            engine = self._engine
+            if engine is not None:
+                engine.before_fork()
+            self._queue.lock.acquire()
+            if self._engine is engine:
+                return
+            self._queue.lock.release()  # another thread's first row has just made it
 
     def after_fork_in_parent(self) -> None:
         """Go on as before."""
@@ -343,27 +368,29 @@ class Sink:
         was_closed = self._queue.closed
         if engine is not None:
             engine.abandon()
-        self._closing = threading.Lock()
+        self._closing = threading.RLock()
         self._queue = self._new_queue()
         if was_closed:
             self._queue.close()
+            self._closed = True
 
 
-_UPSTREAM_LONG = tuple(map(UPSTREAM_REQUESTS.bulk.columns.index, _LONG))
-_DOWNSTREAM_LONG = tuple(map(DOWNSTREAM_REQUESTS.bulk.columns.index, _LONG))
+def _long_columns(log: Log) -> tuple[int, ...]:
+    return tuple(place for place, name in enumerate(log.bulk.columns) if name in _LONG)
+
+
+_UPSTREAM_LONG = _long_columns(UPSTREAM_REQUESTS)
+_DOWNSTREAM_LONG = _long_columns(DOWNSTREAM_REQUESTS)
 
 
 def _size(row: Row, long: tuple[int, ...]) -> int:
     """About how many bytes a request takes."""
-    first, second, third, fourth = long
-    request, response = row[third], row[fourth]
-    return (
-        _REQUEST_BYTES
-        + len(row[first])
-        + len(row[second])
-        + (0 if request is None else len(request))
-        + (0 if response is None else len(response))
-    )
+    size = _REQUEST_BYTES
+    for place in long:
+        value = row[place]
+        if value:
+            size += len(value)
+    return size
 
 
 def _unknown(fields: dict[str, object], table: str) -> InvalidValue:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from contextlib import suppress
@@ -94,19 +95,22 @@ class SpoolFile:
             raise SpoolError(f"{path} cannot be opened: {exc.strerror}", path=path) from exc
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            status = os.fstat(file.fileno())
             # Its owner was done with it, or begins with it, just now.
-            if not status.st_nlink or not status.st_size:
+            if not _is_at(path, file) or not os.fstat(file.fileno()).st_size:
                 file.close()
                 return None
             header = Header.read(file, path)
             spool = cls(path, file, header, cipher)
-            spool._scan()
-            if spool._records:
+            if os.fstat(file.fileno()).st_size > spool._end:
+                # Before the scan: a large file that is refused is looked at again and again.
                 _check_header(header, database, cipher, path)
+            spool._scan()
         except BlockingIOError:
             file.close()
             return None
+        except OSError as exc:
+            file.close()
+            raise SpoolError(f"{path} cannot be read: {exc.strerror}", path=path) from exc
         except BaseException:
             file.close()
             raise
@@ -147,11 +151,13 @@ class SpoolFile:
         payload = self._sealed(batch)
         if self.size_bytes + HEAD_BYTES + len(payload) > max_bytes:
             raise SpoolFull
+        if not _is_at(self.path, self._file):  # what is written would go when the process ends
+            raise OSError(errno.ENOENT, "the file was deleted under its process")
         try:
             self._file.seek(self._end)
             write_all(self._file, to_record(batch.seq, len(batch), payload))
             os.fsync(self._file.fileno())
-        except OSError:
+        except BaseException:  # Ctrl-C, too
             with suppress(OSError):  # what stays is passed over by its checksum or number
                 self._file.truncate(self._end)
             raise
@@ -163,6 +169,10 @@ class SpoolFile:
     def first_seq(self) -> int | None:
         """Return the lowest number that waits; None when none does."""
         return self._records[0].seq if self._records else None
+
+    def last_seq(self) -> int | None:
+        """Return the highest number that waits; None when none does."""
+        return self._records[-1].seq if self._records else None
 
     def first(self) -> Batch | None:
         """Return the batch with the lowest number; None when none waits.
@@ -212,13 +222,27 @@ class SpoolFile:
         self._file.close()
 
     def remove(self) -> None:
-        """Delete the file; what is damaged stays, under another name."""
-        if self.damages:
-            self.path.rename(self.damaged_path)
-        else:
-            self.path.unlink(missing_ok=True)
-        fsync_directory(self.path.parent)
-        self._file.close()
+        """Delete the file, and close it; what is damaged stays, under another name.
+
+        Raises:
+            OSError: when the directory cannot be written. The file is closed.
+        """
+        try:
+            if self.damages:
+                self.path.rename(self.damaged_path)
+            else:
+                self.path.unlink(missing_ok=True)
+            fsync_directory(self.path.parent)
+        finally:
+            self._file.close()
+
+
+def _is_at(path: Path, file: BinaryIO) -> bool:
+    """Whether the file has still this name: it may have been deleted, or set aside."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def _check_header(header: Header, database: str, cipher: SpoolCipher | None, path: Path) -> None:
@@ -231,7 +255,8 @@ def _check_header(header: Header, database: str, cipher: SpoolCipher | None, pat
     if header.kid is not None and (cipher is None or cipher.kid != header.kid):
         raise SpoolError(
             f"{path} is sealed under the key {header.kid}, which this process does not have: set "
-            "the DATABASE_SECRET_KEY that it was written under",
+            "the DATABASE_SECRET_KEY that it was written under; where the database was decrypted "
+            "since, only a backup of encryption_keys has that key",
             path=path,
         )
 

@@ -23,6 +23,7 @@ class SinkStats:
         spool_batches, spool_bytes: what waits in the spool file now.
         adopted: rows of spool files of ended processes that were stored.
         away: why the database does not take batches now, or None.
+        spool_fault: why the spool file could not be written the last time, or None.
     """
 
     submitted: int = 0
@@ -35,6 +36,7 @@ class SinkStats:
     spool_bytes: int = 0
     adopted: int = 0
     away: str | None = None
+    spool_fault: str | None = None
 
     @classmethod
     def of(cls, submitted: int, settled: int, engine: Engine | None) -> Self:
@@ -53,4 +55,5 @@ class SinkStats:
             spool_bytes=spool.size_bytes if len(spool) else 0,
             adopted=engine.leftovers.total.written,
             away=writer.away,
+            spool_fault=writer.spool_fault,
         )

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 from ..backends.base import Backend
@@ -79,7 +78,6 @@ class BatchStore:
         self._on_retry = on_retry
         self._registered: set[str] = set()
         self._batches_to_ask = 0
-        self._quota_sql: dict[int, str] = {}
         param = database.param
         self._raise_sql = (
             f"UPDATE write_batches SET seq = {param}, at = {param} "  # noqa: S608 - a placeholder
@@ -228,20 +226,8 @@ class BatchStore:
             if user is not None:
                 costs[user] = costs.get(user, 0.0) + usage[_COST]
         now = self._database.now_to_db()
-        ordered = [(user, 0.0, costs[user], now) for user in sorted(costs)]
-        for part in parts(ordered, _QUOTAS_A_STATEMENT):
-            sql = self._quota_sql.get(len(part)) or self._make_quota_sql(len(part))
-            self._database.execute_sql(sql, list(chain.from_iterable(part)))
-
-    def _make_quota_sql(self, rows: int) -> str:
-        sql = self._quota_sql[rows] = self._database.upsert_sql(
-            "user_quotas",
-            "user_id",
-            ("user_id", "quota", "cost_used", "updated_at"),
-            {"cost_used": "user_quotas.cost_used + {new}", "updated_at": "{new}"},
-            rows,
-        )
-        return sql
+        for part in parts(sorted(costs.items()), _QUOTAS_A_STATEMENT):
+            self._database.add_costs(part, now)
 
     def _without_deleted(self, rows: tuple[list[Row], ...]) -> tuple[list[Row], ...]:
         """Return the rows with NULL for references to what does not exist."""

@@ -7,10 +7,11 @@ import threading
 import time
 from contextlib import suppress
 
+from ..errors import WriteError
 from .batch import Batch
 from .bisection import DatabaseAway
 from .leftovers import Leftovers
-from .queue import RowQueue
+from .queue import RowQueue, is_held_here
 from .rejects import RejectsFile
 from .spool import SpoolFile, SpoolFull
 from .store import BatchStore
@@ -32,6 +33,8 @@ class Writer:
     Attributes:
         written, spooled, rejected: rows.
         away: why the database does not take batches now, or None.
+        spool_fault: why the spool could not be written the last time, or None.
+        ended: set once the thread does nothing more.
         storing: held while the database is used; who forks waits for it.
     """
 
@@ -49,9 +52,12 @@ class Writer:
         self.spooled = 0
         self.rejected = 0
         self.away: str | None = None
+        self.spool_fault: str | None = None
+        self.ended = threading.Event()
         self.storing = threading.Lock()
         self.spool_file = spool
-        self.spool_lock = threading.Lock()
+        self.spool_lock = threading.RLock()
+        self._spool_condition = threading.Condition(self.spool_lock)  # for `is_interrupted` alone
         self._queue = queue
         self._store = store
         self._rejects = rejects
@@ -69,16 +75,24 @@ class Writer:
     # -- for other threads --------------------------------------------------------------------
 
     def spool_queued(self) -> bool:
-        """Move a batch from the full queue to the spool; whether that made room."""
+        """Move a batch from the full queue to the spool; whether that made room.
+
+        Raises:
+            WriteError: in a signal handler that interrupted just this.
+        """
+        if self.is_interrupted():
+            raise WriteError(
+                "the queue is full, and this signal handler interrupted the thread that makes "
+                "room: the row was not stored"
+            )
         # One lock around both: a later batch must not be stored while this one is on its way.
         with self.spool_lock:
             batch = None if self._ended else self._queue.cut()
-            if batch is None:
-                return False
-            if self._append(batch):
-                return True
-            self._queue.put_back(batch)
-            return False
+            return batch is not None and self._append_or_put_back(batch)
+
+    def is_interrupted(self) -> bool:
+        """Whether this thread is in `spool_queued` already: in a signal handler it may be."""
+        return is_held_here(self._spool_condition)
 
     def close(self, timeout_s: float) -> None:
         """Have the thread end once the queue is empty; after so long it only spools."""
@@ -91,14 +105,23 @@ class Writer:
 
     def run(self) -> None:
         """Write until the queue is closed and empty, or nothing more can be done for the rest."""
-        while not self._is_done():
+        while True:
             try:
+                if self._is_done():
+                    break
                 self._turn()
             except Exception:
                 # A mistake of ours must not end the thread: the batch is held and tried again.
                 _log.exception("the sink's writer met an unexpected error and goes on")
                 self._closing.wait(_MIN_PROBE_S)
-        self._finish()
+        try:
+            self._finish()
+        except Exception:
+            _log.exception("the sink's writer left its spool to the next process")
+        finally:
+            self._leftovers.close()
+            self.spool_file.close()
+            self.ended.set()
 
     def _is_done(self) -> bool:
         if not self._closing.is_set():
@@ -161,11 +184,23 @@ class Writer:
         except SpoolFull:
             return False
         except OSError as exc:
-            self._note_away(f"the spool {self.spool_file.path} cannot be written: {exc.strerror}")
+            # Not the database's fault: it goes on being tried.
+            why = f"the spool {self.spool_file.path} cannot be written: {exc.strerror}"
+            if self.spool_fault is None:
+                _log.warning("%s", why)
+            self.spool_fault = why
             return False
+        self.spool_fault = None
         self.spooled += len(batch)
         self._queue.settle(len(batch))
         return True
+
+    def _append_or_put_back(self, batch: Batch) -> bool:
+        try:
+            return self._append(batch)
+        finally:
+            if self.spool_file.last_seq() != batch.seq:  # also after Ctrl-C in a caller's thread
+                self._queue.put_back(batch)
 
     def _write(self, batch: Batch) -> None:
         with self.storing:
@@ -194,7 +229,8 @@ class Writer:
         """Store what was spooled, here and by processes that are gone, for a short while."""
         if time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + _LOOK_S
-            self._leftovers.look()
+            with self.storing:  # a fork meanwhile would copy a file that is being adopted
+                self._leftovers.look()
         until = min(time.monotonic() + _CATCH_UP_S, self._give_up_at)
         try:
             while time.monotonic() < until and (self._replay_one() or self._adopt_one()):
@@ -226,11 +262,9 @@ class Writer:
         """Replay what there is time for; leave the rest to the next process."""
         while len(self.spool_file) and self.away is None and time.monotonic() < self._give_up_at:
             self._catch_up()
-        self._leftovers.close()
         if len(self.spool_file):
-            self.spool_file.close()
             return
         self.spool_file.remove()
-        if self.away is None:
+        if self.away is None and not self.spool_file.damages:  # see `Leftovers`
             with suppress(DatabaseAway):  # a row that stays is all
                 self._store.forget(self._name)

@@ -555,6 +555,59 @@ def test_a_closed_sink_takes_nothing(storage: Storage) -> None:
     assert sink.flush(0)
 
 
+def test_a_sink_is_not_closed_by_a_signal_that_interrupted_it(storage: Storage) -> None:
+    """That would wait for itself for ever; said instead, and everything goes on."""
+    sink = storage.sink(flush_after_s=3600)
+    sink.submit_usage()
+    engine = sink._engine
+    assert engine is not None
+    with sink._queue.lock, pytest.raises(WriteError, match="let it raise SystemExit"):
+        sink.close()
+    with engine.writer.spool_lock:
+        with pytest.raises(WriteError, match="let it raise SystemExit"):
+            sink.close()
+        with pytest.raises(WriteError, match="the row was not stored"):
+            engine.writer.spool_queued()
+    sink.submit_usage()
+    with sink._closing:  # a signal's handler closes what is being closed
+        sink.close()
+    assert count(storage, Usage) == 2
+
+
+def test_each_sink_is_closed_whatever_becomes_of_another(
+    storage: Storage, shared_database_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sinks = [storage.sink(flush_after_s=3600) for _ in range(3)]
+    for sink in sinks:
+        sink.submit_usage()
+        monkeypatch.setattr(sink._queue, "submitted", sink._queue.submitted + 1)
+    with pytest.raises(WriteError, match="1 rows could neither be stored nor spooled"):
+        storage.close()
+    with Storage.connect(shared_database_dsn) as again:
+        assert count(again, Usage) == 3
+
+
+def test_a_spool_that_cannot_be_written_is_not_the_databases_fault(
+    storage: Storage, caplog: pytest.LogCaptureFixture
+) -> None:
+    def submit() -> None:
+        for _ in range(100):
+            sink.submit_usage()
+
+    with storage.sink(flush_rows=10, max_queue_rows=10, when_full="spool") as sink:
+        engine = sink._engine
+        assert engine is not None
+        engine.writer.spool_file.path.unlink()
+        in_threads(*[submit] * 4)
+        assert sink.flush(PATIENCE_S)
+        found = sink.stats()
+    assert (found.written, found.spooled, found.away) == (400, 0, None)
+    assert found.spool_fault is not None
+    assert "deleted under its process" in found.spool_fault
+    assert caplog.text.count("cannot be written") == 1
+    assert "cannot write to the database" not in caplog.text
+
+
 def test_closing_the_storage_drains_its_sinks(storage: Storage, shared_database_dsn: str) -> None:
     sinks = [storage.sink(flush_after_s=3600) for _ in range(2)]
     for sink in sinks:
@@ -648,6 +701,32 @@ def test_forks_while_rows_are_written(storage: Storage) -> None:
     assert models.count("child") == 200
     assert models.count("parent") == sink.stats().submitted == sink.stats().written
     assert files(storage) == []
+
+
+def test_a_fork_while_a_child_takes_its_first_row(storage: Storage) -> None:
+    """Its thread and file are made between the fork's look at the sink and its lock."""
+    sink = storage.sink(flush_after_s=3600)
+    engine = sink._engine
+    assert engine is not None
+    engine.stop(PATIENCE_S)
+    sink.after_fork_in_child()
+    held: list[bool] = []
+
+    def fork() -> None:
+        sink.before_fork()
+        assert sink._engine is not None
+        held.append(sink._engine.writer.is_interrupted())
+        sink.after_fork_in_parent()
+
+    with sink._queue.lock:
+        forking = threading.Thread(target=fork)
+        forking.start()
+        time.sleep(0.05)
+        sink._ensure_engine()
+    forking.join(PATIENCE_S)
+    assert sink._engine is not None
+    assert held == [True]
+    sink.close()
 
 
 def test_the_spool_directory_is_the_owners_alone(storage: Storage, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import resource
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -114,6 +115,24 @@ def test_a_file_in_use_is_not_adopted(tmp_path: Path) -> None:
     assert SpoolFile.adopt(spool.path, DATABASE, None) is None
     first.remove()
     assert SpoolFile.adopt(spool.path, DATABASE, None) is None
+
+
+def test_a_file_that_was_just_set_aside_is_not_adopted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process opened it before, and gets the lock after: it would store all anew."""
+    path = left(tmp_path, 1)
+    owner = adopt(path)
+    owner.damages.append(Damage(0, 1))
+    flock = fcntl.flock
+
+    def late_flock(file: Any, operation: int) -> None:
+        owner.remove()
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late_flock)
+    assert SpoolFile.adopt(path, DATABASE, None) is None
+    assert [file.suffix for file in tmp_path.iterdir()] == [".damaged"]
 
 
 def test_the_lock_outlives_a_child_that_closes_its_copy(tmp_path: Path) -> None:
@@ -246,6 +265,16 @@ def test_a_spool_of_another_database_is_refused(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
+def test_another_databases_file_is_refused_unread(tmp_path: Path) -> None:
+    path = left(tmp_path)
+    assert adopt(path).header.database == DATABASE
+    while _opened:
+        _opened.pop().close()
+    path.write_bytes(path.read_bytes() + b"not looked at")
+    with pytest.raises(SpoolError, match="for another database"):
+        SpoolFile.adopt(path, OTHER_DATABASE, None)
+
+
 # -- room ---------------------------------------------------------------------------------------
 
 
@@ -256,6 +285,14 @@ def test_a_full_file_takes_no_more(tmp_path: Path) -> None:
         spool.append(batch(2), size * 2 - 1)
     spool.append(batch(2), size * 2)
     assert drain(spool) == [1, 2]
+
+
+def test_a_deleted_file_takes_no_more(tmp_path: Path) -> None:
+    spool = create(tmp_path, 1)
+    spool.path.unlink()
+    with pytest.raises(FileNotFoundError, match="deleted under its process"):
+        spool.append(batch(2), MANY)
+    assert drain(spool) == [1]
 
 
 def test_a_full_disk(tmp_path: Path) -> None:
@@ -351,6 +388,17 @@ def test_rejects_are_kept_once(tmp_path: Path) -> None:
     assert found[0]["reason"] == "no"
     assert found[0]["values"]["request_method"] == "x"
     assert rejects.path.stat().st_mode & 0o777 == 0o600
+
+
+def test_rejects_are_read_once(tmp_path: Path) -> None:
+    """Or each batch with a bad row would read what all before it left."""
+    rejects = RejectsFile(tmp_path, DATABASE, "w", None)
+    rejects.keep(7, [reject(0)])
+    rejects.path.unlink()
+    assert rejects.keep(7, [reject(0), reject(1)]) == 1
+    assert rejects.keep(7, [reject(0), reject(1)]) == 0
+    assert rejects.keep(8, [reject(0)]) == 1
+    assert rejects._present == {(8, "downstream_requests", 0)}
 
 
 def test_a_line_that_a_crash_cut_off_swallows_no_other(tmp_path: Path) -> None:
