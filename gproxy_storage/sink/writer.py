@@ -148,6 +148,9 @@ class Writer:
             # Whoever cuts has this lock until the batch is in its place, or held: `spool_queued`.
             with self.spool_lock:
                 self._held = self._queue.cut()
+        elif self._queue.closed:
+            # Its `close` has not come to us yet, or was interrupted and comes again at exit.
+            self._closing.wait(_MIN_PROBE_S)
 
     def _until_probe_s(self) -> float:
         return max(0.0, self._probe_at - time.monotonic())

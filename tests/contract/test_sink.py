@@ -574,6 +574,26 @@ def test_a_sink_is_not_closed_by_a_signal_that_interrupted_it(storage: Storage) 
     assert count(storage, Usage) == 2
 
 
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+def test_a_closing_that_was_cut_off_costs_no_processor(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The queue takes nothing any more, and its thread has not been told to end."""
+    with storage.sink() as sink:
+        waited = 0
+        wait_due = sink._queue.wait_due
+
+        def counted(timeout_s: float) -> bool:
+            nonlocal waited
+            waited += 1
+            return wait_due(timeout_s)
+
+        monkeypatch.setattr(sink._queue, "wait_due", counted)
+        sink._queue.close()
+        time.sleep(0.6)
+        assert waited < 10
+
+
 def test_each_sink_is_closed_whatever_becomes_of_another(
     storage: Storage, shared_database_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
