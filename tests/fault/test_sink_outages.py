@@ -370,9 +370,7 @@ def test_connections_that_are_cut_and_hang(storage: Storage, proxy: TcpProxy) ->
 
 SUBMIT_AND_FLUSH = """
 import os, sys
-import logging
 from itertools import count
-logging.basicConfig(level="ERROR")  # not that secrets are in the clear
 from gproxy_storage import Storage
 first = int(sys.argv[1])
 with Storage.connect(os.environ["DSN"], data_dir=os.environ["DATA_DIR"], sync=False) as storage:
@@ -431,8 +429,6 @@ def test_killed_at_twenty_points(database_dsn: str, backend: str, tmp_path: Path
 
 MANY_ROWS = """
 import os, sys
-import logging
-logging.basicConfig(level="ERROR")
 from gproxy_storage import Storage
 with Storage.connect(os.environ["DSN"], data_dir=os.environ["DATA_DIR"], sync=False) as storage:
     with storage.sink() as sink:
