@@ -10,10 +10,9 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
 
+from gproxy_storage import Storage
 from gproxy_storage.backends import Backend
-from gproxy_storage.database import session
 from gproxy_storage.models import (
-    TABLES,
     Credential,
     Provider,
     Table,
@@ -22,9 +21,7 @@ from gproxy_storage.models import (
     User,
     UserKey,
 )
-from gproxy_storage.schema.sync import sync
 from tests.contract.support import insert
-from tests.support import opened
 
 USAGES = 1_000_000
 REQUESTS = 200_000
@@ -39,14 +36,10 @@ _ROWS_A_STATEMENT = 5_000
 @contextmanager
 def loaded(dsn: str) -> Iterator[Backend]:
     """A database with all tables, the models bound to it, and the rows."""
-    with (
-        opened(dsn) as database,
-        database.bind_ctx(TABLES, bind_refs=False, bind_backrefs=False),
-    ):
-        sync(database)
-        with session(database):
-            fill(database)
-        yield database
+    with Storage.connect(dsn) as storage:
+        with storage.session():
+            fill(storage.database)
+        yield storage.database
 
 
 def fill(database: Backend, usages: int = USAGES, requests: int = REQUESTS) -> None:
