@@ -99,7 +99,7 @@ def test_killed_and_run_again(encrypted: Storage, dsn: str) -> None:
 
 @pytest.mark.slow
 def test_killed_at_ten_points_of_many_rows(encrypted: Storage, dsn: str) -> None:
-    killed_and_run_again(encrypted, dsn, 2_000, 10)
+    killed_and_run_again(encrypted, dsn, 10_000, 10)
 
 
 @pytest.mark.slow
