@@ -31,7 +31,7 @@ def main(dsn: str | None = None) -> None:
         print(f"provider    {openai.name} (id {openai.id}), with a credential")
 
         _, plaintext = storage.keys.create(alice, label="quickstart")
-        print(f"API key     {plaintext[:12]}... (shown once)")
+        print(f"API key     {plaintext[:12]}... (shown once, looked up by its digest)")
 
         key = storage.keys.authenticate(plaintext)
         assert key is not None, "the key was made a moment ago"
