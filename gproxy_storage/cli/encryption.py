@@ -6,8 +6,7 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +16,11 @@ import click
 from ..backends.sqlite import to_look_at
 from ..config import SECRET_KEY, SECRET_KEY_FILE, Settings, clean_secret, read_secret_file
 from ..crypto.keyset import Mode
-from ..errors import ConfigError, SecretError
+from ..errors import ConfigError, SchemaError, SecretError
 from ..secret import Secret
 from ..sink.inspection import look_at
 from ..storage import Storage
+from .progress import progress
 from .schema import EXIT_TO_DO, load_settings
 
 if TYPE_CHECKING:
@@ -119,8 +119,8 @@ def check(ctx: click.Context, as_json: bool) -> None:
     """
     settings = _to_look_at(_with_secret(load_settings(ctx.obj)))
     with Storage.from_settings(settings, sync=False) as storage:
-        with _progress("checking", storage, as_json) as progress:
-            checked = storage.encryption.check(progress)
+        with progress("checking", _count(storage)) as done:
+            checked = storage.encryption.check(done)
         is_clean = storage.encryption.is_clean(checked)
         mode = storage.encryption.mode
     if as_json:
@@ -238,9 +238,9 @@ def _run(
         settings = _to_look_at(settings)
     with (
         Storage.for_encryption(settings, sync=not dry_run) as storage,
-        _progress("writing", storage, as_json) as progress,
+        progress("writing", _count(storage)) as done,
     ):
-        outcome = operation(storage.encryption, progress)
+        outcome = operation(storage.encryption, done)
     _report(ctx, outcome, dry_run=dry_run, as_json=as_json)
 
 
@@ -284,15 +284,11 @@ def _print_evidence(found: Evidence[Any], words: str = "{}") -> None:
         click.echo(f"  and {found.count - len(shown)} more", err=True)
 
 
-@contextmanager
-def _progress(doing: str, storage: Storage, as_json: bool) -> Iterator[Progress]:
-    """Show a bar on the terminal, and only there."""
-    if as_json or not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    values = storage.encryption.count()
-    with click.progressbar(length=values, label=doing, file=sys.stderr) as bar:
-        yield bar.update
+def _count(storage: Storage) -> int:
+    try:
+        return storage.encryption.count()
+    except SchemaError:  # not synced, which the command itself has words for
+        return 0
 
 
 def _to_look_at(settings: Settings) -> Settings:

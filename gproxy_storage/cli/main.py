@@ -12,6 +12,7 @@ from .. import __version__
 from ..dsn import Dsn
 from ..errors import StorageError
 from .encryption import encryption, keygen
+from .progress import Interrupted
 from .schema import status, sync
 from .spool import spool
 
@@ -38,6 +39,8 @@ class _Group(click.Group):
                 f"{exc.message} It goes before the command: {ctx.info_name} {exc.option_name} ..."
             )
             raise click.NoSuchOption(exc.option_name, hint, ctx=exc.ctx) from None
+        except KeyboardInterrupt:
+            raise Interrupted from None
         except StorageError as exc:
             if ctx.params.get("debug"):
                 raise
@@ -75,7 +78,7 @@ def main(
     under GPROXY_DATA_DIR (./data). The options below go before the command's name.
 
     Exit codes: 0 done, 1 it failed and says why, 2 the command line is wrong, 3 a dry run found
-    something to do.
+    something to do, 130 interrupted: run it again to finish.
     """
     del debug  # read by _Group
     parsed = None if dsn is None else Dsn.parse(dsn, setting="--dsn")
