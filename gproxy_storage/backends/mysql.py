@@ -26,9 +26,10 @@ from .values import SECONDS_BEFORE_1970, bucket_shift
 READ_TIMEOUT_S = 120
 """How long a statement may take before the server counts as gone."""
 
+# NO_AUTO_VALUE_ON_ZERO: an id of 0 is stored as 0, by DDL that copies a table, too.
 _SQL_MODE = (
     "STRICT_ALL_TABLES,ONLY_FULL_GROUP_BY,NO_ZERO_IN_DATE,NO_ZERO_DATE,"
-    "ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
+    "ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO"
 )
 
 _CONNECTION_KILLED = 1927  # MariaDB only
@@ -135,6 +136,12 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
             cursor.execute(f"SET SESSION sql_mode = '{_SQL_MODE}', time_zone = '+00:00'")
             # The variable's name differs between the two, this statement does not.
             cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+
+    def last_insert_id(self, cursor: Any, query_type: Any = None) -> Any:
+        """Return the id of an inserted row. See `Database.last_insert_id`."""
+        row_id = super().last_insert_id(cursor, query_type)
+        # PyMySQL takes it for unsigned.
+        return row_id - 2**64 if isinstance(row_id, int) and row_id >= 2**63 else row_id
 
     def reset_connection(self, conn: Any) -> bool:
         if not conn.open:

@@ -51,6 +51,16 @@ class PendingId(int):
 
     __slots__ = ()
 
+    # A stored row may have the same number: ids below 1 are ids, too.
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PendingId) and int.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = int.__hash__
+
 
 def references(model: type[Table]) -> list[peewee.ForeignKeyField]:
     """Return a table's foreign keys."""

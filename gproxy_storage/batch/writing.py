@@ -118,7 +118,8 @@ class Writer:
         return values
 
     def _id(self, model: type[Table], key: Key) -> int:
-        return self._ids.get((model, key)) or self._net.stored_ids[model, key]
+        row_id = self._ids.get((model, key))
+        return self._net.stored_ids[model, key] if row_id is None else row_id
 
     def _put_many(self, model: type[Table], entries: Sequence[tuple[Entry, _Values]]) -> None:
         """Insert or upsert rows, many a statement; change those known by id, one a statement."""

@@ -75,16 +75,11 @@ def stored_values(
     pk: Any = column.model._meta.primary_key
     selected = [pk, column.field, *([column.digest] if column.digest else [])]
     wanted = column.looks_sealed(database) if marked else column.field.is_null(False)
-    after = 0
+    query = column.model.select(*selected).where(wanted).order_by(pk).limit(BATCH_ROWS).tuples()
+    after: int | None = None  # ids begin where the table does: below 1, too
     while True:
-        query = (
-            column.model.select(*selected)
-            .where((pk > after) & wanted)
-            .order_by(pk)
-            .limit(BATCH_ROWS)
-            .tuples()
-        )
-        rows: list[Any] = run_query(database, partial(list, query))
+        rest = query.clone() if after is None else query.where(pk > after)
+        rows: list[Any] = run_query(database, partial(list, rest))
         for row_pk, sealed, *digest in rows:
             yield row_pk, sealed.stored, digest[0] if digest else None
         if len(rows) < BATCH_ROWS:

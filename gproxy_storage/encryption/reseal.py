@@ -43,7 +43,7 @@ def reseal(database: Backend, vault: Vault, progress: Progress) -> Resealed:
     """Bring all values to the vault's present form."""
     done = Resealed()
     for column in COLUMNS:
-        after = 0
+        after: int | None = None  # ids below 1 are ids, too
         while True:
             batch = _Batch(database, vault, column, after)
             rows = run_transaction(database, batch.run)
@@ -59,7 +59,7 @@ def reseal(database: Backend, vault: Vault, progress: Progress) -> Resealed:
 class _Batch:
     """The rows of a column after a primary key; `run` may be called again, after a rollback."""
 
-    def __init__(self, database: Backend, vault: Vault, column: Column, after: int) -> None:
+    def __init__(self, database: Backend, vault: Vault, column: Column, after: int | None) -> None:
         self._database = database
         self._vault = vault
         self._column = column
@@ -76,10 +76,12 @@ class _Batch:
         selected = [primary_key, column.field, *([column.digest] if column.digest else [])]
         query = (
             column.model.select(*selected)
-            .where((primary_key > self._after) & column.field.is_null(False))
+            .where(column.field.is_null(False))
             .order_by(primary_key)
             .limit(BATCH_ROWS)
         )
+        if self._after is not None:
+            query = query.where(primary_key > self._after)
         rows = list(self._database.lock_rows(query).tuples())
         for pk, sealed, *digest in rows:
             self._row(pk, sealed.stored, digest, keyring)

@@ -9,6 +9,7 @@ from typing import TypeVar
 from ..backends.base import Backend
 from ..errors import InvalidValue
 from ..models import Table
+from ..storable import INT64
 
 M = TypeVar("M", bound=Table)
 
@@ -57,7 +58,7 @@ class Position:
             database.time_from_key(at)
         except ValueError:
             position = None
-        if position is None or position.to_cursor() != cursor or position.trace_id >= 2**63:
+        if position is None or position.to_cursor() != cursor or position.trace_id not in INT64:
             raise InvalidValue(
                 "cursor must be the next_cursor of a page, unchanged", argument="cursor"
             ) from None

@@ -20,6 +20,7 @@ MYSQL_MODE = {
     "NO_ZERO_DATE",
     "ERROR_FOR_DIVISION_BY_ZERO",
     "NO_ENGINE_SUBSTITUTION",
+    "NO_AUTO_VALUE_ON_ZERO",
 }
 ISOLATION = {"mysql": "@@transaction_isolation", "mariadb": "@@tx_isolation"}
 
