@@ -16,6 +16,7 @@ from .backends.failures import Failure
 from .backends.mysql import MySQLBackend
 from .backends.postgres import PostgresBackend
 from .backends.sqlite import SqliteBackend
+from .backends.taken_ids import TakenIds
 from .dsn import Dsn
 
 T = TypeVar("T")
@@ -97,16 +98,17 @@ def run_transaction(
     """Call `callback` in a transaction, again where the database says that may help.
 
     The outermost transaction is retried on a lock, a deadlock, a serialization failure, or a
-    connection lost before COMMIT; inside another transaction it is a savepoint of that one. A
-    retry runs the whole callback again on a clean state, so it must not act outside the database.
+    connection lost before COMMIT; inside another transaction it is a savepoint of that one. Both
+    are retried where the database gave out a key that a row has. A retry runs the whole callback
+    again on a clean state, so it must not act outside the database.
 
     Raises:
         WriteError: with `committed` None when the connection was lost during COMMIT.
         StorageError: the kind that the database's error means.
     """
     if database.in_transaction():
-        with translated(database, writing=True), database.atomic():
-            return callback()
+        with translated(database, writing=True):
+            return _past_taken_ids(database, callback)
     return _attempt(database, callback, max_attempts, in_transaction=True)
 
 
@@ -135,6 +137,18 @@ def translated(database: Backend, *, writing: bool) -> Iterator[None]:
         raise error from exc
 
 
+def _past_taken_ids(database: Backend, callback: Callable[[], T]) -> T:
+    """Call `callback` in a transaction or savepoint, again where it was given a taken key."""
+    taken_ids = TakenIds(database)
+    while True:
+        try:
+            with database.atomic():
+                return callback()
+        except Exception as exc:
+            if not taken_ids.passed(exc):
+                raise
+
+
 def _attempt(
     database: Backend, callback: Callable[[], T], max_attempts: int, *, in_transaction: bool
 ) -> T:
@@ -143,16 +157,21 @@ def _attempt(
     with translated(database, writing=in_transaction), session(database):
         for attempt in range(1, max_attempts + 1):
             committing = False
+
+            def run() -> T:
+                nonlocal committing
+                committing = False
+                result = callback()
+                committing = True
+                return result
+
             try:
                 if broken:
                     database.replace_connection()
                     broken = False
                 if not in_transaction:
                     return callback()
-                with database.atomic():
-                    result = callback()
-                    committing = True
-                return result  # noqa: TRY300 - after COMMIT, which the clause below must cover
+                return _past_taken_ids(database, run)
             except Exception as exc:
                 failure = database.classify(exc, boundary)
                 broken = broken or failure is Failure.LOST

@@ -86,6 +86,11 @@ DOWNSTREAM_REQUESTS = Log.of(DownstreamRequest, has_trace_id=True)
 LOGS = (USAGES, UPSTREAM_REQUESTS, DOWNSTREAM_REQUESTS)
 """Every log, in the order in which a batch is written."""
 
+GIVEN_KEYS = frozenset(
+    log.bulk.name for log in LOGS if _is_key(log.model._meta.columns[log.bulk.columns[0]])
+)
+"""The tables of those whose rows come with their keys."""
+
 _AT_LEAST_ZERO = {
     "cost",
     "initial_latency_ms",

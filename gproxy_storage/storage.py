@@ -17,6 +17,7 @@ from .crypto.keyset import Mode
 from .database import db_from_dsn, run_query, run_transaction, session, transaction, translated
 from .dsn import Dsn
 from .errors import ConfigError
+from .fields import BigAutoField
 from .models import INDEXES, TABLES
 from .repositories.catalog import Catalog
 from .repositories.credentials import Credentials
@@ -470,6 +471,11 @@ class Storage:
             index.name: (model._meta.table_name, tuple(column for column, _ in index.columns))
             for model, indexes in INDEXES.items()
             for index in indexes
+        }
+        self.database.ids = {
+            model._meta.table_name: key.column_name
+            for model in TABLES
+            if isinstance(key := model._meta.primary_key, BigAutoField)
         }
 
 

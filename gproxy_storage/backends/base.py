@@ -14,7 +14,7 @@ import peewee
 from ..dsn import Dsn
 from ..errors import ConnectError, ReadError
 from .bulk import BulkWriting
-from .failures import RedactedError
+from .failures import RedactedError, TakenId
 from .pool import ConnectionPool
 from .schema import SchemaWork
 from .secret_parameter import carries_secret
@@ -55,6 +55,8 @@ class Backend(BulkWriting, Translation, Values, SchemaWork, peewee.Database):
         )
         self.keys: dict[str, tuple[str, tuple[str, ...]]] = {}
         """Name of each unique index -> its table and columns, for messages about conflicts."""
+        self.ids: dict[str, str] = {}
+        """Name of each table whose primary key the database can give out -> that column."""
         self.write_guard: Callable[[Any], None] | None = None
         """Called with each write query before it is executed; raises to refuse it."""
         self.vault: Any = None
@@ -176,7 +178,7 @@ class Backend(BulkWriting, Translation, Values, SchemaWork, peewee.Database):
     def _redacted(self, exc: Exception) -> RedactedError:
         error = next(self._driver_errors(exc), exc)
         found, name = self._failure(error)
-        return RedactedError(found, name, self.reason(error))
+        return RedactedError(found, name, self.reason(error), self._taken_id(error))
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run one statement in this thread's session and return its rows."""
@@ -302,6 +304,13 @@ class Backend(BulkWriting, Translation, Values, SchemaWork, peewee.Database):
 
         Call it inside the transaction, before the insert.
         """
+
+    def pass_taken_id(self, taken: TakenId) -> None:
+        """Make the database give out keys above all that its table has, from the next on.
+
+        Inside a transaction, too, and for good, whatever becomes of that.
+        """
+        raise NotImplementedError
 
     share_lock: ClassVar[str] = ""
     exclusive_lock: ClassVar[str] = ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import peewee
 
@@ -38,14 +39,25 @@ class SyncLockHeldError(Exception):
     """Another process held the sync lock for too long; `Backend.sync_lock_holder` says which."""
 
 
+class TakenId(NamedTuple):
+    """A generated key that a row was to get and another row has; `id` None where not told."""
+
+    table: str
+    column: str
+    id: int | None
+
+
 class RedactedError(peewee.DatabaseError):
     """What the driver's error said, of a statement that carried a secret, without the secret."""
 
-    def __init__(self, failure: Failure, name: str | None, reason: str) -> None:
+    def __init__(
+        self, failure: Failure, name: str | None, reason: str, taken: TakenId | None = None
+    ) -> None:
         super().__init__(reason)
         self.failure = failure
         self.name = name
         self.reason = reason
+        self.taken = taken
 
 
 def driver_errors(

@@ -16,7 +16,7 @@ from psycopg2 import extensions, extras
 from ..dsn import Dsn
 from .base import shut_down
 from .bulk import BulkTable, Row
-from .failures import Failure
+from .failures import Failure, TakenId
 from .postgres_copy import copy_text
 from .postgres_schema import PostgresSchema
 
@@ -56,14 +56,34 @@ _HINTS = (
 
 
 _SEQUENCE_KEY = 0x6770726F78790002  # "gproxy", 2
+_SHORT_WAY = 1000
 
 # Setting a sequence takes effect at once, for everybody, and is not undone by a rollback; the lock
 # is. So it is held no longer than this. Without it, of two who raise it the lower could win.
+# nextval takes no such lock, so a setval to a value that others may reach meanwhile could put the
+# sequence back: a short way is walked by nextval. A sequence that was restarted tells where it is
+# by nextval only. A default's sequence need not be owned by its column.
 _RAISE_SEQUENCE = """
     SAVEPOINT raise_sequence;
     SELECT pg_advisory_xact_lock(%s);
-    SELECT setval(s, %s) FROM (SELECT pg_get_serial_sequence(%s, %s)::regclass) AS q (s)
-    WHERE COALESCE(pg_sequence_last_value(s), 0) < %s;
+    SELECT CASE WHEN target - reached > %s THEN setval(s, target)
+        ELSE (SELECT max(n) FROM (SELECT nextval(s) AS n
+            FROM generate_series(reached + 1, target)) AS steps) END
+    FROM (
+        SELECT s, target, nextval(s) AS reached FROM (
+            SELECT COALESCE(pg_get_serial_sequence(a.attrelid::regclass::text, a.attname)::regclass,
+                n.refobjid::regclass) AS s, %s::bigint AS target
+            FROM pg_attribute AS a
+            LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+            LEFT JOIN pg_depend AS n ON n.classid = 'pg_attrdef'::regclass AND n.objid = d.oid
+                AND n.refclassid = 'pg_class'::regclass
+                AND EXISTS (SELECT FROM pg_class WHERE oid = n.refobjid AND relkind = 'S')
+            WHERE a.attrelid = %s::regclass AND a.attname = %s
+        ) AS found
+        WHERE COALESCE(pg_sequence_last_value(s), 0) < target
+        OFFSET 0
+    ) AS at
+    WHERE reached < target;
     ROLLBACK TO SAVEPOINT raise_sequence;
     RELEASE SAVEPOINT raise_sequence"""
 
@@ -141,6 +161,22 @@ class PostgresBackend(PostgresSchema, peewee.PostgresqlDatabase):
             name = quoted[1] if quoted else None
         return found, name
 
+    def _taken_id(self, error: Exception) -> TakenId | None:
+        if getattr(error, "pgcode", None) != "23505":
+            return None
+        diag = error.diag  # type: ignore[attr-defined]  # pgcode and diag come together
+        column = self.ids.get(diag.table_name or "")
+        if column is None:
+            return None
+        # The names of constraints are whoever's who made the table. DETAIL, where this user may
+        # see it, has the columns and the values in every language: Key (id)=(12) already exists.
+        key = re.search(r"\((.+?)\)=\((.*)\)", diag.message_detail or "")
+        if key is None:
+            return TakenId(diag.table_name, column, None) if _is_pkey(diag) else None
+        if key[1].strip('"') != column or not re.fullmatch(r"-?\d+", key[2]):
+            return None
+        return TakenId(diag.table_name, column, int(key[2]))
+
     def reason(self, error: Exception) -> str:
         return f"{type(error).__name__} ({getattr(error, 'pgcode', None) or 'no SQLSTATE'})"
 
@@ -162,8 +198,17 @@ class PostgresBackend(PostgresSchema, peewee.PostgresqlDatabase):
         return rows, [at, users, amounts]
 
     def will_insert_id(self, key: peewee.Field[Any], row_id: int) -> None:
-        table, column = key.model._meta.table_name, key.column_name
-        self.execute_sql(_RAISE_SEQUENCE, (_SEQUENCE_KEY, row_id, table, column, row_id))
+        self._raise_sequence(key.model._meta.table_name, key.column_name, row_id)
+
+    def _raise_sequence(self, table: str, column: str, row_id: int) -> None:
+        self.execute_sql(_RAISE_SEQUENCE, (_SEQUENCE_KEY, _SHORT_WAY, row_id, table, column))
+
+    def pass_taken_id(self, taken: TakenId) -> None:
+        with self.atomic():
+            # In a snapshot of before, the row that has the id may not be seen.
+            query = f"SELECT max({taken.column}) FROM {taken.table}"  # noqa: S608 - our own names
+            ((highest,),) = self.query(query)
+            self._raise_sequence(taken.table, taken.column, max(highest or 0, taken.id or 0))
 
     share_lock = "FOR SHARE"
     exclusive_lock = "FOR UPDATE"
@@ -193,6 +238,10 @@ class PostgresBackend(PostgresSchema, peewee.PostgresqlDatabase):
     def month_number(self, column: peewee.Field[Any]) -> peewee.ColumnBase:
         year, month = fn.DATE_PART("year", column), fn.DATE_PART("month", column)
         return (year * 12 + month - 1).cast("BIGINT")
+
+
+def _is_pkey(diag: Any) -> bool:
+    return bool(diag.constraint_name == f"{diag.table_name}_pkey")
 
 
 def _connect_params(dsn: Dsn) -> dict[str, Any]:

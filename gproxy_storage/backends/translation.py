@@ -9,7 +9,7 @@ import peewee
 
 from ..dsn import Dsn
 from ..errors import ReadError, StorageError, WriteError
-from .failures import Failure, RedactedError, as_storage_error, driver_errors
+from .failures import Failure, RedactedError, TakenId, as_storage_error, driver_errors
 
 
 class Translation:
@@ -18,6 +18,7 @@ class Translation:
     name: str
     dsn: Dsn
     keys: dict[str, tuple[str, tuple[str, ...]]]
+    ids: dict[str, str]
     driver_error: ClassVar[type[Exception]]
     """The root of the driver's exceptions."""
 
@@ -70,6 +71,21 @@ class Translation:
             "not; look before repeating it",
             committed=None,
         )
+
+    def taken_id(self, exc: Exception) -> TakenId | None:
+        """Return the key of a table of `ids` that an insert met taken; None for other errors.
+
+        Whether the database gave that key out or the caller did is not known here.
+        """
+        if not isinstance(exc, peewee.PeeweeException | self.driver_error):
+            return None
+        error = next(self._driver_errors(exc), None)
+        if error is None:
+            return None
+        return error.taken if isinstance(error, RedactedError) else self._taken_id(error)
+
+    def _taken_id(self, error: Exception) -> TakenId | None:  # noqa: ARG002 - see below
+        return None  # where explicit keys move the counter, none that it gives out is taken
 
     def describe(self, exc: Exception) -> str:
         """Return the server's words for a failed DDL statement, where they show no row."""

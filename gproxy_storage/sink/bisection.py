@@ -8,7 +8,8 @@ from typing import NamedTuple
 from ..backends.base import Backend
 from ..backends.bulk import Row
 from ..backends.failures import Failure, driver_errors
-from ..rows import LOGS
+from ..backends.taken_ids import TakenIds
+from ..rows import GIVEN_KEYS, LOGS
 from .rejects import Reject
 
 ENDS_THE_TRANSACTION = (Failure.LOST, Failure.TRANSIENT)
@@ -107,6 +108,8 @@ class _Run:
                 failure = self._database.classify(exc)
                 if failure in ENDS_THE_TRANSACTION or failure in CONCERNS_THE_DATABASE:
                     raise
+                if TakenIds(self._database, given=GIVEN_KEYS).met(exc):
+                    raise  # the next attempt gets other keys
                 # MariaDB may say that a packet is too large, and close the connection after that:
                 # let it be this part's fault, not that of the next.
                 self._database.query("SELECT 1")

@@ -11,10 +11,11 @@ from typing import Any
 from ..backends.base import Backend
 from ..backends.bulk import Row, parts
 from ..backends.failures import Failure
+from ..backends.taken_ids import TakenIds
 from ..database import MAX_ATTEMPTS, back_off, session
 from ..errors import ConnectError, PoolTimeout
 from ..models import DownstreamRequest
-from ..rows import DOWNSTREAM_REQUESTS, LOGS, USAGES
+from ..rows import DOWNSTREAM_REQUESTS, GIVEN_KEYS, LOGS, USAGES
 from .batch import Batch
 from .bisection import CONCERNS_THE_DATABASE, Bisection, DatabaseAway, reason
 from .rejects import RejectsFile
@@ -46,7 +47,8 @@ class Stored:
 class _Course:
     """What storing one batch has met so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, database: Backend) -> None:
+        self.taken_ids = TakenIds(database, given=GIVEN_KEYS)
         self.attempts = 0
         self.began_at = time.monotonic()
         self.answered = False
@@ -94,7 +96,7 @@ class BatchStore:
         Raises:
             DatabaseAway: when the batch is not stored, or that is not known, and may be later.
         """
-        course = _Course()
+        course = _Course(self._database)
         while True:
             try:
                 return self._attempt(writer, batch, rejects, course)
@@ -166,6 +168,8 @@ class BatchStore:
             if failure is Failure.LOST and course.answered and self._blames_rows(course):
                 return
             self._pause(exc, course)
+        elif self._passes_taken_id(exc, course):
+            return
         elif failure is Failure.REFERENCE and course.missing_references < _MAX_MISSING_REFERENCES:
             course.missing_references += 1
             self._batches_to_ask = _BATCHES_THAT_ASK
@@ -173,6 +177,15 @@ class BatchStore:
             course.bisection = Bisection()
         else:
             self._pause(exc, course)
+
+    def _passes_taken_id(self, exc: Exception, course: _Course) -> bool:
+        if not course.taken_ids.met(exc):
+            return False
+        try:
+            with session(self._database), self._watch(self._database.connection()):
+                return course.taken_ids.passed(exc)
+        except Exception as error:
+            raise DatabaseAway(reason(self._database, error)) from error
 
     def _blames_rows(self, course: _Course) -> bool:
         """Whether a connection that answered was lost because of what it was sent."""

@@ -54,3 +54,55 @@ def test_logins(dsn: str) -> None:
             ("nopw-10", ""),
         ):
             assert storage.users.authenticate(name, password) is None
+
+
+def test_rows_are_written_beside_those_of_gproxy(dsn: str, backend: str) -> None:
+    """GPROXY chose the keys of its rows, and on PostgreSQL told the sequences nothing."""
+    expected = gproxy.expected_rows(backend)
+    with Storage.connect(dsn) as storage:
+        alice = storage.users.find(name="alice-10")
+        assert alice is not None
+        used = storage.quotas.get(alice).cost_used
+        provider = storage.providers.create("new", channel="c", settings={"a": 1})
+        credential = storage.credentials.create(provider, kind="api_key", secret={"a": "b"})
+        storage.statuses.upsert(credential, "c", health_kind="healthy")
+        storage.catalog.upsert(provider, "new")
+        user = storage.users.create("new", password="pw new")
+        key, plaintext = storage.keys.create(user)
+        storage.access.models.grant(user, "x*")
+        storage.access.files.grant(user, provider)
+        storage.access.limits.upsert(user, "*", rpm=1)
+        storage.files.upsert(
+            user=user, user_key=key, provider=provider, credential=credential, file_id="f"
+        )
+        storage.claude_files.upsert(
+            provider, "f", file_created_at="t", filename="n", mime_type="m", size_bytes=1, raw={}
+        )
+        storage.usages.record(user_id=user.id, cost=0.25)
+        storage.upstream_requests.record(request_method="GET", request_body=b"1")
+        with storage.sink() as sink:
+            sink.submit_usage(user_id=alice.id, cost=0.5)
+            sink.submit_upstream_request(request_method="GET")
+        with storage.batch() as batch:
+            batch.users.create("another")
+            batch.providers.upsert("new", channel="d")
+        assert float(storage.quotas.get(alice).cost_used) == pytest.approx(float(used) + 0.5)
+        found = storage.keys.authenticate(plaintext)
+        assert found is not None
+        assert found.user.id == user.id
+        assert storage.users.authenticate("new", "pw new") is not None
+        after = gproxy.read_rows(storage.database, expected)
+    for table, rows in expected.items():
+        if table == "user_quotas":
+            continue  # checked above
+        kept = [row for row in after[table] if row in rows]
+        assert kept == rows, table
+    written = {table: len(after[table]) - len(rows) for table, rows in expected.items()}
+    once = dict.fromkeys(expected, 1)
+    assert written == once | {
+        "global_settings": 0,
+        "downstream_requests": 0,
+        "usages": 2,
+        "upstream_requests": 2,
+        "users": 2,
+    }
