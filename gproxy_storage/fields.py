@@ -248,6 +248,26 @@ class JSONField(peewee.Field):
         raise _unreadable(self, "JSON")  # out here: the decoder's error carries the whole text
 
 
+class HeadersField(JSONField):
+    """Headers of a request or response: an object, or an array of [name, value, ...] arrays.
+
+    In another form nobody would know names from values, and so which of them are credentials.
+    """
+
+    def db_value(self, value: Any) -> str | None:
+        if not isinstance(value, dict | None) and not _are_pairs(value):
+            raise _refuse(self, "must be a mapping, or a list of (name, value) pairs")
+        return super().db_value(value)
+
+
+def _are_pairs(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(
+        isinstance(each, list | tuple)
+        and (not each or (isinstance(each[0], str) and len(each) > 1))
+        for each in value
+    )
+
+
 def _unreadable(field: peewee.Field[Any], what: str) -> ReadError:
     return ReadError(f"{field.model._meta.table_name}.{field.column_name} holds what is not {what}")
 

@@ -21,6 +21,7 @@ from .fields import (
     DoubleField,
     ForeignKeyField,
     GeneratedField,
+    HeadersField,
     IntegerField,
     JSONField,
     TextField,
@@ -367,11 +368,11 @@ class UpstreamRequest(Table):
         Credential, "upstream_requests", "credential_id", "SET NULL", null=True
     )
     request_method = TextField()
-    request_headers_json = JSONField()
+    request_headers_json = HeadersField()
     request_url = TextField(null=True)
     request_body = BodyField(null=True)
     response_status = IntegerField(null=True)
-    response_headers_json = JSONField()
+    response_headers_json = HeadersField()
     response_body = BodyField(null=True)
     initial_latency_ms = BigIntegerField(null=True)
     total_latency_ms = BigIntegerField(null=True)
@@ -395,12 +396,12 @@ class DownstreamRequest(Table):
     user_key_id: int | None
     user_key = _foreign_key(UserKey, "downstream_requests", "user_key_id", "SET NULL", null=True)
     request_method = TextField()
-    request_headers_json = JSONField()
+    request_headers_json = HeadersField()
     request_path = TextField()
     request_query = TextField(null=True)
     request_body = BodyField(null=True)
     response_status = IntegerField(null=True)
-    response_headers_json = JSONField()
+    response_headers_json = HeadersField()
     response_body = BodyField(null=True)
     created_at = UtcDateTimeField()
 

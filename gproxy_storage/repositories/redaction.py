@@ -1,7 +1,8 @@
 """Redaction: request rows keep no credential of those who sent or received them.
 
-Only the well-known carriers of credentials are looked at: headers by name, the user information and
-the query of a URL. Bodies are stored as they are.
+Looked at are headers by name (`credential_names`), and URLs, wherever they stand: their user
+information, the parameters of query and fragment, URLs in the values of parameters and headers.
+Bodies are stored as they are.
 """
 
 from __future__ import annotations
@@ -9,51 +10,57 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote, unquote
+
+from .credential_names import is_secret_header, is_secret_parameter
 
 REDACTED = "[redacted]"
 """What is stored in a secret's place."""
 
-SECRET_HEADERS = frozenset(
-    {
-        "api-key",
-        "authorization",
-        "cookie",
-        "proxy-authorization",
-        "set-cookie",
-        "x-amz-security-token",
-        "x-api-key",
-        "x-goog-api-key",
-    }
+_MAX_PLAIN = 4096
+_plain: set[str] = set()
+"""Names of headers that are not secret; bounded, for clients choose them."""
+
+_SEPARATOR = re.compile("([?&;#])")
+
+_AUTHORITY = re.compile(
+    r"""(
+        (?<![/\\])[/\\]{2,}+                              # behind a scheme, or none
+        | (?:\A|(?<=[=\s<,]))(?:https?|wss?|ftp):[/\\]?(?![/\\])  # what browsers forgive
+        | \A(?=[^/\\?#@\s:=&]+:)                           # user:password@host
+    )([^/\\?#\s]*)""",
+    re.VERBOSE | re.IGNORECASE,
 )
-"""Names of headers whose values are redacted, in lower case; case does not count."""
 
-SECRET_PARAMETERS = ("key", "api_key", "api-key", "access_token")
-"""Names of query parameters whose values are redacted; case does not count."""
+# A password with an unescaped "/", "?" or "#" in it: what stands behind the colon is no port.
+_TORN_LOGIN = re.compile(
+    r"(\A(?:[a-z][a-z0-9+.-]*:)?[/\\]{2,}+)[^/\\?#\s@:\[]*:(?!\d*(?:[/\\?#]|\Z))\S*@", re.IGNORECASE
+)
 
-# A name may be percent-encoded in part: to the server, `%6bey=` is `key=`.
-_LETTERS = {
-    letter: f"(?:{re.escape(letter)}|%{ord(letter):02x}|%{ord(letter.upper()):02x})"
-    for name in SECRET_PARAMETERS
-    for letter in name
-}
-_NAMES = "|".join("".join(map(_LETTERS.__getitem__, name)) for name in SECRET_PARAMETERS)
-_QUERY = re.compile(rf"((?:^|[?&;])(?:{_NAMES})=)[^&;#]+", re.IGNORECASE)
-_URL_QUERY = re.compile(rf"([?&;](?:{_NAMES})=)[^&;#]+", re.IGNORECASE)
-_USER_INFO = re.compile(r"(?<=//)[^/?#]*(?=@)")
+# Where the path is the credential: Telegram's bots, webhooks of Slack and Discord.
+_PATH = re.compile(r"(/bot\d+:|/services/T\w+/B\w+/|/webhooks/\d+/)[^/?#\s]+")
 
 
 def redact_headers(headers: Any) -> Any:
-    """Return headers with the values of `SECRET_HEADERS` replaced; all others as they are.
+    """Return headers with credentials replaced, those in URLs too; all others as they are.
 
     Args:
         headers: a mapping of names to values, or a sequence of (name, value) pairs. Anything else
-            is returned as it is, for the caller to refuse.
+            is returned as it is, for the column to refuse.
     Returns:
         A new dict, or a new list of pairs; an order or a repeated name is kept.
     """
     if isinstance(headers, Mapping):
+        # Unrolled for what most headers are: this is half of what submitting a request costs.
         return {
-            name: REDACTED if type(name) is str and name.lower() in SECRET_HEADERS else value
+            name: value
+            if type(name) is str
+            and type(value) is str
+            and name in _plain
+            and "?" not in value
+            and "#" not in value
+            and "//" not in value
+            else _redact_value(name, value)
             for name, value in headers.items()
         }
     if isinstance(headers, list | tuple):
@@ -62,23 +69,88 @@ def redact_headers(headers: Any) -> Any:
 
 
 def _redact_pair(pair: Any) -> Any:
-    if not isinstance(pair, list | tuple) or not pair or not isinstance(pair[0], str):
+    if not isinstance(pair, list | tuple) or not pair:
         return pair
     name, *values = pair
-    return [name, *(REDACTED for _ in values)] if name.lower() in SECRET_HEADERS else list(pair)
+    return [name, *(_redact_value(name, value) for value in values)]
+
+
+def _redact_value(name: Any, value: Any) -> Any:
+    if isinstance(name, bytes):
+        name = name.decode("latin-1")
+    if isinstance(name, str):
+        name = str.__str__(name)  # not what a subclass makes of itself
+        if is_secret_header(name):
+            return REDACTED
+        if len(_plain) >= _MAX_PLAIN:
+            _plain.clear()
+        _plain.add(name)
+    return _redact_urls(value)
+
+
+def _redact_urls(value: Any) -> Any:
+    """Redact URLs in a header's value, or in its several values."""
+    if isinstance(value, str):
+        return redact_url(value)
+    if isinstance(value, Mapping):
+        return redact_headers(value)
+    if isinstance(value, list | tuple):
+        return [_redact_urls(each) for each in value]
+    return value
 
 
 def redact_url(url: Any) -> Any:
-    """Return a URL or path with user information and `SECRET_PARAMETERS` replaced."""
+    """Return a URL or path without credentials in user information, path and parameters."""
     if not isinstance(url, str):
         return url
-    if "@" in url:
-        url = _USER_INFO.sub(REDACTED, url)
-    return _URL_QUERY.sub(rf"\1{REDACTED}", url) if "=" in url else url
+    return _redact_text(url, is_query=False)
 
 
 def redact_query(query: Any) -> Any:
-    """Return a query string, with or without its ``?``, with `SECRET_PARAMETERS` replaced."""
-    if not isinstance(query, str) or "=" not in query:
+    """Return a query string, with or without its ``?``, without credentials in it."""
+    if not isinstance(query, str):
         return query
-    return _QUERY.sub(rf"\1{REDACTED}", query)
+    return _redact_text(query, is_query=True)
+
+
+def _redact_text(text: str, *, is_query: bool, layers: int = 5) -> str:
+    if "@" in text:
+        text = _TORN_LOGIN.sub(rf"\1{REDACTED}@", _AUTHORITY.sub(_without_login, text))
+    if "/bot" in text or "/services/" in text or "/webhooks/" in text:
+        text = _PATH.sub(rf"\1{REDACTED}", text)
+    if "=" not in text and "%" not in text:
+        return text
+    shown: list[str] = []
+    separator, after_secret = "", False
+    for at, piece in enumerate(_SEPARATOR.split(text)):
+        if at % 2:
+            separator = piece
+            continue
+        name, equals, value = piece.partition("=")
+        if after_secret and (separator == "?" or (separator != "#" and piece and not equals)):
+            # To some server, the rest of a secret with an unescaped character in it.
+            shown[-1] = REDACTED
+            continue
+        after_secret = bool(equals) and (at > 0 or is_query) and is_secret_parameter(name)
+        if after_secret:
+            shown += separator, name, equals, REDACTED if value else ""
+        else:
+            shown += separator, _redact_encoded(piece, layers) if "%" in piece else piece
+    return "".join(shown)
+
+
+def _without_login(authority: re.Match[str]) -> str:
+    login, at, host = authority[2].rpartition("@")
+    return f"{authority[1]}{REDACTED}{at}{host}" if login else authority[0]
+
+
+def _redact_encoded(piece: str, layers: int) -> str:
+    """Redact what may be URLs or parameters, percent-encoded."""
+    if "=" in piece:
+        return "=".join(_redact_encoded(part, layers) for part in piece.split("="))
+    plain = unquote(piece)
+    if plain == piece:
+        return piece
+    # Who encodes more often than that has something to hide.
+    redacted = _redact_text(plain, is_query=True, layers=layers - 1) if layers else REDACTED
+    return piece if redacted == plain else quote(redacted, safe="[]")

@@ -121,6 +121,48 @@ def test_everything_of_a_downstream_request_is_stored(storage: Storage) -> None:
     }
 
 
+@pytest.mark.parametrize("way", ["record", "batch", "sink"])
+def test_no_credential_is_stored(storage: Storage, way: str) -> None:
+    """Whatever carries it, and however it is stored."""
+
+    class Name(str):
+        __slots__ = ()
+
+    secret = "s3cret"
+    headers = [
+        [Name("Authorization"), f"Bearer {secret}"],
+        ["X-New-Gateway-Api-Key ", secret, secret],
+        ["Sec-WebSocket-Protocol", f"realtime, openai-insecure-api-key.{secret}"],
+        ["Referer", f"https://h/cb?next=https%3A%2F%2Fh%2F%3Fcode%3D{secret}"],
+        ["Accept", "*/*"],
+    ]
+    query = f"alt=sse&X-Amz-Signature={secret};sig={secret}&%6bey={secret}"
+    common: dict[str, Any] = {
+        "request_method": "GET",
+        "request_headers": headers,
+        "response_headers": {name: values for name, *values in headers},
+    }
+    up = {**common, "request_url": f"https://u:{secret}@h/p?{query}#access_token={secret}"}
+    down = {**common, "trace_id": 1, "request_path": f"/p?{query}", "request_query": query}
+    match way:
+        case "record":
+            storage.upstream_requests.record(**up)
+            storage.downstream_requests.record(**down)
+        case "batch":
+            with storage.batch() as batch:
+                batch.upstream_requests.record(**up)
+                batch.downstream_requests.record(**down)
+        case "sink":
+            with storage.sink() as sink:
+                sink.submit_upstream_request(**up)
+                sink.submit_downstream_request(**down)
+
+    for row in (stored_row(storage, UpstreamRequest), stored_row(storage, DownstreamRequest)):
+        assert secret not in repr(row)
+        assert "alt=sse" in repr(row)
+        assert row["request_headers_json"][-1] == ["Accept", "*/*"]
+
+
 def test_redaction_can_be_left_out(storage: Storage) -> None:
     query = "key=AIza"
     up = upstream(storage, redact=False, request_headers=HEADERS, request_url=f"https://h/?{query}")
@@ -339,7 +381,14 @@ BAD_VALUES: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
     *((record, {"request_method": None}, "request_method") for record in SIDES),
     *((record, {"request_headers": {"a": {1}}}, "request_headers_json") for record in SIDES),
     *((record, {"response_headers": {1: "x"}}, "response_headers_json") for record in SIDES),
-    *((record, {"request_headers": float("nan")}, "request_headers_json") for record in SIDES),
+    *(
+        (record, {"request_headers": shape}, "request_headers_json")
+        for record in SIDES
+        for shape in (
+            *(float("nan"), "Authorization: sk", ["Authorization", "sk"], [["Authorization: sk"]]),
+            *([{"name": "Authorization", "value": "sk"}], [[{"Authorization": "sk"}, "x"]]),
+        )
+    ),
     *((record, {"request_body": "text"}, "request_body") for record in SIDES),
     *((record, {"response_status": "200"}, "response_status") for record in SIDES),
     *((record, {"internal": 1}, "internal") for record in SIDES),

@@ -13,7 +13,7 @@ import pytest
 from gproxy_storage import Storage
 from gproxy_storage.backends.bulk import Kind
 from gproxy_storage.errors import InvalidValue
-from gproxy_storage.fields import BytesField, JSONField, UtcDateTimeField
+from gproxy_storage.fields import BytesField, HeadersField, UtcDateTimeField
 from gproxy_storage.models import DownstreamRequest, Provider, Usage, User
 from gproxy_storage.rows import DOWNSTREAM_REQUESTS, LOGS, USAGES, Log, row_check
 from tests.contract.support import NOW, insert, rows_of
@@ -40,7 +40,10 @@ GOOD: dict[type[peewee.Field[Any]], list[Any]] = {
     peewee.BooleanField: [True, False],
     peewee.TextField: [*NAMES, "", "x" * 70_000, "\t\\N\t\\.\r\n", "\\N", "a\\tb"],
     BytesField: [b"", EVERY_BYTE, b"\\x00\\'\t\n", bytearray(EVERY_BYTE), memoryview(EVERY_BYTE)],
-    JSONField: [*DOCUMENTS, nested(31, dict), {"a\\b\tc": "d\\n\n\\"}],
+    HeadersField: [
+        *({"a": document} for document in DOCUMENTS),
+        *(nested(31, dict), {"a\\b\tc": "d\\n\n\\"}, [], [["a", "b", "c"], ("a", "b")]),
+    ],
     UtcDateTimeField: TIMES,
 }
 BAD: dict[type[peewee.Field[Any]], list[Any]] = {
@@ -52,7 +55,10 @@ BAD: dict[type[peewee.Field[Any]], list[Any]] = {
     peewee.BooleanField: [1, 0, "false", "0"],
     peewee.TextField: [1, b"x", "a\0", "\ud800"],
     BytesField: ["text", 1, [1]],
-    JSONField: [math.nan, {"a": 2**63}, {1: 2}, ["\0"], nested(32, list), {"a": b""}],
+    HeadersField: [
+        *(math.nan, {"a": 2**63}, {1: 2}, [["\0", "a"]], nested(32, dict), {"a": b""}, "a: b", 1),
+        *(["a", "b"], [["a: b"]], [{"a": "b"}], [[{"a": "b"}, "c"]]),
+    ],
     UtcDateTimeField: [
         NOW.replace(tzinfo=None),
         NOW.isoformat(),
@@ -73,7 +79,9 @@ def defaults(log: Log) -> dict[str, Any]:
     fields = log.model._meta.columns
     kinds = dict(zip(log.bulk.columns, log.bulk.kinds, strict=True))
     return {
-        name: None if fields[name].null else samples[kinds[name]]
+        name: None
+        if fields[name].null
+        else ({} if isinstance(fields[name], HeadersField) else samples[kinds[name]])
         for name in log.arguments
         if name != "trace_id"
     }
