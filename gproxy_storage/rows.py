@@ -21,6 +21,7 @@ from .backends.bulk import BulkTable, Kind, Row
 from .errors import InvalidValue
 from .fields import BytesField, UtcDateTimeField, check_time
 from .models import DownstreamRequest, Table, UpstreamRequest, Usage
+from .storable import GIVEN_IDS
 
 RowCheck: TypeAlias = Callable[..., Row]
 """Takes the values of a log's `arguments` in their order; raises InvalidValue."""
@@ -151,6 +152,8 @@ def _sound(field: peewee.Field[Any], max_body_bytes: int) -> str | None:
         return None
     if name in _AT_LEAST_ZERO:
         test += f" and {name} >= 0"
+    elif _is_key(field):
+        test += f" and {GIVEN_IDS.start} <= {name} < {GIVEN_IDS.stop}"
     return f"{name} is None or {test}" if field.null else test
 
 
@@ -177,6 +180,8 @@ def _careful(field: peewee.Field[Any], max_body_bytes: int) -> Callable[[Any], A
             return bytes(value)  # a copy: the caller may change its buffer
         if name in _AT_LEAST_ZERO and not stored >= 0:
             raise refuse("must be >= 0")
+        if _is_key(field) and stored not in GIVEN_IDS:
+            raise refuse(f"must be between {GIVEN_IDS.start} and {GIVEN_IDS.stop - 1}")
         return stored
 
     return check

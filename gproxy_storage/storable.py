@@ -6,6 +6,9 @@ from contextlib import suppress
 
 INT64 = range(-(2**63), 2**63)
 
+GIVEN_IDS = range(1, 2**63 - 1)
+"""Ids that a caller may choose. After the largest of 64 bits no server has one left to give out."""
+
 
 def is_unicode(text: str) -> bool:
     """Tell whether a text can be encoded: it holds no lone surrogate."""

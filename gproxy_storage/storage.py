@@ -19,6 +19,7 @@ from .dsn import Dsn
 from .errors import ConfigError
 from .fields import BigAutoField
 from .models import INDEXES, TABLES
+from .private_files import create_directory
 from .repositories.catalog import Catalog
 from .repositories.credentials import Credentials
 from .repositories.keys import Keys
@@ -490,7 +491,7 @@ os.register_at_fork(after_in_child=_renew_lock)
 def _create_data_dir(path: Path, setting: str | None) -> None:
     """Create the data directory for its owner only; one that exists is left as it is."""
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        create_directory(path)
     except OSError as exc:
         raise ConfigError(
             f"{setting}: the directory {path} cannot be created: {exc.strerror}; choose another, "

@@ -22,6 +22,7 @@ from peewee import fn
 
 from ..dsn import Dsn
 from ..errors import ConnectError
+from ..private_files import create_file
 from .bulk import BulkTable, Row, parts
 from .failures import Failure
 from .sqlite_schema import BUSY_TIMEOUT_S, SqliteSchema
@@ -278,7 +279,7 @@ def _create_file(path: Path) -> None:
     with suppress(OSError):
         # Never open an existing file: closing it would drop this process's SQLite locks.
         if not path.exists():
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            os.close(create_file(path))
 
 
 def _set_wal(conn: sqlite3.Connection) -> None:

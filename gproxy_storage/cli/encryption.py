@@ -218,7 +218,11 @@ def decrypt(ctx: click.Context, dry_run: bool, as_json: bool, yes: bool) -> None
 
 def _refuse_sealed_spool(directory: Path) -> None:
     """Keep the keyring as long as rows wait that only its spool key opens."""
-    sealed = [file.path.name for file in look_at(directory).files if file.batches and file.kid]
+    sealed = [
+        file.path.name
+        for file in look_at(directory).files
+        if file.batches and (file.kid or file.problem)
+    ]
     if sealed:
         raise ConfigError(
             f"{directory} holds rows that open only with the keyring: {', '.join(sealed)}; run "

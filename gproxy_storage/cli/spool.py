@@ -10,7 +10,7 @@ import click
 from ..errors import WriteError
 from ..sink.inspection import look_at
 from ..storage import Storage
-from .schema import JSON, load_settings
+from .schema import EXIT_TO_DO, JSON, load_settings
 from .spool_report import show_spool
 
 if TYPE_CHECKING:
@@ -28,19 +28,21 @@ def spool() -> None:
 @spool.command("status")
 @JSON
 @click.pass_obj
-def spool_status(options: Options, as_json: bool) -> None:
+@click.pass_context
+def spool_status(ctx: click.Context, options: Options, as_json: bool) -> None:
     """Show the spool files under the data directory.
 
-    Needs no database and changes nothing.
+    Needs no database and changes nothing. Exit code 3 when rows wait.
     """
     report = look_at(load_settings(options).data_dir / "spool")
     if as_json:
         click.echo(json.dumps(report.to_dict(), indent=2))
-        return
-    click.echo(f"directory  {report.directory}")
-    show_spool(report)
-    if not report:
-        click.echo("nothing waits")
+    else:
+        click.echo(f"directory  {report.directory}")
+        show_spool(report)
+        if not report:
+            click.echo("nothing waits")
+    ctx.exit(EXIT_TO_DO if report.rows else 0)
 
 
 @spool.command("replay")

@@ -10,16 +10,22 @@ from ..sink.inspection import SpoolReport
 def show_spool(report: SpoolReport) -> None:
     """Print what waits, and what was set aside, for a person."""
     for file in report.files:
-        holder = "in use" if file.in_use else "left by a process that ended"
-        click.echo(
-            f"  {file.path.name}  {file.rows} rows in {file.batches} batches, "
-            f"{file.size_bytes} bytes, {holder}"
-        )
+        if file.problem and not file.batches:
+            click.echo(f"  {file.path.name}  is no spool file")
+        else:
+            holder = "in use" if file.in_use else "left by a process that ended"
+            click.echo(
+                f"  {file.path.name}  {file.rows} rows in {file.batches} batches, "
+                f"{file.size_bytes} bytes, {holder}"
+            )
         for damage in file.damages:
-            click.echo(f"    damaged: {damage.length} bytes at offset {damage.offset}")
+            what = "missing" if damage.missing else "damaged"
+            click.echo(f"    {what}: {damage.length} bytes at offset {damage.offset}")
         if file.problem:
             click.echo(f"    {file.problem}")
     for path, rows in report.rejects.items():
         click.echo(f"  {path.name}  {rows} rows that the database refused")
     for path in report.damaged:
         click.echo(f"  {path.name}  set aside after its sound records were stored")
+    for path in report.others:
+        click.echo(f"  {path.name}  is none of a sink's files and is left alone")

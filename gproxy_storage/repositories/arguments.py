@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 from ..errors import InvalidValue
 from ..fields import DoubleField, JSONField, to_json
 from ..models import Table
-from ..storable import INT64, is_unicode
+from ..storable import GIVEN_IDS, INT64, is_unicode
 
 M = TypeVar("M", bound=Table)
 
@@ -60,6 +60,16 @@ def require_id(argument: str, value: Any) -> int:
     if int(value) not in INT64:  # a range walks to find a subclass of int
         raise InvalidValue(f"{argument} is beyond 64 bits", argument=argument)
     return value
+
+
+def require_given_id(argument: str, value: Any) -> int:
+    """Return an id that a caller chose: after it there must be others to give out."""
+    if require_id(argument, value) not in GIVEN_IDS:
+        raise InvalidValue(
+            f"{argument} must be between {GIVEN_IDS.start} and {GIVEN_IDS.stop - 1}",
+            argument=argument,
+        )
+    return int(value)
 
 
 def require_ids(argument: str, value: Any) -> list[int]:

@@ -8,9 +8,8 @@ from typing import Any, Unpack
 
 import peewee
 
-from ..errors import InvalidValue
 from ..models import DownstreamRequest
-from .arguments import require_id
+from .arguments import require_given_id
 from .base import Filter, now
 from .pages import PAGE_ROWS, Page
 from .redaction import redact_query, redact_url
@@ -61,15 +60,15 @@ class DownstreamRequests(Requests[DownstreamRequest]):
         Args:
             internal: whether the proxy itself caused it.
             at: when it came in; now where absent.
-            trace_id: the caller's own, >= 1; the next free one where absent. The database gives
-                out none that is not above it.
+            trace_id: the caller's own, 1 to 2**63 - 2; the next free one where absent. The
+                database gives out none that is not above it.
             redact: False stores headers, path and query as they are, credentials in them too.
         Raises:
             ConflictError: when a request with that trace id exists.
             InvalidValue: when a value cannot be stored.
         """
-        if trace_id is not None and require_id("trace_id", trace_id) < 1:
-            raise InvalidValue("trace_id must be >= 1", argument="trace_id")
+        if trace_id is not None:
+            trace_id = require_given_id("trace_id", trace_id)
         stored_at = now()
         values = {
             "trace_id": trace_id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import uuid
 from pathlib import Path
@@ -20,6 +21,8 @@ from .spool import SpoolFile
 from .store import BatchStore
 from .watchdog import Watchdog
 from .writer import Writer
+
+_log = logging.getLogger(__name__)
 
 _LAST_WORDS_S = 5.0
 _FORK_PATIENCE_S = 10.0
@@ -113,6 +116,16 @@ class Engine:
         if ended:
             self._thread.join(_LAST_WORDS_S)
         self.watchdog.stop()
+
+    def log_what_waits(self) -> None:
+        """Say what the spool holds, once nothing more comes into it."""
+        spool = self.writer.spool_file
+        if spool.rows:
+            _log.warning(
+                "the sink was closed with %d rows waiting in %s: the next sink of this data "
+                "directory stores them, or `gproxy-storage spool replay`",
+                *(spool.rows, spool.path),
+            )
 
     # -- fork ---------------------------------------------------------------------------------
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .records import Damage, Header, Record, SpoolError, scan
+from .records import Damage, Header, Record, SpoolError, scan, start_of_records
 from .rejects import SUFFIX as REJECTS_SUFFIX
 from .rejects import read_rejects
-from .spool import DAMAGED_SUFFIX, SUFFIX
+from .spool import DAMAGED_SUFFIX, SUFFIX, open_regular
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +43,19 @@ class SpoolReport:
         files: spool files with records, or with a problem.
         rejects: path of a rejects file -> its rows.
         damaged: files that were set aside with what could not be read.
+        others: what no sink made.
     """
 
     directory: Path
     files: tuple[SpoolFileReport, ...] = ()
     rejects: dict[Path, int] = field(default_factory=dict)
     damaged: tuple[Path, ...] = ()
+    others: tuple[Path, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """How many rows wait, those included that are in a file that cannot be replayed."""
+        return sum(file.rows for file in self.files)
 
     def __bool__(self) -> bool:
         return bool(self.files or self.rejects or self.damaged)
@@ -65,49 +72,59 @@ class SpoolReport:
                     "size_bytes": file.size_bytes,
                     "in_use": file.in_use,
                     "kid": file.kid,
-                    "damages": [
-                        {"offset": damage.offset, "length": damage.length}
-                        for damage in file.damages
-                    ],
+                    "damages": [asdict(damage) for damage in file.damages],
                     "problem": file.problem,
                 }
                 for file in self.files
             ],
             "rejects": {str(path): rows for path, rows in self.rejects.items()},
             "damaged": [str(path) for path in self.damaged],
+            "others": [str(path) for path in self.others],
         }
 
 
 def look_at(directory: Path) -> SpoolReport:
     """Report on a spool directory; one that does not exist is empty."""
     files = [_look_at_file(path) for path in sorted(directory.glob(f"*{SUFFIX}"))]
-    rejects = {
-        path: len(read_rejects(path)) for path in sorted(directory.glob(f"*{REJECTS_SUFFIX}"))
-    }
+    others = [
+        path
+        for path in sorted(directory.glob("*"))
+        if path.suffix not in (SUFFIX, REJECTS_SUFFIX, DAMAGED_SUFFIX)
+    ]
+    rejects = {}
+    for path in sorted(directory.glob(f"*{REJECTS_SUFFIX}")):
+        try:
+            rejects[path] = len(read_rejects(path))
+        except OSError:
+            others.append(path)
     return SpoolReport(
         directory,
         tuple(file for file in files if file.batches or file.damages or file.problem),
         rejects,
         tuple(sorted(directory.glob(f"*{DAMAGED_SUFFIX}"))),
+        tuple(others),
     )
 
 
 def _look_at_file(path: Path) -> SpoolFileReport:
     try:
-        with path.open("rb") as file:
+        with open_regular(path, "rb") as file:
             if not os.fstat(file.fileno()).st_size:
                 return SpoolFileReport(path)
             in_use = _is_locked(file.fileno())
-            header = Header.read(file, path)
-            start = file.tell()
-            found = list(scan(file, start))
+            problem = kid = None
+            start, note_at = 0, None
+            try:
+                header, note_at = Header.read(file, path)
+                start, kid = start_of_records(file, note_at), header.kid
+            except SpoolError as exc:
+                problem = str(exc)
+            found = list(scan(file, start, note_at))
             size = file.seek(0, os.SEEK_END) - start
     except FileNotFoundError:  # its process was done with it just now
         return SpoolFileReport(path)
     except OSError as exc:
         return SpoolFileReport(path, problem=f"{path} cannot be read: {exc.strerror}")
-    except SpoolError as exc:
-        return SpoolFileReport(path, problem=str(exc))
     records = [entry for entry in found if isinstance(entry, Record)]
     return SpoolFileReport(
         path,
@@ -115,8 +132,10 @@ def _look_at_file(path: Path) -> SpoolFileReport:
         rows=sum(record.rows for record in records),
         size_bytes=size if records else 0,
         in_use=in_use,
-        kid=header.kid,
-        damages=tuple(entry for entry in found if isinstance(entry, Damage)),
+        kid=kid,
+        # Of a file without a header all but its records would be damage.
+        damages=() if problem else tuple(e for e in found if isinstance(e, Damage)),
+        problem=problem,
     )
 
 

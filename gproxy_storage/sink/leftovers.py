@@ -110,12 +110,6 @@ class Leftovers:
     def _be_done_with(self, spool: SpoolFile) -> None:
         self.files.remove(spool)
         self._rejects.pop(spool.header.writer, None)
-        for damage in spool.damages:
-            _log.warning(
-                "%s: %d bytes at offset %d are no sound record and were passed over; the file is "
-                "kept as %s",
-                *(spool.path, damage.length, damage.offset, spool.damaged_path.name),
-            )
         self.total.damaged += len(spool.damages)
         try:
             spool.remove()

@@ -1,12 +1,17 @@
 """The form of spool files: a header and records, and finding the records again.
 
-    header   one line of JSON: format, database, writer, kid of the key that seals, or null
+    header   one line of JSON: format, database, writer, kid of the key that seals, or null,
+             checksum
+    note     mark (4 bytes), length of the whole file (8), checksum (16): written when its process
+             closes it; before, zeros
     record   mark (4 bytes), seq (8), number of rows (4), length of the payload (4),
              checksum (16), payload
 
-Numbers are big-endian. The checksum is BLAKE2b over what else is in the record; it finds
-accidents: against intent there is the cipher. A damaged record is passed over: the next begins at
-the next mark whose checksum is right.
+Numbers are big-endian. Checksums are BLAKE2b over what else is in their part; they find accidents:
+against intent there is the cipher. A damaged record is passed over: the next begins at the next
+mark whose checksum is right. A damaged header refuses the file: under another writer's number
+rows would be stored twice. The first version had neither a note nor a checksum in the header;
+there the file's name says the writer a second time.
 """
 
 from __future__ import annotations
@@ -22,7 +27,12 @@ from typing import BinaryIO
 
 from ..errors import ConfigError
 
-_FORMAT = "gproxy-storage-spool-1"
+_FORMAT = "gproxy-storage-spool-2"
+_FORMER_FORMAT = "gproxy-storage-spool-1"
+_FORMATS = "gproxy-storage-spool-"
+_NOTE = struct.Struct(">4sQ16s")
+_NOTE_MARK = b"\xf5END"
+NOTE_BYTES = _NOTE.size
 _MARK = b"\xf5SPL"  # 0xf5 occurs in no UTF-8
 _HEAD = struct.Struct(">4sQII16s")
 HEAD_BYTES = _HEAD.size
@@ -57,24 +67,43 @@ class Header:
 
     def to_bytes(self) -> bytes:
         """Return the file's first line."""
-        fields = {"format": _FORMAT, "database": self.database, "writer": self.writer}
-        return json.dumps({**fields, "kid": self.kid}).encode() + b"\n"
+        text = self._text(_FORMAT)
+        checksum = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        return f'{text[:-1]}, "checksum": "{checksum}"}}\n'.encode()
 
     @classmethod
-    def read(cls, file: BinaryIO, path: Path) -> Header:
-        """Read the first line and leave the file behind it.
+    def read(cls, file: BinaryIO, path: Path) -> tuple[Header, int | None]:
+        """Read the first line; with it return where the note is, None in the first version.
 
         Raises:
-            SpoolError: when it is no spool file of this format.
+            SpoolError: when it is no spool file, or the line is damaged.
         """
         line = file.readline(_MAX_HEADER_BYTES)
         try:
             found = json.loads(line)
-            if found.pop("format") == _FORMAT and line.endswith(b"\n"):
-                return cls(**found)
-        except (AttributeError, KeyError, TypeError, ValueError):
-            pass
-        raise SpoolError(f"{path} is no spool file of this version: move it away", path=path)
+            header = cls(found["database"], found["writer"], found["kid"])
+        except (KeyError, TypeError, ValueError):
+            header = None
+        if header is not None and line == header.to_bytes():
+            return header, len(line)
+        former = None if header is None else f"{header._text(_FORMER_FORMAT)}\n".encode()
+        if header is not None and line == former and header.writer == path.stem:
+            return header, None
+        if _FORMATS.encode() in line or _MARK in line:
+            raise SpoolError(
+                f"{path} is no spool file of this version, or its first line is damaged: whose "
+                "rows it holds is not known, so it is left as it is; move it away",
+                path=path,
+            )
+        raise SpoolError(
+            f"{path} is no spool file of this version or an earlier one: it is left alone; move "
+            "it away",
+            path=path,
+        )
+
+    def _text(self, form: str) -> str:
+        fields = {"format": form, "database": self.database, "writer": self.writer}
+        return json.dumps({**fields, "kid": self.kid})
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,25 +114,54 @@ class Record:
     rows: int
     offset: int
     length: int
+    checksum: bytes
+
+    def payload(self, file: BinaryIO) -> bytes | None:
+        """Read the payload; None when it is no longer what was written."""
+        file.seek(self.offset + HEAD_BYTES)
+        payload = read_all(file, self.length)
+        return payload if _checksum(self.seq, self.rows, payload) == self.checksum else None
 
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """A stretch of a file that holds no record that can be read."""
+    """A stretch of a file that holds no record that can be read.
+
+    Attributes:
+        missing: whether the file was cut off there after its process had closed it.
+    """
 
     offset: int
     length: int
+    missing: bool = False
+
+    def __str__(self) -> str:
+        what = "are missing" if self.missing else "are no sound record and were passed over"
+        return f"{self.length} bytes at offset {self.offset} {what}"
 
 
-def to_record(seq: int, rows: int, payload: bytes) -> bytes:
-    """Return a record as it is written."""
+def to_record(seq: int, rows: int, payload: bytes) -> tuple[bytes, bytes]:
+    """Return a record as it is written, and its checksum."""
     checksum = _checksum(seq, rows, payload)
-    return _HEAD.pack(_MARK, seq, rows, len(payload), checksum) + payload
+    return _HEAD.pack(_MARK, seq, rows, len(payload), checksum) + payload, checksum
 
 
-def scan(file: BinaryIO, start: int) -> Iterator[Record | Damage]:
-    """Yield the records from an offset on, and what lies between them."""
+def to_note(length: int) -> bytes:
+    """Return the note of a file that is closed with so many bytes."""
+    return _NOTE.pack(_NOTE_MARK, length, _note_checksum(length))
+
+
+def start_of_records(file: BinaryIO, note_at: int | None) -> int:
+    """Return where the first record begins, given what `Header.read` returned."""
+    return file.tell() if note_at is None else note_at + NOTE_BYTES
+
+
+def scan(file: BinaryIO, start: int, note_at: int | None) -> Iterator[Record | Damage]:
+    """Yield the records of a file and what lies between them, then what is missing."""
     end = file.seek(0, os.SEEK_END)
+    noted = None if note_at is None else _noted(file, note_at)
+    if isinstance(noted, Damage):
+        yield noted
     offset = start
     while offset < end:
         record = _record_at(file, offset, end)
@@ -114,19 +172,33 @@ def scan(file: BinaryIO, start: int) -> Iterator[Record | Damage]:
         else:
             yield record
             offset += _HEAD.size + record.length
+    if isinstance(noted, int) and end < noted:
+        yield Damage(end, noted - end, missing=True)
+
+
+def _noted(file: BinaryIO, offset: int) -> int | Damage | None:
+    """Return how long the file was when it was closed; None when it was not."""
+    file.seek(offset)
+    found = read_all(file, NOTE_BYTES)
+    if not any(found) and len(found) == NOTE_BYTES:
+        return None
+    if len(found) == NOTE_BYTES:
+        mark, length, checksum = _NOTE.unpack(found)
+        if mark == _NOTE_MARK and checksum == _note_checksum(length):
+            return int(length)
+    return Damage(offset, len(found))
 
 
 def _record_at(file: BinaryIO, offset: int, end: int) -> Record | None:
     file.seek(offset)
-    head = file.read(_HEAD.size)
+    head = read_all(file, _HEAD.size)
     if len(head) < _HEAD.size:
         return None
     mark, seq, rows, length, checksum = _HEAD.unpack(head)
     if mark != _MARK or offset + _HEAD.size + length > end:
         return None
-    payload = read_all(file, length)
-    sound = _checksum(seq, rows, payload) == checksum
-    return Record(seq, rows, offset, length) if sound else None
+    record = Record(seq, rows, offset, length, checksum)
+    return None if record.payload(file) is None else record
 
 
 def _next_record(file: BinaryIO, offset: int, end: int) -> int:
@@ -147,6 +219,10 @@ def _next_record(file: BinaryIO, offset: int, end: int) -> int:
 def _checksum(seq: int, rows: int, payload: bytes) -> bytes:
     head = struct.pack(">QII", seq, rows, len(payload))
     return hashlib.blake2b(head + payload, digest_size=16).digest()
+
+
+def _note_checksum(length: int) -> bytes:
+    return hashlib.blake2b(struct.pack(">Q", length), digest_size=16, person=b"note").digest()
 
 
 def write_all(file: BinaryIO, data: bytes) -> None:

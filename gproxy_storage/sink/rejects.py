@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -11,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from ..backends.bulk import Row
+from ..private_files import create_file
 from ..rows import LOGS
 from .batch import encode_row
 from .cipher import SpoolCipher
-from .spool import fsync_directory
+from .spool import fsync_directory, open_regular
 
 SUFFIX = ".rejects"
 
@@ -71,7 +73,7 @@ class RejectsFile:
         return len(lines)
 
     def _append(self, data: bytes) -> None:
-        descriptor = os.open(self.path, os.O_CREAT | os.O_APPEND | os.O_RDWR, 0o600)
+        descriptor = create_file(self.path, os.O_APPEND | os.O_RDWR)
         with os.fdopen(descriptor, "ab") as file:
             file.write(data)
             file.flush()
@@ -94,14 +96,16 @@ class RejectsFile:
             where = f"{self._database}/{self._writer}/{seq}/{log.bulk.name}/{reject.place}"
             sealed = self._cipher.seal(json.dumps(values).encode(), where.encode())
             found |= {"kid": self._cipher.kid, "sealed": base64.b64encode(sealed).decode()}
+        found["checksum"] = _checksum(found)
         # A line that a crash cut off must not swallow this one.
         return b"\n" + json.dumps(found).encode() + b"\n"
 
 
 def read_rejects(path: Path) -> list[dict[str, Any]]:
-    """Return what a rejects file holds; lines that a crash cut off are passed over."""
+    """Return what a rejects file holds; lines that are damaged or cut off are passed over."""
     try:
-        lines = path.read_bytes().splitlines()
+        with open_regular(path, "rb") as file:
+            lines = file.readall().splitlines()  # type: ignore[attr-defined]  # a FileIO
     except FileNotFoundError:
         return []
     found = []
@@ -110,6 +114,20 @@ def read_rejects(path: Path) -> list[dict[str, Any]]:
             entry = json.loads(line)
         except ValueError:
             continue
-        if isinstance(entry, dict) and {"seq", "table", "place"} <= entry.keys():
+        if isinstance(entry, dict) and _is_sound(entry):
             found.append(entry)
     return found
+
+
+_WHERE = {"writer", "seq", "table", "place", "reason"}
+_FORMER = (_WHERE | {"values"}, _WHERE | {"kid", "sealed"})
+"""What lines had of which no checksum was taken."""
+
+
+def _is_sound(entry: dict[str, Any]) -> bool:
+    checksum = entry.pop("checksum", None)
+    return checksum == _checksum(entry) if checksum is not None else entry.keys() in _FORMER
+
+
+def _checksum(entry: dict[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(entry).encode(), digest_size=16).hexdigest()

@@ -211,7 +211,8 @@ class Sink:
         """Take a request that a user sent to the proxy, to be stored soon.
 
         Args:
-            trace_id: the row's key, the caller's to choose. One that exists is rejected later.
+            trace_id: the row's key, the caller's to choose, 1 to 2**63 - 2. One that exists is
+                rejected later.
             request_headers, response_headers: as JSON; credentials in them, in URL and query
                 are replaced unless the sink was opened with ``redact=False``.
             at: when it came; now where absent.
@@ -275,6 +276,8 @@ class Sink:
             else:
                 self._engine.stop(timeout_s)
             self._closed = True  # not before: closing that was interrupted is done anew at exit
+        if self._engine is not None:
+            self._engine.log_what_waits()
         open_sinks.discard(self)
         if self._on_close is not None:
             self._on_close(self)

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Self
 
+from ..private_files import create_directory, create_file
 from .batch import Batch
 from .cipher import SpoolCipher
 from .records import (
     HEAD_BYTES,
+    NOTE_BYTES,
     Damage,
     Header,
     Record,
     SpoolError,
-    read_all,
     scan,
+    start_of_records,
+    to_note,
     to_record,
     write_all,
 )
+
+_log = logging.getLogger(__name__)
 
 SUFFIX = ".spool"
 DAMAGED_SUFFIX = ".damaged"
@@ -40,14 +47,22 @@ class SpoolFile:
         damages: what was passed over; only a file from another process has any.
     """
 
-    def __init__(self, path: Path, file: BinaryIO, header: Header, cipher: SpoolCipher | None):
+    def __init__(
+        self,
+        path: Path,
+        file: BinaryIO,
+        header: Header,
+        note_at: int | None,
+        cipher: SpoolCipher | None,
+    ) -> None:
         self.path = path
         self.header = header
         self.damages: list[Damage] = []
         self._file = file
         self._cipher = cipher if header.kid is not None else None
         self._records: list[Record] = []
-        self._start = file.tell()
+        self._note_at = note_at
+        self._start = start_of_records(file, note_at)
         self._end = self._start
 
     # -- opening ------------------------------------------------------------------------------
@@ -61,12 +76,13 @@ class SpoolFile:
         """
         path = directory / f"{header.writer}{SUFFIX}"
         try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+            create_directory(directory)
+            descriptor = create_file(path)
             file = os.fdopen(descriptor, "r+b", buffering=0)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX)  # who looks for leftovers may hold it just now
-                write_all(file, header.to_bytes())
+                first_line = header.to_bytes()
+                write_all(file, first_line + bytes(NOTE_BYTES))
                 os.fsync(descriptor)
                 fsync_directory(directory)
             except BaseException:
@@ -78,7 +94,7 @@ class SpoolFile:
                 "with spool_dir or GPROXY_DATA_DIR",
                 path=directory,
             ) from exc
-        return cls(path, file, header, cipher)
+        return cls(path, file, header, len(first_line), cipher)
 
     @classmethod
     def adopt(cls, path: Path, database: str, cipher: SpoolCipher | None) -> Self | None:
@@ -88,7 +104,7 @@ class SpoolFile:
             SpoolError: when it is for another database, sealed by another key, or no spool file.
         """
         try:
-            file = path.open("r+b", buffering=0)
+            file = open_regular(path, "r+b")
         except FileNotFoundError:
             return None
         except OSError as exc:
@@ -99,8 +115,8 @@ class SpoolFile:
             if not _is_at(path, file) or not os.fstat(file.fileno()).st_size:
                 file.close()
                 return None
-            header = Header.read(file, path)
-            spool = cls(path, file, header, cipher)
+            header, note_at = Header.read(file, path)
+            spool = cls(path, file, header, note_at, cipher)
             if os.fstat(file.fileno()).st_size > spool._end:
                 # Before the scan: a large file that is refused is looked at again and again.
                 _check_header(header, database, cipher, path)
@@ -117,7 +133,7 @@ class SpoolFile:
         return spool
 
     def _scan(self) -> None:
-        found = list(scan(self._file, self._start))
+        found = list(scan(self._file, self._start, self._note_at))
         # By number: a batch that was being stored while later ones were spooled follows them.
         self._records = sorted(
             (entry for entry in found if isinstance(entry, Record)), key=lambda entry: entry.seq
@@ -135,6 +151,11 @@ class SpoolFile:
     def damaged_path(self) -> Path:
         """Where a file is kept that holds what could not be read."""
         return self.path.with_suffix(DAMAGED_SUFFIX)
+
+    @property
+    def rows(self) -> int:
+        """The number of rows that wait."""
+        return sum(record.rows for record in self._records)
 
     @property
     def size_bytes(self) -> int:
@@ -155,13 +176,14 @@ class SpoolFile:
             raise OSError(errno.ENOENT, "the file was deleted under its process")
         try:
             self._file.seek(self._end)
-            write_all(self._file, to_record(batch.seq, len(batch), payload))
+            data, checksum = to_record(batch.seq, len(batch), payload)
+            write_all(self._file, data)
             os.fsync(self._file.fileno())
         except BaseException:  # Ctrl-C, too
             with suppress(OSError):  # what stays is passed over by its checksum or number
                 self._file.truncate(self._end)
             raise
-        record = Record(batch.seq, len(batch), self._end, len(payload))
+        record = Record(batch.seq, len(batch), self._end, len(payload), checksum)
         self._end += HEAD_BYTES + len(payload)
         self._records.append(record)
         self._records.sort(key=lambda entry: entry.seq)
@@ -192,6 +214,7 @@ class SpoolFile:
         """Forget the batch that `first` returned; empties the file when it was the last."""
         del self._records[0]
         if not self._records and not self.damages:
+            self._note(bytes(NOTE_BYTES))  # before: what is cut off now is not missing
             self._file.truncate(self._start)
             os.fsync(self._file.fileno())
             self._end = self._start
@@ -201,8 +224,7 @@ class SpoolFile:
         return data if self._cipher is None else self._cipher.seal(data, self._place(batch.seq))
 
     def _read(self, record: Record) -> Batch | None:
-        self._file.seek(record.offset + HEAD_BYTES)
-        data: bytes | None = read_all(self._file, record.length)
+        data = record.payload(self._file)
         if self._cipher is not None and data is not None:
             data = self._cipher.open(data, self._place(record.seq))
         if data is None:
@@ -221,13 +243,27 @@ class SpoolFile:
         """Unlock the file and leave it for the next process."""
         self._file.close()
 
+    def finish(self) -> None:
+        """Note how long the file is, so that it is noticed when it was cut off, and close it."""
+        with self._file, suppress(OSError):
+            self._note(to_note(self._end))
+            os.fsync(self._file.fileno())
+
+    def _note(self, note: bytes) -> None:
+        if self._note_at is not None:
+            self._file.seek(self._note_at)
+            write_all(self._file, note)
+
     def remove(self) -> None:
-        """Delete the file, and close it; what is damaged stays, under another name.
+        """Delete the file, and close it; what is damaged is logged and stays, under another name.
 
         Raises:
             OSError: when the directory cannot be written. The file is closed.
         """
         try:
+            for damage in self.damages:
+                kept = self.damaged_path.name
+                _log.warning("%s: %s; the file is kept as %s", self.path, damage, kept)
             if self.damages:
                 self.path.rename(self.damaged_path)
             else:
@@ -235,6 +271,18 @@ class SpoolFile:
             fsync_directory(self.path.parent)
         finally:
             self._file.close()
+
+
+def open_regular(path: Path, mode: str) -> BinaryIO:
+    """Open a file unbuffered; a FIFO would hold whoever opens it.
+
+    Raises:
+        OSError: when it cannot be opened, or is no regular file.
+    """
+    found = path.stat().st_mode
+    if not stat.S_ISREG(found):
+        raise OSError(errno.EINVAL, "it is no regular file: move it away")
+    return path.open(mode, buffering=0)  # type: ignore[return-value]  # FileIO, which is one
 
 
 def _is_at(path: Path, file: BinaryIO) -> bool:

@@ -266,6 +266,7 @@ class Writer:
         while len(self.spool_file) and self.away is None and time.monotonic() < self._give_up_at:
             self._catch_up()
         if len(self.spool_file):
+            self.spool_file.finish()
             return
         self.spool_file.remove()
         if self.away is None and not self.spool_file.damages:  # see `Leftovers`

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,8 +58,8 @@ def leave(data_dir: Path, database: str, *seqs: int, writer: str = WRITER) -> Pa
     return spool.path
 
 
-def printed(result: Result) -> Any:
-    assert result.exit_code == 0, result.output
+def printed(result: Result, exit_code: int = 0) -> Any:
+    assert result.exit_code == exit_code, result.output
     return json.loads(result.stdout)
 
 
@@ -66,6 +67,7 @@ def test_nothing_waits(command: Command, data_dir: Path) -> None:
     result = command("spool", "status")
     assert result.stdout == f"directory  {data_dir / 'spool'}\nnothing waits\n"
     assert not data_dir.exists()
+    assert result.exit_code == 0
     assert printed(command("status", "--json"))["spool"]["files"] == []
     assert "spool" not in command("status").stdout
 
@@ -79,13 +81,15 @@ def test_what_waits_is_shown_and_replayed(
     assert "6 rows in 3 batches" in shown
     assert "left by a process that ended" in shown
     assert f"  {path.name}  6 rows" in command("status").stdout
-    (file,) = printed(command("spool", "status", "--json"))["files"]
+    assert command("spool", "status").exit_code == 3
+    (file,) = printed(command("spool", "status", "--json"), 3)["files"]
     assert (file["rows"], file["batches"], file["in_use"], file["problem"]) == (6, 3, False, None)
     assert 0 < file["size_bytes"] < size
 
     done = printed(command("spool", "replay", "--json"))
     assert done == {"written": 6, "rejected": 0, "skipped": 0, "damaged": 0, "refused": []}
     assert not path.exists()
+    assert command("spool", "status").exit_code == 0
     assert command("spool", "replay").stdout.startswith("0 rows stored")
     with Storage.connect(database_dsn) as storage, storage.session():
         assert Usage.select().count() == 6
@@ -127,13 +131,20 @@ def test_damage_and_rejects_are_shown(command: Command, database_dsn: str, data_
     rejects = RejectsFile(data_dir / "spool", database, "x" * 32, None)
     rejects.keep(1, [Reject(0, 0, (*ROW, ROW[1]), "no")])
     (data_dir / "spool" / "other.spool").write_bytes(b"rubbish")
+    (data_dir / "spool" / "notes.txt").write_bytes(b"mine")
+    (data_dir / "spool" / "y.rejects").mkdir()
 
     shown = command("spool", "status").stdout
     assert "2 rows in 1 batches" in shown
-    (file, other) = printed(command("spool", "status", "--json"))["files"][::-1]
+    report = printed(command("spool", "status", "--json"), 3)
+    (file, other) = report["files"][::-1]
     damage = file["damages"][0]
     assert f"damaged: {damage['length']} bytes at offset {damage['offset']}" in shown
     assert "is no spool file of this version" in other["problem"]
+    assert "other.spool  is no spool file" in shown
+    for name in ("notes.txt", "y.rejects"):
+        assert f"{name}  is none of a sink's files and is left alone" in shown
+    assert [Path(found).name for found in report["others"]] == ["notes.txt", "y.rejects"]
     assert f"{rejects.path.name}  1 rows that the database refused" in shown
 
     result = command("spool", "replay")
@@ -141,6 +152,51 @@ def test_damage_and_rejects_are_shown(command: Command, database_dsn: str, data_
     assert "1 damaged stretches passed over" in result.stdout
     assert result.exit_code == 1
     assert f"{path.stem}.damaged" in command("spool", "status").stdout
+    assert command("spool", "status").exit_code == 0  # what is left does not wait
+    assert (data_dir / "spool" / "other.spool").read_bytes() == b"rubbish"
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+def test_rows_behind_a_damaged_first_line_wait(
+    command: Command, database_dsn: str, data_dir: Path
+) -> None:
+    """They are shown, and stored by nobody: under which number is not known."""
+    path = leave(data_dir, identity(database_dsn, data_dir), 1, 2)
+    content = path.read_bytes().replace(WRITER.encode(), b"v" + WRITER[1:].encode(), 1)
+    path.write_bytes(content)
+    (file,) = printed(command("spool", "status", "--json"), 3)["files"]
+    assert (file["rows"], file["damages"]) == (4, [])
+    assert "its first line is damaged" in file["problem"]
+    assert "first line is damaged" in command("spool", "replay").stderr
+    assert path.read_bytes() == content
+    with Storage.connect(database_dsn) as storage, storage.session():
+        assert Usage.select().count() == 0
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+def test_what_was_cut_off_is_missed(command: Command, database_dsn: str, data_dir: Path) -> None:
+    path = leave(data_dir, identity(database_dsn, data_dir), 1, 2)
+    end = path.stat().st_size
+    SpoolFile.adopt(path, identity(database_dsn, data_dir), None).finish()  # type: ignore[union-attr]  # nobody has it
+    with path.open("r+b") as file:
+        file.truncate(end - 1)
+        found = printed(command("spool", "status", "--json"), 3)["files"][0]["damages"]
+        file.truncate(end - 1 - sum(damage["length"] for damage in found if not damage["missing"]))
+    (damage,) = printed(command("spool", "status", "--json"), 3)["files"][0]["damages"]
+    assert damage["missing"]
+    assert f"missing: {damage['length']} bytes at offset" in command("spool", "status").stdout
+    assert "1 damaged stretches" in command("spool", "replay").stdout
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+def test_a_pipe_holds_up_nothing(command: Command, database_dsn: str, data_dir: Path) -> None:
+    path = leave(data_dir, identity(database_dsn, data_dir), 1)
+    for name in ("a.spool", "b.rejects"):
+        os.mkfifo(path.parent / name)
+    assert "a.spool  is no spool file" in command("spool", "status").stdout
+    result = command("spool", "replay")
+    assert "2 rows stored" in result.stdout
+    assert "no regular file" in result.stderr
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)

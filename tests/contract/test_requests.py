@@ -199,6 +199,21 @@ def test_generated_ids_keep_clear_of_given_ones(storage: Storage) -> None:
     assert storage.downstream_requests.count() == 7
 
 
+@pytest.mark.parametrize("given", [0, -1, -(2**63), 2**63 - 1, 2**63])
+def test_an_id_that_no_other_could_follow_is_refused(storage: Storage, given: int) -> None:
+    """By `record`, in a batch and by a sink alike, and ids are given out as before."""
+    request: dict[str, Any] = {"trace_id": given, "request_method": "GET", "request_path": "/"}
+    first = downstream(storage).trace_id
+    with storage.sink() as sink, pytest.raises(InvalidValue) as caught:
+        sink.submit_downstream_request(**request)
+    assert caught.value.argument == "trace_id"
+    with pytest.raises(InvalidValue, match="trace_id"):
+        storage.downstream_requests.record(**request)
+    with pytest.raises(InvalidValue, match="trace_id"), storage.batch() as batch:
+        batch.downstream_requests.record(**request)
+    assert downstream(storage).trace_id == first + 1
+
+
 def test_ids_given_by_many_at_once(storage: Storage) -> None:
     start = downstream(storage).trace_id + 1
 

@@ -115,7 +115,13 @@ def test_status_as_json(
         "dsn": str(Dsn.parse(database_dsn)),
         "tables": dict.fromkeys(NAMES, 0) | {"users": 1, "encryption_keys": 1},
         "drift": [],
-        "spool": {"directory": "data/spool", "files": [], "rejects": {}, "damaged": []},
+        "spool": {
+            "directory": "data/spool",
+            "files": [],
+            "rejects": {},
+            "damaged": [],
+            "others": [],
+        },
     }
 
 

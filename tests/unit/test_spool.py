@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import resource
 import signal
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from gproxy_storage.crypto.keys import Key
 from gproxy_storage.rows import LOGS
 from gproxy_storage.sink.batch import Batch
 from gproxy_storage.sink.cipher import KeyCipher, SpoolCipher
-from gproxy_storage.sink.records import HEAD_BYTES, Damage, Header, SpoolError
+from gproxy_storage.sink.records import HEAD_BYTES, NOTE_BYTES, Damage, Header, SpoolError
 from gproxy_storage.sink.rejects import Reject, RejectsFile, read_rejects
 from gproxy_storage.sink.spool import SpoolFile, SpoolFull
 from tests.support import Child
@@ -101,10 +102,19 @@ def test_batches_come_out_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     assert drain(spool) == [3, 4]
 
 
-def test_files_are_the_owners_alone(tmp_path: Path) -> None:
-    spool = create(tmp_path / "a" / "spool", 1)
-    assert spool.path.stat().st_mode & 0o777 == 0o600
-    assert spool.path.parent.stat().st_mode & 0o777 == 0o700
+@pytest.mark.parametrize("umask", [0, 0o022, 0o277, 0o777])
+def test_files_are_the_owners_alone(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        spool = create(tmp_path / "a" / "b" / "spool", 1)
+        rejects = RejectsFile(spool.path.parent, DATABASE, "w", None)
+        rejects.keep(7, [reject(0)])
+    finally:
+        os.umask(before)
+    made = list(tmp_path.rglob("*"))
+    assert {path.stat().st_mode & 0o777 for path in made if path.is_dir()} == {0o700}
+    assert {path.stat().st_mode & 0o777 for path in made if path.is_file()} == {0o600}
+    assert len(made) == 5
 
 
 def test_a_file_in_use_is_not_adopted(tmp_path: Path) -> None:
@@ -215,6 +225,132 @@ def test_a_flipped_bit_costs_one_record(tmp_path: Path, number: int, place: int)
     assert damage == Damage(starts[number], [*starts, end][number + 1] - starts[number])
     spool.remove()
     assert [found.name for found in tmp_path.iterdir()] == [path.with_suffix(".damaged").name]
+
+
+WRITER = "0123456789abcdef" * 2
+
+
+def small(seq: int) -> Batch:
+    found = Batch(seq)
+    found.rows[0].append((None, "2026-03-04T05:06:07.890123Z", *[None] * 13, 0.1, "z"))
+    return found
+
+
+def first_version(content: bytes) -> bytes:
+    """Return a closed file as the first version wrote it: no checksum, no note."""
+    line, _, rest = content.partition(b"\n")
+    fields = json.loads(line)
+    del fields["checksum"]
+    fields["format"] = "gproxy-storage-spool-1"
+    return json.dumps(fields).encode() + b"\n" + rest[NOTE_BYTES:]
+
+
+# One checksum is over all of a payload: of its bits a part is enough, and the soak has them all.
+EACH_NTH_BIT = pytest.mark.parametrize("step", [13, pytest.param(1, marks=pytest.mark.slow)])
+
+
+@EACH_NTH_BIT
+@pytest.mark.parametrize("form", ["closed", "killed", "sealed", "first version"])
+def test_no_flipped_bit_gives_a_row_another_value_or_number(
+    tmp_path: Path, form: str, step: int
+) -> None:
+    """Under another writer's number a row that was stored already would be stored once more."""
+    cipher = KeyCipher(Key.generate()) if form == "sealed" else None
+    header = Header(DATABASE, WRITER, None if cipher is None else cipher.kid)
+    spool = SpoolFile.create(tmp_path, header, cipher)
+    for seq in (1, 2):
+        spool.append(small(seq), MANY)
+    payloads = {
+        place
+        for record in spool._records
+        for place in range(record.offset + HEAD_BYTES, record.offset + HEAD_BYTES + record.length)
+    }
+    (spool.close if form == "killed" else spool.finish)()
+    content = spool.path.read_bytes()
+    if form == "first version":
+        content, length = first_version(content), len(content)
+        payloads = {place - length + len(content) for place in payloads}
+    spool.path.write_bytes(content)
+    whole = replayed(spool.path, cipher)
+    assert whole == ({1, 2}, 0)
+
+    unharmed = 0
+    for place in range(len(content) * 8):
+        if place // 8 in payloads and place % step:
+            continue
+        changed = bytearray(content)
+        changed[place // 8] ^= 1 << place % 8
+        spool.path.write_bytes(changed)
+        found = replayed(spool.path, cipher)
+        if found is not None:
+            seqs, damages = found
+            assert damages > 0
+            unharmed += seqs == {1, 2}
+    # A bit of the note costs no row; each other one costs a row or the file.
+    assert unharmed == (0 if form == "first version" else NOTE_BYTES * 8)
+
+
+def replayed(path: Path, cipher: SpoolCipher | None) -> tuple[set[int], int] | None:
+    """Return what would be stored under the writer's numbers, and the damages."""
+    try:
+        spool = SpoolFile.adopt(path, DATABASE, cipher)
+    except SpoolError:
+        return None
+    assert spool is not None
+    seqs = set()
+    while (found := spool.first()) is not None:
+        assert found.rows == small(found.seq).rows
+        seqs.add(found.seq)
+        del spool._records[0]
+    assert (spool.header.writer, spool.header.database) == (WRITER, DATABASE)
+    spool.close()
+    return seqs, len(spool.damages)
+
+
+def test_a_bit_that_flips_while_the_process_has_the_file(tmp_path: Path) -> None:
+    spool = create(tmp_path, 1, 2)
+    with spool.path.open("r+b") as file:
+        file.seek(spool._records[0].offset + HEAD_BYTES + 100)
+        (byte,) = file.read(1)
+        file.seek(-1, 1)
+        file.write(bytes([byte ^ 4]))
+    assert drain(spool) == [2]
+    assert len(spool.damages) == 1
+
+
+def test_a_file_cut_after_it_was_closed_is_noticed(tmp_path: Path) -> None:
+    spool = create(tmp_path, 1, 2)
+    starts, end = [record.offset for record in spool._records], spool._end
+    spool.finish()
+    content = spool.path.read_bytes()
+    for cut in (*range(starts[0], end, 29), starts[1], end - 1):
+        spool.path.write_bytes(content[:cut])
+        found = adopt(spool.path)
+        assert found.damages[-1] == Damage(cut, end - cut, missing=True)
+        assert len(found) == (cut >= starts[1])
+        found.close()
+
+
+def test_a_file_that_was_stored_misses_nothing(tmp_path: Path) -> None:
+    """Killed between emptying the file and deleting it."""
+    spool = create(tmp_path, 1)
+    spool.finish()
+    found = adopt(spool.path)
+    assert drain(found) == [1]
+    found.close()
+    assert adopt(spool.path).damages == []
+
+
+def test_a_file_of_the_first_version_is_read(tmp_path: Path) -> None:
+    path = left(tmp_path, 1, 2)
+    path.write_bytes(first_version(path.read_bytes()))
+    spool = adopt(path)
+    assert drain(spool) == [1, 2]
+    assert (spool.damages, spool.size_bytes) == ([], 0)
+    spool.close()
+    other = path.rename(tmp_path / "other.spool")
+    with pytest.raises(SpoolError, match="first line is damaged"):
+        SpoolFile.adopt(other, DATABASE, None)
 
 
 def test_a_file_cut_anywhere_loses_what_was_cut(tmp_path: Path) -> None:
@@ -408,6 +544,33 @@ def test_a_line_that_a_crash_cut_off_swallows_no_other(tmp_path: Path) -> None:
     rejects.path.write_bytes(whole + whole[: len(whole) // 2])
     assert rejects.keep(7, [reject(0), reject(1)]) == 1
     assert [one["place"] for one in read_rejects(rejects.path)] == [0, 1]
+
+
+@EACH_NTH_BIT
+@pytest.mark.parametrize("sealed", [False, True])
+def test_no_flipped_bit_gives_a_reject_another_value(
+    tmp_path: Path, sealed: bool, step: int
+) -> None:
+    rejects = RejectsFile(tmp_path, DATABASE, "w", KeyCipher(Key.generate()) if sealed else None)
+    rejects.keep(7, [reject(0), Reject(0, 1, small(1).rows[0][0], "no")])
+    content = rejects.path.read_bytes()
+    whole = read_rejects(rejects.path)
+    assert len(whole) == 2
+    for place in range(0, len(content) * 8, step):
+        changed = bytearray(content)
+        changed[place // 8] ^= 1 << place % 8
+        rejects.path.write_bytes(changed)
+        found = read_rejects(rejects.path)
+        assert all(one in whole for one in found)
+        assert len(found) >= 1
+
+
+def test_rejects_without_a_checksum_are_read(tmp_path: Path) -> None:
+    rejects = RejectsFile(tmp_path, DATABASE, "w", None)
+    rejects.keep(7, [reject(0)])
+    (found,) = read_rejects(rejects.path)
+    rejects.path.write_text(json.dumps(found))
+    assert read_rejects(rejects.path) == [found]
 
 
 def test_rejects_are_sealed_with_their_reason_in_the_clear(tmp_path: Path) -> None:
