@@ -9,6 +9,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import TracebackType
 from typing import TypeVar
 
 from .backends.base import Backend
@@ -60,26 +61,98 @@ def db_from_dsn(dsn: Dsn | str) -> Backend:
     return database
 
 
-@contextmanager
-def session(database: Backend) -> Iterator[None]:
+class Session:
+    """A block in which this thread has a connection; see `session`."""
+
+    __slots__ = ("__weakref__", "_database", "_is_outermost")
+
+    def __init__(self, database: Backend) -> None:
+        self._database = database
+        self._is_outermost = False
+
+    def __enter__(self) -> None:
+        if self._database.is_closed():
+            self._is_outermost = True
+            try:
+                self._database.connect()
+                self._database.belongs_to(self)
+            except BaseException:
+                self._database.abandon()
+                raise
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._is_outermost:
+            try:
+                self._database.leave()
+            except BaseException:  # a signal handler raised: by the way that needs no state
+                self._database.abandon()
+                raise
+
+
+class TransactionBlock:
+    """A block that is a transaction, or a savepoint in one; see `transaction`."""
+
+    __slots__ = ("_block", "_boundary", "_database", "_is_inner", "_is_outermost", "_session")
+
+    def __init__(self, database: Backend) -> None:
+        self._database = database
+
+    def __enter__(self) -> None:
+        database = self._database
+        self._boundary = sys.exception()
+        self._is_outermost = database.is_closed()
+        self._is_inner = database.in_transaction()
+        self._session = Session(database)
+        self._block = database.atomic()
+        try:
+            self._session.__enter__()
+            self._block.__enter__()
+        except BaseException as exc:
+            self._end(exc)
+            raise
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            try:
+                self._block.__exit__(exc_type, exc, traceback)
+            finally:
+                self._session.__exit__(exc_type, exc, traceback)
+        except BaseException as failed:
+            self._end(failed)
+            raise
+        if exc is not None:
+            self._end(exc)
+
+    def _end(self, exc: BaseException) -> None:
+        """Clean up after an exception, and raise the package's error where it is a driver's."""
+        if self._is_inner:
+            self._database.end_unless_left(self._block, exc)
+        else:
+            unwind(self._database, self._is_outermost)
+        raise_translated(self._database, exc, writing=True, boundary=self._boundary)
+
+
+def session(database: Backend) -> Session:
     """Borrow one connection for the block; nested blocks share it.
 
     Raises:
         PoolTimeout: when none comes free in time.
         ConnectError: when one cannot be opened.
     """
-    if not database.is_closed():
-        yield
-        return
-    database.connect()
-    try:
-        yield
-    finally:
-        database.close()
+    return Session(database)
 
 
-@contextmanager
-def transaction(database: Backend) -> Iterator[None]:
+def transaction(database: Backend) -> TransactionBlock:
     """Run the block in one transaction, or, inside another, in a savepoint of it.
 
     Commits at the end, rolls back when the block raises. A block cannot be run again: for
@@ -87,9 +160,10 @@ def transaction(database: Backend) -> Iterator[None]:
 
     Raises:
         StorageError: the kind that the database's error means (see `Backend.translate`).
+        WriteError: when the database ended the transaction before the block, whatever the block
+            caught of that; with `committed` None when COMMIT failed and may have been done.
     """
-    with translated(database, writing=True), session(database), database.atomic():
-        yield
+    return TransactionBlock(database)
 
 
 def run_transaction(
@@ -103,13 +177,15 @@ def run_transaction(
     again on a clean state, so it must not act outside the database.
 
     Raises:
-        WriteError: with `committed` None when the connection was lost during COMMIT.
+        WriteError: with `committed` None when COMMIT failed and may have been done.
         StorageError: the kind that the database's error means.
     """
     if database.in_transaction():
         with translated(database, writing=True):
             return _past_taken_ids(database, callback)
-    return _attempt(database, callback, max_attempts, in_transaction=True)
+    return _attempt(
+        database, lambda: _past_taken_ids(database, callback), max_attempts, writing=True
+    )
 
 
 def run_query(database: Backend, callback: Callable[[], T]) -> T:
@@ -121,7 +197,7 @@ def run_query(database: Backend, callback: Callable[[], T]) -> T:
     if database.in_transaction():
         with translated(database, writing=False):
             return callback()
-    return _attempt(database, callback, MAX_ATTEMPTS, in_transaction=False)
+    return _attempt(database, callback, MAX_ATTEMPTS, writing=False)
 
 
 @contextmanager
@@ -131,55 +207,77 @@ def translated(database: Backend, *, writing: bool) -> Iterator[None]:
     try:
         yield
     except Exception as exc:
+        raise_translated(database, exc, writing=writing, boundary=boundary)
+        raise
+
+
+def raise_translated(
+    database: Backend, exc: BaseException, *, writing: bool, boundary: BaseException | None
+) -> None:
+    """Raise the package's error for one of Peewee or the driver; return for any other."""
+    if isinstance(exc, Exception):
         error = database.translate(exc, writing=writing, boundary=boundary)
-        if error is None:
-            raise
-        raise error from exc
+        if error is not None:
+            raise error from exc
+
+
+def unwind(database: Backend, is_outermost: bool) -> None:
+    """Leave nothing open that an interrupted block would have ended, after its exception."""
+    if is_outermost:
+        database.abandon()
+    elif database.in_transaction():
+        database.drop_transaction()
 
 
 def _past_taken_ids(database: Backend, callback: Callable[[], T]) -> T:
     """Call `callback` in a transaction or savepoint, again where it was given a taken key."""
     taken_ids = TakenIds(database)
+    is_inner = database.in_transaction()
     while True:
+        block = database.atomic()
         try:
-            with database.atomic():
+            with block:
                 return callback()
-        except Exception as exc:
-            if not taken_ids.passed(exc):
+        except BaseException as exc:
+            if is_inner:
+                database.end_unless_left(block, exc)
+            if not (isinstance(exc, Exception) and taken_ids.passed(exc)):
                 raise
 
 
 def _attempt(
-    database: Backend, callback: Callable[[], T], max_attempts: int, *, in_transaction: bool
+    database: Backend, callback: Callable[[], T], max_attempts: int, *, writing: bool
 ) -> T:
     boundary = sys.exception()
+    is_outermost = database.is_closed()
+    try:
+        with Session(database):
+            return _attempts(database, callback, max_attempts, boundary)
+    except BaseException as exc:
+        unwind(database, is_outermost)
+        raise_translated(database, exc, writing=writing, boundary=boundary)
+        raise
+
+
+def _attempts(
+    database: Backend,
+    callback: Callable[[], T],
+    max_attempts: int,
+    boundary: BaseException | None,
+) -> T:
     broken = False
-    with translated(database, writing=in_transaction), session(database):
-        for attempt in range(1, max_attempts + 1):
-            committing = False
-
-            def run() -> T:
-                nonlocal committing
-                committing = False
-                result = callback()
-                committing = True
-                return result
-
-            try:
-                if broken:
-                    database.replace_connection()
-                    broken = False
-                if not in_transaction:
-                    return callback()
-                return _past_taken_ids(database, run)
-            except Exception as exc:
-                failure = database.classify(exc, boundary)
-                broken = broken or failure is Failure.LOST
-                if broken and committing:
-                    raise database.commit_unknown() from exc
-                if attempt == max_attempts or failure not in (Failure.LOST, Failure.TRANSIENT):
-                    raise
-            back_off(attempt)
+    for attempt in range(1, max_attempts + 1):
+        try:
+            if broken:
+                database.replace_connection()
+                broken = False
+            return callback()
+        except Exception as exc:
+            failure = database.failure_to_retry(exc, boundary)
+            if failure is None or attempt == max_attempts:
+                raise
+            broken = broken or failure is Failure.LOST
+        back_off(attempt)
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 

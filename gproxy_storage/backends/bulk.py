@@ -68,6 +68,10 @@ class BulkWriting:
         """
         raise NotImplementedError
 
+    def _bulk_insert(self, table: BulkTable, rows: Sequence[Row]) -> None:
+        """Insert rows by the driver's fastest way."""
+        raise NotImplementedError
+
     def add_costs(self, costs: Sequence[tuple[int, float]], at: Any) -> None:
         """Add costs to users' quotas, in one statement; who has no quota gets one of 0.
 

@@ -98,6 +98,9 @@ _HINTS = {
 }
 
 
+_SOCKET_MODULES = {"pymysql", "socket", "ssl", "_socket", "gevent", "eventlet"}
+
+
 class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
     """MySQL 8.0.19 or later, MariaDB 10.5 or later."""
 
@@ -161,6 +164,20 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
             return False
         return True
 
+    def has_transaction(self, conn: Any) -> bool:
+        # After an error the status in memory is that of the answer before.
+        return self.is_alive(conn) and bool(
+            conn.server_status & SERVER_STATUS.SERVER_STATUS_IN_TRANS
+        )
+
+    def interruption(self, exc: Exception) -> BaseException | None:
+        # PyMySQL takes every OSError for one of its socket, also the TimeoutError of a time limit.
+        for error in (exc, *self._driver_errors(exc)):
+            behind = error.__context__
+            if isinstance(behind, OSError) and _raised_outside_of_sockets(behind):
+                return behind
+        return None
+
     def abort(self, conn: Any) -> None:
         sock = conn._sock
         if sock is not None:
@@ -222,7 +239,7 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
     exclusive_lock = "FOR UPDATE"
     json_text = "CHAR"
 
-    def bulk_insert(self, table: BulkTable, rows: Sequence[Row]) -> None:
+    def _bulk_insert(self, table: BulkTable, rows: Sequence[Row]) -> None:
         columns, values = _filled(table, rows)
         params = ", ".join(["%s"] * len(columns))
         sql = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({params})"  # noqa: S608 - our names
@@ -283,6 +300,15 @@ def _filled(table: BulkTable, rows: Sequence[Row]) -> tuple[list[str], list[Row]
         is_time = kind is Kind.TIME
         columns.append([at and at[:-1] for at in column] if is_time else column)
     return names, list(zip(*columns, strict=True))
+
+
+def _raised_outside_of_sockets(error: OSError) -> bool:
+    """Whether Python code other than the driver's and the socket's raised it: a signal handler."""
+    step = error.__traceback__
+    while step is not None and step.tb_next is not None:
+        step = step.tb_next
+    innermost = step.tb_frame.f_globals.get("__name__", "") if step is not None else ""
+    return innermost.partition(".")[0] not in _SOCKET_MODULES
 
 
 def _code(error: Exception) -> int:

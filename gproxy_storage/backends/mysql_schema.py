@@ -110,7 +110,9 @@ class MySQLSchema(Backend):
     @contextmanager
     def sync_lock(self, timeout_s: float) -> Iterator[None]:
         lock = (self._sync_lock_name,)
-        with self._pinned_session():
+        conn = self.open_connection()
+        conn._read_timeout = conn._write_timeout = None  # DDL takes what it takes
+        with self.pinned(conn):
             self.execute_sql("SET SESSION lock_wait_timeout = 1")
             if self.query("SELECT GET_LOCK(%s, %s)", (*lock, round(timeout_s)))[0][0] != 1:
                 raise SyncLockHeldError
@@ -120,19 +122,6 @@ class MySQLSchema(Backend):
                 # A connection that is gone has lost the lock, and its own error says more.
                 with suppress(peewee.PeeweeException):
                     self.query("SELECT RELEASE_LOCK(%s)", lock)
-
-    @contextmanager
-    def _pinned_session(self) -> Iterator[None]:
-        """A connection of its own, without the read time-out: DDL takes what it takes."""
-        conn = self.open_connection()
-        conn._read_timeout = conn._write_timeout = None
-        pooled = self._state.conn
-        self._state.conn = conn
-        try:
-            yield
-        finally:
-            self._state.conn = pooled
-            self.close_connection(conn)
 
     def sync_lock_holder(self) -> str:
         ((holder,),) = self.query("SELECT IS_USED_LOCK(%s)", (self._sync_lock_name,))

@@ -2,6 +2,9 @@
 
 Peewee's own pool connects while it holds the lock that giving back needs, and wakes waiters in no
 order. Here no lock is held across a round trip, and who waits longest is served first.
+
+A signal handler may raise between any two steps. So each connection is always entered under the
+thread that has it, in one step, and `recover` gives up whatever the calling thread still has.
 """
 
 from __future__ import annotations
@@ -9,13 +12,18 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from ..errors import ConnectError, PoolTimeout
 
+T = TypeVar("T")
+
 IDLE_CHECK_S = 5.0
 """A connection idle for longer is asked whether it lives before it is lent again."""
+
+_LEFT_LOCKED_S = 1.0  # the lock is held for microseconds
 
 
 class ConnectionDriver(Protocol):
@@ -33,22 +41,26 @@ class ConnectionDriver(Protocol):
     def reset_connection(self, conn: Any) -> bool:
         """Roll back what was left open; False when the connection is not fit for reuse."""
 
+    def disown_connection(self, conn: Any, *, in_use: bool) -> None:
+        """Give up, in a child, a connection that a fork copied from its parent."""
+
 
 @dataclass(slots=True, eq=False)
 class _Lease:
-    """One connection and its age. Times are of the monotonic clock, in seconds."""
+    """One slot: its connection, None while it is being opened, and its age (monotonic, seconds)."""
 
-    conn: Any
-    opened_at: float
+    conn: Any = None
+    opened_at: float = 0.0
     idle_since: float = 0.0
 
 
 class _Waiter:
-    """A thread in the queue. `lease` stays None when it is granted a slot to open its own."""
+    """A thread in the queue. `lease` stays None when the pool was closed meanwhile."""
 
-    __slots__ = ("lease", "served")
+    __slots__ = ("lease", "served", "thread")
 
-    def __init__(self) -> None:
+    def __init__(self, thread: int) -> None:
+        self.thread = thread
         self.served = threading.Event()
         self.lease: _Lease | None = None
 
@@ -76,95 +88,81 @@ class ConnectionPool:
         self.stale_timeout_s = stale_timeout_s
         self._driver = driver
         self._lock = threading.Lock()
-        self._idle: list[_Lease] = []  # the warmest last
-        self._in_use: dict[int, _Lease] = {}
+        self._holder = 0  # the thread that took the lock last
+        self._idle: list[_Lease] = []  # the last one is lent first
+        self._in_use: dict[_Lease, int] = {}  # to which thread
         self._waiters: deque[_Waiter] = deque()
-        self._slots = 0  # idle, in use, and being opened or checked
         self._refusal: str | None = None
 
-    # -- lending ------------------------------------------------------------------------------
+    @property
+    def _slots(self) -> int:
+        return len(self._idle) + len(self._in_use)
+
+    # -- borrowing and giving back ------------------------------------------------------------
 
     def acquire(self) -> Any:
-        """Borrow a connection for one thread; pair with `release` or `discard`.
+        """Borrow a connection; open one when none is idle and the pool has room.
 
         Raises:
-            PoolTimeout: when none comes free within `pool_timeout_s`.
+            PoolTimeout: when none comes free in time.
             ConnectError: when the pool is closed, or a connection cannot be opened.
         """
-        waiter: _Waiter | None = None
-        lease: _Lease | None = None
-        with self._lock:
-            self._refuse_if_closed()
-            if self._idle:
-                lease = self._lend(self._idle.pop())
-            elif self._slots < self.max_connections:
-                self._slots += 1
-            else:
-                waiter = _Waiter()
-                self._waiters.append(waiter)
-        if waiter is not None:
-            lease = self._wait(waiter)
-        if lease is not None:
-            try:
-                if self._is_fit(lease):
-                    return lease.conn
-            except BaseException:  # Ctrl-C while asking
-                self.discard(lease.conn)
-                raise
-            self._drop(lease)
-        return self._open()
+        waiter = _Waiter(threading.get_ident())
+        try:
+            if not self._locked(self._take_or_queue, waiter):
+                self._wait(waiter)
+            return self._connected(waiter.lease)
+        except BaseException:
+            self._give_up(waiter)
+            raise
 
     def release(self, conn: Any) -> None:
-        """Give a connection back; it goes to whoever waits longest."""
-        lease = self._in_use.get(id(conn))
+        """Give a connection back; it goes to whoever waits longest. Again is a no-op."""
+        lease = self._lease_of(conn)
         if lease is None:
             return
         try:
-            is_fit = self._driver.reset_connection(conn)
-        except BaseException:  # Ctrl-C while rolling back
-            self.discard(conn)
+            if self._driver.reset_connection(conn):
+                now = time.monotonic()
+                if not self._is_stale(lease, now) and self._locked(self._put_back, lease, now):
+                    return
+            self._driver.close_connection(conn)
+            self._locked(self._remove, lease)
+        except BaseException:  # a signal handler raised
+            self._drop(lease)
             raise
-        now = time.monotonic()
-        if not is_fit or self._is_stale(lease, now):
-            self.discard(conn)
-            return
-        with self._lock:
-            if self._refusal is None:
-                del self._in_use[id(conn)]
-                lease.idle_since = now
-                if self._waiters:
-                    self._serve(self._lend(lease))
-                else:
-                    self._idle.append(lease)
-                return
-        self.discard(conn)
 
     def discard(self, conn: Any) -> None:
-        """Close a borrowed connection instead of giving it back."""
-        lease = self._in_use.get(id(conn))
-        if lease is not None:
-            try:
+        """Close a borrowed connection instead of giving it back. Again is a no-op."""
+        lease = self._lease_of(conn)
+        if lease is None:
+            return
+        try:
+            self._driver.close_connection(conn)
+            self._locked(self._remove, lease)
+        except BaseException:
+            self._drop(lease)
+            raise
+
+    def recover(self) -> None:
+        """Close what this thread still has, whatever interrupted giving it back."""
+        me = threading.get_ident()
+        for lease, owner in list(self._in_use.items()):
+            if owner == me:
                 self._drop(lease)
-            finally:
-                self._free_slot()
 
     # -- the whole pool -----------------------------------------------------------------------
 
     def close_idle(self) -> None:
         """Close the connections that nobody borrows."""
-        with self._lock:
-            self._close_idle()
+        self._locked(self._close_idle)
 
     def close(self, refusal: str = "the storage is closed: open a new one") -> None:
         """Close idle connections now and borrowed ones as they come back; lend no more."""
-        with self._lock:
-            self._refusal = self._refusal or refusal
-            self._close_idle()
-            while self._waiters:
-                self._serve(None)
+        self._locked(self._close, refusal)
 
     def before_fork(self) -> None:
-        """Close idle connections and hold the pool still until one of the two calls below."""
+        """Close idle connections and lend none until one of the two calls below."""
         self._lock.acquire()
         self._close_idle()
 
@@ -175,38 +173,136 @@ class ConnectionPool:
     def after_fork_in_child(self) -> bool:
         """Start empty; return whether connections were in use, which the parent goes on using."""
         self._lock = threading.Lock()
-        in_use = self._slots > 0
-        for lease in self._in_use.values():
-            _never_finalise(lease.conn)
+        in_use = bool(self._in_use)
+        for lease in self._in_use:
+            if lease.conn is not None:
+                self._driver.disown_connection(lease.conn, in_use=True)
+        while self._idle:  # only where the fork ran no hooks
+            self._driver.disown_connection(self._idle.pop().conn, in_use=False)
         self._in_use.clear()
         self._waiters.clear()
-        self._slots = 0
         return in_use
 
-    # -- inside -------------------------------------------------------------------------------
+    # -- under the lock -----------------------------------------------------------------------
+
+    def _locked(self, action: Callable[..., T], *args: Any) -> T:
+        with self._lock:
+            self._holder = threading.get_ident()
+            return action(*args)
+
+    def _surely_locked(self, action: Callable[..., T], *args: Any) -> T:
+        """The same, also where this thread was interrupted just before it let the lock go."""
+        me = threading.get_ident()
+        while not self._lock.acquire(timeout=_LEFT_LOCKED_S):
+            if self._holder == me:
+                break
+        try:
+            self._holder = me
+            return action(*args)
+        finally:
+            self._lock.release()
+
+    def _take_or_queue(self, waiter: _Waiter) -> bool:
+        """Lend to a newcomer, unless others wait or there is nothing: then it waits, too."""
+        self._refuse_if_closed()
+        if not self._waiters and self._take(waiter):
+            return True
+        self._waiters.append(waiter)
+        return False
+
+    def _take(self, waiter: _Waiter) -> bool:
+        """Lend an idle connection, or a slot to open one."""
+        if self._idle:
+            self._lend(waiter, self._idle[-1])
+            self._idle.pop()
+            return True
+        if len(self._in_use) < self.max_connections:
+            self._lend(waiter, _Lease())
+            return True
+        return False
+
+    def _lend(self, waiter: _Waiter, lease: _Lease) -> None:
+        waiter.lease = lease
+        self._in_use[lease] = waiter.thread
+
+    def _put_back(self, lease: _Lease, now: float) -> bool:
+        if self._refusal is not None:
+            return False
+        lease.idle_since = now
+        if self._waiters:
+            self._lend(self._waiters[0], lease)
+            self._finish_serving()
+        else:
+            self._idle.append(lease)
+            del self._in_use[lease]
+        return True
+
+    def _remove(self, lease: _Lease) -> bool:
+        """Forget a lease, and let a waiter have its slot; False: this thread has it no more."""
+        self._finish_serving()
+        ours = self._in_use.get(lease) == threading.get_ident()
+        if ours:
+            if lease in self._idle:
+                self._idle.remove(lease)
+            del self._in_use[lease]
+        while self._waiters and self._take(self._waiters[0]):
+            self._finish_serving()
+        return ours
+
+    def _finish_serving(self) -> None:
+        """Wake the waiters that were lent something; also those of an interrupted `_lend`."""
+        while self._waiters and (lease := self._waiters[0].lease):
+            self._in_use[lease] = self._waiters[0].thread
+            self._waiters[0].served.set()
+            self._waiters.popleft()
+
+    def _leave_queue(self, waiter: _Waiter) -> bool:
+        """Return whether the waiter was still unserved."""
+        if waiter not in self._waiters:
+            return False
+        self._waiters.remove(waiter)
+        return True
+
+    def _close(self, refusal: str) -> None:
+        self._refusal = self._refusal or refusal
+        self._close_idle()
+        for waiter in self._waiters:
+            waiter.served.set()
+        self._waiters.clear()
+
+    def _close_idle(self) -> None:
+        while self._idle:
+            self._driver.close_connection(self._idle[-1].conn)
+            self._idle.pop()
+
+    # -- outside of it ------------------------------------------------------------------------
+
+    def _lease_of(self, conn: Any) -> _Lease | None:
+        """The lease under which this thread has a connection."""
+        me = threading.get_ident()
+        for lease, owner in list(self._in_use.items()):
+            if lease.conn is conn and owner == me:
+                return lease
+        return None
+
+    def _drop(self, lease: _Lease) -> None:
+        """Close a lease of this thread, wherever it was interrupted."""
+        if self._surely_locked(self._remove, lease) and lease.conn is not None:
+            self._driver.close_connection(lease.conn)
+
+    def _give_up(self, waiter: _Waiter) -> None:
+        """Leave the queue, keep nothing."""
+        self._surely_locked(self._leave_queue, waiter)
+        if waiter.lease is not None:
+            self._drop(waiter.lease)
 
     def _refuse_if_closed(self) -> None:
         if self._refusal is not None:
             raise ConnectError(self._refusal)
 
-    def _lend(self, lease: _Lease) -> _Lease:
-        self._in_use[id(lease.conn)] = lease
-        return lease
-
-    def _serve(self, lease: _Lease | None) -> None:
-        waiter = self._waiters.popleft()
-        waiter.lease = lease
-        waiter.served.set()
-
-    def _wait(self, waiter: _Waiter) -> _Lease | None:
-        """Wait to be served: a lease, or None for a slot to open one's own connection."""
-        try:
-            waiter.served.wait(self.pool_timeout_s)
-        except BaseException:  # Ctrl-C while waiting: leave the queue, keep nothing
-            if not self._leave_queue(waiter):
-                self._give_up(waiter)
-            raise
-        if self._leave_queue(waiter):
+    def _wait(self, waiter: _Waiter) -> None:
+        waiter.served.wait(self.pool_timeout_s)
+        if self._locked(self._leave_queue, waiter):
             raise PoolTimeout(
                 f"no connection came free within {self.pool_timeout_s:g} s: all "
                 f"{self.max_connections} are in use; raise max_connections in the DSN, or hold "
@@ -214,24 +310,7 @@ class ConnectionPool:
                 timeout_s=self.pool_timeout_s,
                 max_connections=self.max_connections,
             )
-        if self._refusal is not None:
-            self._give_up(waiter)
-            self._refuse_if_closed()
-        return waiter.lease
-
-    def _leave_queue(self, waiter: _Waiter) -> bool:
-        """Return whether the waiter was still unserved."""
-        with self._lock:
-            if waiter.served.is_set():
-                return False
-            self._waiters.remove(waiter)
-            return True
-
-    def _give_up(self, waiter: _Waiter) -> None:
-        if waiter.lease is not None:
-            self.release(waiter.lease.conn)
-        elif self._refusal is None:
-            self._free_slot()
+        self._refuse_if_closed()
 
     def _is_stale(self, lease: _Lease, now: float) -> bool:
         return bool(self.stale_timeout_s) and now - lease.opened_at > self.stale_timeout_s
@@ -242,44 +321,14 @@ class ConnectionPool:
             return False
         return now - lease.idle_since <= IDLE_CHECK_S or self._driver.is_alive(lease.conn)
 
-    def _open(self) -> Any:
-        """Open a connection in a slot already counted; gives the slot up on failure."""
-        try:
-            conn = self._driver.open_connection()
-        except BaseException:
-            self._free_slot()
-            raise
-        with self._lock:
-            self._lend(_Lease(conn, time.monotonic()))
-        return conn
-
-    def _drop(self, lease: _Lease) -> None:
-        """Close a borrowed connection, keeping its slot."""
-        try:
+    def _connected(self, lease: _Lease | None) -> Any:
+        """Return the lease's connection, opened where it has none that is fit."""
+        assert lease is not None  # noqa: S101 - for the types: a waiter served without is refused
+        if lease.conn is not None:
+            if self._is_fit(lease):
+                return lease.conn
             self._driver.close_connection(lease.conn)
-        finally:
-            with self._lock:
-                self._in_use.pop(id(lease.conn), None)
-
-    def _free_slot(self) -> None:
-        with self._lock:
-            if self._waiters:
-                self._serve(None)
-            else:
-                self._slots -= 1
-
-    def _close_idle(self) -> None:
-        while self._idle:
-            self._driver.close_connection(self._idle.pop().conn)
-            self._slots -= 1
-
-
-def _never_finalise(conn: Any) -> None:
-    """Keep a connection that a fork copied from being closed here, even by the process's end.
-
-    It belongs to the parent: closed in the child, SQLite would undo the parent's transaction in
-    the memory that they share.
-    """
-    import ctypes  # noqa: PLC0415 - only such a child pays for it
-
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(conn))
+            lease.conn = None
+        lease.conn = self._driver.open_connection()
+        lease.opened_at = time.monotonic()
+        return lease.conn

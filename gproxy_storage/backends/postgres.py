@@ -124,6 +124,15 @@ class PostgresBackend(PostgresSchema, peewee.PostgresqlDatabase):
             return False
         return True
 
+    def has_transaction(self, conn: Any) -> bool:
+        if conn.closed:
+            return False
+        # Of a server that was killed it says so only once the connection was used: here it was.
+        return conn.get_transaction_status() in (
+            extensions.TRANSACTION_STATUS_INTRANS,
+            extensions.TRANSACTION_STATUS_INERROR,
+        )
+
     def abort(self, conn: Any) -> None:
         with suppress(psycopg2.Error):
             shut_down(conn.fileno())
@@ -182,7 +191,7 @@ class PostgresBackend(PostgresSchema, peewee.PostgresqlDatabase):
 
     # -- writing ------------------------------------------------------------------------------
 
-    def bulk_insert(self, table: BulkTable, rows: Sequence[Row]) -> None:
+    def _bulk_insert(self, table: BulkTable, rows: Sequence[Row]) -> None:
         sql = f"COPY {table.into} FROM STDIN"
         with self._noted(sql), self.raw_cursor(self.connection()) as cursor:
             cursor.copy_expert(sql, copy_text(table, rows), _COPY_CHUNK_BYTES)

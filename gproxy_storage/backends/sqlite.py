@@ -6,6 +6,7 @@ import os
 import random
 import re
 import sqlite3
+import sys
 import time
 import uuid
 from collections.abc import Sequence
@@ -119,19 +120,35 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
             return False
         return True
 
+    def has_transaction(self, conn: sqlite3.Connection) -> bool:
+        try:
+            return conn.in_transaction
+        except sqlite3.Error:  # a closed connection
+            return False
+
     def close_all(self) -> None:
         super().close_all()
         if self._anchor is not None:
             self._anchor.close()
             self._anchor = None
 
-    def after_fork_in_child(self) -> None:
-        super().after_fork_in_child()
+    def _begin_in_child(self) -> None:
+        super()._begin_in_child()
         if self.dsn.in_memory:
             self.pool.close(
                 "this process was forked, and a database in memory stays with the parent: close "
                 "this storage in the child and open a new one"
             )
+
+    def disown_connection(self, conn: sqlite3.Connection, *, in_use: bool) -> None:
+        if in_use or self.dsn.in_memory:
+            super().disown_connection(conn, in_use=in_use)
+            return
+        # Closed before the child opens its own: SQLite would believe the parent's locks to be the
+        # child's, and who closed last would delete the other's WAL. The parent's locks stay.
+        if sys.version_info >= (3, 12):
+            conn.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE)
+        conn.close()
 
     def bar_child(self) -> None:
         if not self.dsn.in_memory:
@@ -170,7 +187,7 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
 
     # -- writing ------------------------------------------------------------------------------
 
-    def bulk_insert(self, table: BulkTable, rows: Sequence[Row]) -> None:
+    def _bulk_insert(self, table: BulkTable, rows: Sequence[Row]) -> None:
         # Not executemany: it gives the interpreter's lock away at every row, and each time waits
         # for it; beside one busy thread that is 8 times slower.
         cursor = self.cursor()

@@ -45,6 +45,21 @@ class Translation:
                 return decisive
         return failures[0] if failures else Failure.OTHER
 
+    def failure_to_retry(
+        self, exc: Exception, boundary: BaseException | None = None
+    ) -> Failure | None:
+        """Return the failure after which the same transaction may succeed, else None.
+
+        An exception of somebody else is never one, whatever it was raised from: a signal
+        handler's reaches the caller.
+        """
+        if not isinstance(exc, StorageError | peewee.PeeweeException | self.driver_error):
+            return None
+        if isinstance(exc, WriteError) and exc.committed is None:
+            return None
+        failure = self.classify(exc, boundary)
+        return failure if failure in (Failure.LOST, Failure.TRANSIENT) else None
+
     def translate(
         self, exc: Exception, *, writing: bool, boundary: BaseException | None = None
     ) -> StorageError | None:

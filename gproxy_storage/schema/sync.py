@@ -16,7 +16,7 @@ from typing import Any
 
 from ..backends.base import Backend
 from ..backends.failures import Failure, SyncLockHeldError
-from ..database import run_query, session, translated
+from ..database import run_query, session, translated, unwind
 from ..errors import StorageError
 from . import LOCK_TIMEOUT_S
 from .catalog import read_snapshot
@@ -93,11 +93,16 @@ class _Sync:
         database = self._database
         if database.in_transaction():
             raise self._progress.in_transaction()
-        with session(database), translated(database, writing=True):
-            first = plan(database)
-            self._progress.refuse(first)
-            if first.steps:
-                self._until_unblocked()
+        is_outermost = database.is_closed()
+        try:
+            with session(database), translated(database, writing=True):
+                first = plan(database)
+                self._progress.refuse(first)
+                if first.steps:
+                    self._until_unblocked()
+        except BaseException:  # a signal handler may have raised while a lock was being left
+            unwind(database, is_outermost)
+            raise
         return SyncReport(tuple(self._progress.applied), time.monotonic() - self._started)
 
     def _until_unblocked(self) -> None:

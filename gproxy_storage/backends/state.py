@@ -1,0 +1,47 @@
+"""SessionState: what one thread knows of its session and transaction."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from typing import Any
+
+
+class SessionState(threading.local):
+    """Stands in for Peewee's own, whose attributes are the first five.
+
+    Attributes:
+        unsettled: a call of the driver is under way, or a signal handler's exception interrupted
+            one: its answer may still come. The connection must not be used again then.
+        ended: what ended the transaction before its block did, or None.
+        pinned: the connection is not the pool's, and must not be replaced by another.
+        stamp: what the transaction is known by; see `Backend.transaction_stamp`.
+        owner: the block that the session belongs to, where there is one.
+        borrowing: a connection of the pool may be this thread's.
+    """
+
+    def __init__(self) -> None:
+        self.borrowing = False
+        self.reset()
+
+    def reset(self) -> None:
+        """Know of no connection."""
+        self.closed = True
+        self.conn: Any = None
+        self.ctx: list[Any] = []
+        self.owner: weakref.ref[object] | None = None
+        self._begin_anew()
+
+    def set_connection(self, conn: Any) -> None:
+        """Use a connection, in place of another inside the same `connection_context`s."""
+        self._begin_anew()
+        self.conn = conn
+        self.closed = False
+
+    def _begin_anew(self) -> None:
+        self.transactions: list[Any] = []
+        self.commit_callbacks: list[Any] = []
+        self.unsettled = False
+        self.ended: BaseException | None = None
+        self.pinned = False
+        self.stamp: object | None = None

@@ -1,0 +1,145 @@
+"""Blocks of Peewee's `atomic`, made to hold where a transaction ends before its block does.
+
+SQLite rolls a transaction back on a full disk, MySQL and MariaDB on a deadlock, a server that is
+killed does, and a signal handler may raise between any two steps. What follows in the block would
+then be stored by itself. So it is refused, and the block raises, whatever its body caught.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import peewee
+
+from ..errors import StorageError, WriteError
+from .failures import Failure
+
+if TYPE_CHECKING:
+    from .base import Backend
+
+_SAYS_NOT_STORED = (
+    Failure.TRANSIENT,
+    Failure.CONFLICT,
+    Failure.REFERENCE,
+    Failure.VALUE,
+    Failure.DENIED,
+)
+"""What a server answers to COMMIT when it has rolled back."""
+
+
+class Transaction(peewee._transaction):
+    """The outermost block; inside another one it is part of that, as Peewee's is."""
+
+    db: Backend
+    _begin: Callable[[], None]
+
+    def __enter__(self) -> Transaction:
+        database = self.db
+        try:
+            if database.transaction_depth() == 0:
+                self._begin_anew_if_lost()
+            database.push_transaction(self)
+        except (peewee.PeeweeException, database.driver_error):
+            raise  # BEGIN was answered: there is no transaction
+        except BaseException:
+            if database.transaction_depth() <= 1:
+                database.drop_transaction()
+            raise
+        return self
+
+    def _begin_anew_if_lost(self) -> None:
+        try:
+            self._begin()
+        except Exception as exc:
+            # Ended by the server while it was idle: nothing was done on it yet.
+            if self.db.classify(exc) is not Failure.LOST or self.db.is_pinned():
+                raise
+            self.db.replace_connection()
+            self._begin()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        database = self.db
+        database.require_transaction()
+        try:
+            if database.transaction_depth() == 1:
+                if exc_type is None:
+                    self._commit_block()
+                else:
+                    database.roll_back_block()
+            database.pop_transaction()
+        except (StorageError, peewee.PeeweeException, database.driver_error):
+            database.pop_transaction()
+            raise
+        except BaseException:  # a signal handler raised
+            if database.transaction_depth() <= 1:
+                database.drop_transaction()
+            raise
+        if exc_type is None and not database.in_transaction():
+            database._run_commit_callbacks()
+
+    def _commit_block(self) -> None:
+        database = self.db
+        try:
+            database.refuse_if_ended()
+            database.commit()
+        except WriteError:
+            database.roll_back_block()
+            raise
+        except (peewee.PeeweeException, database.driver_error) as exc:
+            if database.roll_back_block() or database.classify(exc) in _SAYS_NOT_STORED:
+                raise
+            raise database.commit_unknown() from exc
+
+
+class Savepoint(peewee._savepoint):
+    """A block inside a transaction.
+
+    Attributes:
+        left: its end was reached: released, rolled back, or gone with the transaction.
+    """
+
+    db: Backend
+    left = False
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if exc_type is None:
+            try:
+                self.commit(begin=False)
+            except Exception:
+                self._roll_back()
+                raise
+        else:
+            self._roll_back()
+        self.left = True
+
+    def _roll_back(self) -> None:
+        """Roll back to the savepoint; where that fails, the whole transaction is over."""
+        database = self.db
+        if not database.is_ended():
+            try:
+                self.rollback(begin=False)
+            except (peewee.PeeweeException, database.driver_error) as exc:
+                database.end_transaction(exc)
+
+
+def transaction_ended(cause: BaseException | None) -> WriteError:
+    """Return the error for a statement, or the end, of a block whose transaction is gone."""
+    error = WriteError(
+        "the transaction of this block was ended before the block, by an error or a signal in it: "
+        "nothing of it is stored; leave the block and run it again",
+        committed=False,
+    )
+    error.__cause__ = cause
+    return error
