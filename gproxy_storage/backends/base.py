@@ -70,10 +70,10 @@ class Backend(BulkWriting, Translation, Values, SchemaWork, peewee.Database):
         self.vault: Any = None
         """The keyring's keeper, for the encrypted fields; `Storage` sets it."""
 
-    def init(self, database: str, **kwargs: Any) -> None:
+    def init(self, *args: Any, **kwargs: Any) -> None:
         """Take the name and parameters of the database. See `Database.init`."""
         self._state = SessionState()  # Peewee's constructor has just made its own
-        super().init(database, **kwargs)
+        super().init(*args, **kwargs)
 
     # -- sessions: Peewee's connect and close, over the pool ----------------------------------
 
