@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from .dsn import Dsn
 from .errors import ConfigError, SecretError
-from .secret import Secret
+from .secret import Secret, without_locals
 
 DSN = "GPROXY_DSN"
 DATA_DIR = "GPROXY_DATA_DIR"
@@ -57,6 +57,7 @@ class Settings:
     sources: Mapping[str, str] = field(hash=False)
 
     @classmethod
+    @without_locals
     def load(
         cls,
         *,
@@ -171,6 +172,7 @@ def _secret_key(
     return key._replace(value=clean_secret(key.value, key.setting)), None
 
 
+@without_locals
 def clean_secret(secret: str | Secret, setting: str) -> Secret:
     """Return a secret without its surrounding white space.
 
@@ -192,6 +194,7 @@ def clean_secret(secret: str | Secret, setting: str) -> Secret:
     return Secret(trimmed)
 
 
+@without_locals
 def read_secret_file(path: Path, setting: str = SECRET_KEY_FILE) -> Secret:
     """Return the secret that a file holds.
 

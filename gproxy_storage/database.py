@@ -19,6 +19,7 @@ from .backends.postgres import PostgresBackend
 from .backends.sqlite import SqliteBackend
 from .backends.taken_ids import TakenIds
 from .dsn import Dsn
+from .secret import without_locals
 
 T = TypeVar("T")
 
@@ -36,6 +37,7 @@ _SCHEMES = {
 _open_databases: weakref.WeakSet[Backend] = weakref.WeakSet()
 
 
+@without_locals
 def db_from_dsn(dsn: Dsn | str) -> Backend:
     """Return a pooled Peewee database for a DSN; connects when first used.
 
@@ -51,7 +53,7 @@ def db_from_dsn(dsn: Dsn | str) -> Backend:
     # Imported here: it brings every extension of playhouse, a sixth of the package's start-up.
     from playhouse import db_url  # noqa: PLC0415 - see above
 
-    parsed = Dsn.parse(dsn) if isinstance(dsn, str) else dsn
+    dsn = parsed = Dsn.parse(dsn) if isinstance(dsn, str) else dsn  # its text is in no frame
     scheme, backend = _SCHEMES[parsed.backend]
     db_url.register_database(backend, scheme)
     # db_url mangles DSNs (case of hosts, %20, numbers) and quotes passwords in its errors: it

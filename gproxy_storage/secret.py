@@ -1,11 +1,18 @@
-"""Secret: an operator's string that must not leave by accident."""
+"""Secret: an operator's string that must not leave by accident; and what holds one on its way."""
 
 from __future__ import annotations
 
+import functools
 import hmac
-from typing import NoReturn
+from collections.abc import Callable
+from typing import NoReturn, ParamSpec, TypeVar
+
+from .errors import ConfigError
 
 REDACTED = "***"
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Secret:
@@ -50,3 +57,53 @@ class Secret:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Secret is not pickled: pass it on by reveal(), on purpose")
+
+
+class SecretText(str):
+    """Text for a driver; its repr, which logs and tracebacks with locals show, is redacted."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(REDACTED)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a SecretText is not pickled or copied: it would leave with it")
+
+
+class SecretBytes(bytes):
+    """As SecretText, of bytes; what a driver puts together with it is redacted as well."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(REDACTED)
+
+    def __add__(self, other: bytes) -> SecretBytes:  # type: ignore[override]  # takes fewer types
+        return SecretBytes(bytes(self) + other)
+
+    def __radd__(self, other: bytes) -> SecretBytes:
+        return SecretBytes(other + bytes(self))
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a SecretBytes is not pickled or copied: it would leave with it")
+
+
+def without_locals(function: Callable[P, T]) -> Callable[P, T]:
+    """Decorate what takes secrets as plain text: a ConfigError from it comes without its frames.
+
+    Their local variables hold the secret, and tools that report errors show them. The message of
+    a ConfigError says what is to be known.
+    """
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except ConfigError as exc:
+            error = exc.with_traceback(None)
+        finally:
+            del args, kwargs  # of this frame, which every error shows
+        raise error
+
+    return call

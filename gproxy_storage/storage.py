@@ -30,7 +30,7 @@ from .repositories.statuses import Statuses
 from .repositories.usages import Usages
 from .repositories.users import Users
 from .schema import LOCK_TIMEOUT_S
-from .secret import Secret
+from .secret import Secret, without_locals
 from .sink.settings import SinkSettings
 from .vault import Unlocked, Vault
 
@@ -88,6 +88,7 @@ class Storage:
     # -- opening and closing ------------------------------------------------------------------
 
     @classmethod
+    @without_locals
     def open(
         cls,
         *,
@@ -111,6 +112,7 @@ class Storage:
             SchemaError: when the schema cannot be brought up to date.
         """
         settings = Settings.load(dsn=dsn, data_dir=data_dir, config=config, secret_key=secret_key)
+        del dsn, secret_key  # a report of an error may show this frame
         return cls.from_settings(settings, sync=sync)
 
     @classmethod
@@ -127,6 +129,7 @@ class Storage:
         )
 
     @classmethod
+    @without_locals
     def connect(
         cls,
         dsn: str | Dsn,
@@ -146,10 +149,13 @@ class Storage:
             CryptoError: when the secret, or its absence, does not fit the database.
             SchemaError: when the schema cannot be brought up to date.
         """
-        secret = None if secret_key is None else clean_secret(secret_key, "secret_key")
-        return cls._connect(dsn, secret, data_dir=data_dir, sync=sync)
+        # Under their own names: a report of an error may show this frame.
+        dsn = Dsn.parse(dsn) if isinstance(dsn, str) else dsn
+        secret_key = None if secret_key is None else clean_secret(secret_key, "secret_key")
+        return cls._connect(dsn, secret_key, data_dir=data_dir, sync=sync)
 
     @classmethod
+    @without_locals
     def inspect(cls, dsn: str | Dsn) -> Self:
         """Open the storage at a DSN to look at its schema and rows; changes nothing.
 
@@ -159,6 +165,7 @@ class Storage:
             ConfigError: when the DSN cannot be used, or a Storage is open already.
             ConnectError: when the database cannot be opened.
         """
+        dsn = Dsn.parse(dsn) if isinstance(dsn, str) else dsn  # as in `connect`
         return cls._connect(dsn, None, sync=False, start=lambda _: None)
 
     @classmethod
@@ -179,7 +186,7 @@ class Storage:
     @classmethod
     def _connect(
         cls,
-        dsn: str | Dsn,
+        dsn: Dsn,
         secret: Secret | None,
         *,
         secret_file: Path | None = None,

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import peewee
@@ -30,6 +31,7 @@ ONE_BACKEND = _quick_on("sqlite")
 SOME_BACKENDS = _quick_on("sqlite", "postgres")
 """Marks a costly test that `make test` runs on one backend, or two; `make soak` runs the others."""
 
+_TESTS = Path(__file__).parent
 _DDL = re.compile(r"\s*(CREATE|ALTER|DROP|RENAME|TRUNCATE|COMMENT|REINDEX)\b", re.IGNORECASE)
 _LOCK = re.compile(
     r"pg_(try_)?advisory|GET_LOCK|LOCK TABLE|BEGIN|lock_timeout|lock_wait_timeout|busy_timeout"
@@ -189,3 +191,22 @@ def everything_said(error: BaseException | None) -> str:
         return ""
     own = f"{error} {error!r} {error.args!r} {vars(error)!r}"
     return own + everything_said(error.__cause__) + everything_said(error.__context__)
+
+
+def everything_in_frames(error: BaseException | None) -> str:
+    """Return what a report with local variables could show: of each frame that is not a test's.
+
+    That is the repr of every local variable, and of the attributes of what it is a method of.
+    """
+    if error is None:
+        return ""
+    shown = []
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if Path(frame.f_code.co_filename).is_relative_to(_TESTS):
+            continue
+        own = frame.f_locals.get("self")
+        slots = [name for kind in type(own).__mro__ for name in getattr(kind, "__slots__", ())]
+        attributes = [getattr(own, name, None) for name in slots] + [getattr(own, "__dict__", None)]
+        shown.append(f"{frame.f_code.co_name}: {frame.f_locals!r} {attributes!r}")
+    rest = everything_in_frames(error.__cause__) + everything_in_frames(error.__context__)
+    return "\n".join(shown) + rest

@@ -17,6 +17,7 @@ from pymysql.constants import CLIENT, CR, ER, SERVER_STATUS
 
 from ..dsn import Dsn
 from ..errors import DSNError
+from ..secret import SecretBytes
 from .base import shut_down
 from .bulk import BulkTable, Kind, Row
 from .failures import Failure
@@ -124,7 +125,14 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
 
     def _connect(self) -> Any:
         try:
-            conn = super()._connect()
+            password = self.dsn.password
+            conn: Any = pymysql.connect(
+                database=self.database,
+                autocommit=True,
+                **self.connect_params,
+                # As bytes: PyMySQL would encode a str as Latin-1, and show it where that fails.
+                password=SecretBytes(password.reveal().encode() if password else b""),
+            )
         except (LookupError, ValueError, struct.error) as exc:  # PyMySQL trusts what it is sent
             said = "what answers does not speak MySQL's protocol"
             raise pymysql.OperationalError(CR.CR_SERVER_HANDSHAKE_ERR, said) from exc
@@ -336,9 +344,6 @@ def _connect_params(dsn: Dsn) -> dict[str, Any]:
         params["port"] = host.port or 3306
     if dsn.user is not None:
         params["user"] = dsn.user
-    if dsn.password is not None:
-        # As bytes: PyMySQL would encode a str as Latin-1, and show it where that fails.
-        params["password"] = dsn.password.reveal().encode()
     return params
 
 

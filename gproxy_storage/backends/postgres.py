@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import peewee
@@ -13,7 +14,8 @@ import psycopg2
 from peewee import fn
 from psycopg2 import extensions, extras
 
-from ..dsn import Dsn
+from ..dsn import Dsn, is_secret
+from ..secret import REDACTED, SecretText
 from .base import shut_down
 from .bulk import BulkTable, Row
 from .failures import Failure, TakenId
@@ -271,6 +273,25 @@ def _connect_params(dsn: Dsn) -> dict[str, Any]:
         params["port"] = ",".join(str(host.port or "") for host in dsn.hosts)
     if dsn.user is not None:
         params["user"] = dsn.user
+    secrets = {name: params.pop(name) for name in list(params) if is_secret(name)}
     if dsn.password is not None:
-        params["password"] = dsn.password.reveal()
+        secrets["password"] = SecretText(dsn.password.reveal())
+    params["connection_factory"] = partial(_log_in, secrets)
     return params
+
+
+class _Connection(extensions.connection):
+    """psycopg2 masks `password` in what a connection shows of its DSN, but not `sslpassword`."""
+
+    dsn = REDACTED
+    __repr__ = object.__repr__
+
+
+def _log_in(secrets: Mapping[str, str], conninfo: str) -> _Connection:
+    """Connect with the secrets: psycopg2's own functions would hold them in local variables."""
+    quoted = (
+        # https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-KEYWORD-VALUE
+        f"{name}='" + re.sub(r"([\\'])", r"\\\1", value) + "'"
+        for name, value in secrets.items()
+    )
+    return _Connection(SecretText(" ".join([conninfo, *quoted])))

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ..secret import REDACTED
+from ..secret import SecretText
 
 
-class SecretParameter(str):
+class SecretParameter(SecretText):
     """Text for the driver; its repr, which Peewee's log of statements shows, is redacted."""
 
     __slots__ = ()
-
-    def __repr__(self) -> str:
-        return repr(REDACTED)
 
 
 def carries_secret(parameters: Iterable[Any] | None) -> bool:

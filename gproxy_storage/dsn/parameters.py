@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from ..secret import REDACTED
+from ..secret import SecretText
 from .rules import ALIASES, POOL, REFUSED, RULES, Backend, is_secret
 from .text import ESCAPES, Source, nearest
 
@@ -19,7 +19,10 @@ class Parameters(Mapping[str, str]):
     __slots__ = ("_values",)
 
     def __init__(self, values: Mapping[str, str] | None = None) -> None:
-        self._values = dict(sorted((values or {}).items()))
+        self._values = {
+            name: SecretText(value) if is_secret(name) else value
+            for name, value in sorted((values or {}).items())
+        }
 
     def __getitem__(self, name: str) -> str:
         return self._values[name]
@@ -34,8 +37,7 @@ class Parameters(Mapping[str, str]):
         return hash(tuple(self._values.items()))
 
     def __repr__(self) -> str:
-        shown = {n: REDACTED if is_secret(n) else value for n, value in self._values.items()}
-        return f"Parameters({shown!r})"
+        return f"Parameters({self._values!r})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ..secret import REDACTED, Secret
+from ..secret import REDACTED, Secret, without_locals
 from .hosts import Host, is_socket, parse_hosts, quoted, render_host
 from .parameters import Parameters, PoolOptions, read_query
 from .rules import Backend, is_secret
@@ -68,6 +68,7 @@ class Dsn:
     setting: str | None = field(default=None, compare=False)
 
     @classmethod
+    @without_locals
     def parse(cls, text: str, *, setting: str | None = None) -> Dsn:
         """Parse a DSN, so that ``Dsn.parse(dsn.reveal()) == dsn``.
 

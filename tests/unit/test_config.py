@@ -17,7 +17,7 @@ from gproxy_storage.config import WHITE_SPACE, Settings
 from gproxy_storage.dsn import Dsn
 from gproxy_storage.errors import ConfigError, DSNError, SecretError
 from gproxy_storage.secret import Secret
-from tests.support import everything_said
+from tests.support import everything_in_frames, everything_said
 
 PASSWORD = "hunter2-Secret"
 
@@ -38,7 +38,7 @@ def refusal(load: Callable[[], Settings]) -> ConfigError:
         load()
     assert str(caught.value).isprintable(), "one line"
     assert caught.value.setting
-    assert PASSWORD not in everything_said(caught.value)
+    assert PASSWORD not in everything_said(caught.value) + everything_in_frames(caught.value)
     return caught.value
 
 
