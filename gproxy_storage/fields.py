@@ -307,16 +307,3 @@ def _check_json(field: peewee.Field[Any], value: Any, depth_left: int) -> None:
 def _check_json_key(field: peewee.Field[Any], key: Any) -> None:
     if len(check_text(field, key).encode()) > MAX_JSON_KEY_BYTES:
         raise _refuse(field, f"has a key of more than {MAX_JSON_KEY_BYTES} bytes")
-
-
-class GeneratedField(peewee.BigIntegerField):
-    """A 64-bit column that the database computes from the same row; never written.
-
-    Args:
-        expression: SQL over the row's columns, the same on every backend.
-    """
-
-    def __init__(self, expression: str, **kwargs: Any) -> None:
-        self.expression = expression
-        generated = peewee.SQL(f"GENERATED ALWAYS AS ({expression})")
-        super().__init__(null=True, constraints=[generated, DialectWord("GENERATED")], **kwargs)

@@ -20,7 +20,6 @@ from .fields import (
     CharField,
     DoubleField,
     ForeignKeyField,
-    GeneratedField,
     HeadersField,
     IntegerField,
     JSONField,
@@ -35,7 +34,7 @@ class Table(peewee.Model):
 
     class Meta:
         legacy_table_names = False
-        only_save_dirty = True  # an UPDATE writes what changed, and never a generated column
+        only_save_dirty = True  # an UPDATE writes what changed
 
 
 def _foreign_key(
@@ -240,17 +239,17 @@ class UserModelPermission(Table):
     provider = _foreign_key(Provider, "user_model_permissions", "provider_id", "CASCADE", null=True)
     model_pattern = CharField()
     created_at = UtcDateTimeField()
-    # NULLs are distinct in a unique index: this column makes "every provider" one value.
-    provider_key = GeneratedField("COALESCE(provider_id, 0)")
 
     class Meta:
         table_name = "user_model_permissions"
 
 
+# NULLs are distinct in it: permissions are unique by a lock, see repositories/permissions.py. One
+# more unique index, and GPROXY no longer starts, or drops it.
 _add_index(
     UserModelPermission,
     UserModelPermission.user,
-    UserModelPermission.provider_key,
+    UserModelPermission.provider,
     UserModelPermission.model_pattern,
     unique=True,
 )

@@ -541,6 +541,10 @@ class Backend(BulkWriting, Translation, Values, SchemaWork, peewee.Database):
     writes: bool = True
     """False where the DSN opens the database for reading only."""
 
+    isolation: ClassVar[str] = "'read committed'"
+    """SQL for the isolation of the transaction under way; as it is where it makes no difference:
+    where a transaction locks the whole database."""
+
     def lock_rows(self, query: Any) -> Any:
         """Return the select, made to lock its rows against other writers."""
         return query.for_update(self.exclusive_lock) if self.exclusive_lock else query

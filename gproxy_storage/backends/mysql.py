@@ -111,7 +111,6 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
         "DATETIME": "DATETIME(6)",
         "BLOB": "LONGBLOB",  # BLOB ends at 64 KiB
         "TEXT": "LONGTEXT",  # TEXT too
-        "GENERATED": "VIRTUAL",  # STORED forbids ON DELETE CASCADE on its source
     }
 
     _max_packet_bytes = 0
@@ -247,6 +246,10 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
     exclusive_lock = "FOR UPDATE"
     json_text = "CHAR"
 
+    @property
+    def isolation(self) -> str:  # type: ignore[override]  # known once a server has answered
+        return "@@tx_isolation" if self.mariadb else "@@transaction_isolation"
+
     def _bulk_insert(self, table: BulkTable, rows: Sequence[Row]) -> None:
         columns, values = _filled(table, rows)
         params = ", ".join(["%s"] * len(columns))
@@ -278,6 +281,11 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
         return at.replace(tzinfo=UTC)
 
     # -- expressions --------------------------------------------------------------------------
+
+    def same_text(self, column: peewee.Field[Any], text: Any) -> peewee.Expression:
+        # By the column's collation first, which has the index; then as bytes, as below.
+        same: peewee.Expression = (column == text) & (column.cast("BINARY") == text)
+        return same
 
     def contains(self, column: peewee.Field[Any], text: str) -> peewee.Expression:
         # As bytes, which the column's side decides: GPROXY's tables may ignore case.

@@ -99,7 +99,6 @@ class PostgresBackend(PostgresSchema, peewee.PostgresqlDatabase):
         **peewee.PostgresqlDatabase.field_types,
         "DATETIME": "TIMESTAMPTZ",
         "JSON": "JSON",  # jsonb would turn 1e22 into an integer and drop the order of keys
-        "GENERATED": "STORED",  # VIRTUAL needs PostgreSQL 18
     }
 
     def __init__(self, database: Dsn) -> None:
@@ -223,6 +222,7 @@ class PostgresBackend(PostgresSchema, peewee.PostgresqlDatabase):
 
     share_lock = "FOR SHARE"
     exclusive_lock = "FOR UPDATE"
+    isolation = "current_setting('transaction_isolation')"
 
     def lock_rows(self, query: Any) -> Any:
         # FOR UPDATE would also hold up inserts of rows that refer to these.

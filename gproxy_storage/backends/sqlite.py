@@ -76,7 +76,6 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
         "BIGINT": "BIGINT",
         "BOOL": "BOOLEAN",
         "AUTOINCREMENT": "AUTOINCREMENT",  # ids of deleted rows are never given out again
-        "GENERATED": "VIRTUAL",  # ALTER TABLE cannot add a STORED one
     }
 
     def __init__(self, database: Dsn) -> None:

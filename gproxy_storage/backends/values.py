@@ -51,6 +51,11 @@ class Values:
     json_text: ClassVar[str] = "TEXT"
     """The type to which a JSON column is cast for LIKE."""
 
+    def same_text(self, column: peewee.Field[Any], text: Any) -> peewee.Expression:
+        """Return the condition that a column's text is exactly this text, or another column's."""
+        same: peewee.Expression = column == text
+        return same
+
     def contains(self, column: peewee.Field[Any], text: str) -> peewee.Expression:
         """Return the condition that a column's text holds this text; case counts."""
         raise NotImplementedError

@@ -20,6 +20,7 @@ from ..models import (
     User,
     UserCredentialFile,
     UserKey,
+    UserModelPermission,
     UserQuota,
 )
 from .operations import (
@@ -104,6 +105,11 @@ class Net:
             if entry.values is not None or entry.update or entry.added_at is not None:
                 yield entry
 
+    def stored(self, model: type[Table]) -> list[int]:
+        """Return the ids of a table's stored rows that operations name and do not delete."""
+        ids = (entry.stored_id for entry in self._entries[model].values())
+        return [row_id for row_id in ids if row_id is not None]
+
     # -- what the database has ----------------------------------------------------------------
 
     def _know(self, model: type[Table], row_id: int, row: Row) -> None:
@@ -171,7 +177,7 @@ class Net:
         entry = self._entry(model, key, parents)
         if put.changes is None:
             if entry.values is not None or entry.stored_id is not None:
-                raise _conflict(model)
+                raise conflict(model)
             entry.values = dict(put.values)
         else:
             self._upsert(entry, put.values, put.changes)
@@ -273,10 +279,11 @@ class Net:
 
     def _doom(self, entry: Entry, *, late: bool = False) -> None:
         """Have the row deleted, if it is stored."""
-        if entry.stored_id is not None:
+        if entry.stored_id is not None and entry.model is not UserModelPermission:
             doomed = self.doomed_late if late else self.doomed
             doomed.setdefault(entry.model, set()).add(entry.stored_id)
-        elif entry.taken is not None:
+        elif entry.stored_id is not None or entry.taken is not None:
+            # By its key: a permission may have several rows, which go together.
             self.doomed_keys.setdefault(entry.model, set()).add(entry.key)
 
     def _may_lose_children(self, model: type[Table]) -> bool:
@@ -338,7 +345,8 @@ def _not_found(model: type[Table], name: str, value: Any) -> NotFoundError:
     )
 
 
-def _conflict(model: type[Table]) -> ConflictError:
+def conflict(model: type[Table]) -> ConflictError:
+    """Return the error for a row that was to be new and is not."""
     table, names = model._meta.table_name, NATURAL_KEYS.get(model, ("id",))
     return ConflictError(
         f"a row with the same {', '.join(names)} in {table} is in the batch or exists; nothing "

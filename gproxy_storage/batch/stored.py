@@ -55,7 +55,7 @@ def read_stored(operations: Iterable[Operation]) -> Stored:
 
 
 def rows_with_keys(model: type[Table], keys: Collection[tuple[Any, ...]]) -> Iterator[Row]:
-    """Read the rows with these natural keys, of references their ids.
+    """Read the rows with these natural keys, of references their ids; those of one key by id.
 
     Each column by itself, for not every database compares tuples; what fits in each column and
     not as a whole is left out here.
@@ -64,7 +64,8 @@ def rows_with_keys(model: type[Table], keys: Collection[tuple[Any, ...]]) -> Ite
     for chunk in chunks(sorted(keys, key=sortable)):
         conditions = [_one_of(each, {key[at] for key in chunk}) for at, each in enumerate(fields)]
         wanted = set(chunk)
-        for row in _select(model).where(*conditions).dicts():
+        key: Any = model._meta.primary_key
+        for row in _select(model).where(*conditions).order_by(key).dicts():
             if tuple(row[each.name] for each in fields) in wanted:
                 yield row
 

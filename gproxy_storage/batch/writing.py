@@ -22,9 +22,11 @@ from ..models import (
     User,
     UserCredentialFile,
     UserKey,
+    UserModelPermission,
     UserQuota,
 )
-from .net import Entry, Key, Net
+from ..repositories.permission_rows import lock_users
+from .net import Entry, Key, Net, conflict
 from .operations import NATURAL_KEYS, PendingId, references
 from .stored import ROWS_A_STATEMENT, chunks, rows_with_keys, sortable
 
@@ -55,6 +57,9 @@ class Writer:
 
     def write(self) -> None:
         """Write everything."""
+        if any(self._net.entries(UserModelPermission)):
+            # All, and before any other lock: of two who lock users one waits for the other.
+            lock_users(self._database, self._net.stored(User), must_exist=False)
         for model in reversed(TABLES):
             found = self._doomed_by_key(model) | self._net.doomed.get(model, set())
             self._delete(model, found)
@@ -102,6 +107,8 @@ class Writer:
             return
         if model is UserQuota:
             self._put_quotas(entries)
+        elif model is UserModelPermission:
+            self._put_permissions(entries)
         elif model in THROUGH_ROWS:
             self._put_rows(model, entries)
         else:
@@ -151,7 +158,9 @@ class Writer:
             return  # a log's: nothing refers to them
         places = {_natural(model, values): entry for entry, values in entries}
         for row in rows_with_keys(model, places.keys()):
-            self._learn(places[_natural(model, row)], row["id"])
+            entry = places.pop(_natural(model, row), None)
+            if entry is not None:  # the first row of a permission that has several
+                self._learn(entry, row["id"])
 
     def _learn(self, entry: Entry, row_id: int) -> None:
         self._ids[entry.model, entry.key] = row_id
@@ -197,6 +206,19 @@ class Writer:
             if not isinstance(row, UserCredentialFile) or row.active:
                 _save(row, values)  # a file that was deleted before stays as it was
             self._learn(entry, row.get_id())
+
+    # -- permissions to use models ------------------------------------------------------------
+
+    def _put_permissions(self, entries: Sequence[tuple[Entry, _Values]]) -> None:
+        """Insert those that are missing, while nobody else grants their users any."""
+        lock_users(self._database, (values["user"] for _, values in entries))
+        self._learn_ids(UserModelPermission, entries)
+        self._put_many(UserModelPermission, self._unknown(entries))
+        if self._unknown(entries):  # a collation takes another pattern for the same
+            raise conflict(UserModelPermission)
+
+    def _unknown(self, entries: Sequence[tuple[Entry, _Values]]) -> list[tuple[Entry, _Values]]:
+        return [each for each in entries if (each[0].model, each[0].key) not in self._ids]
 
     # -- quotas -------------------------------------------------------------------------------
 
@@ -258,11 +280,7 @@ def _fields(model: type[Table], names: Iterable[str]) -> list[peewee.Field[Any]]
 
 def _unique(model: type[Table]) -> list[peewee.Field[Any]]:
     """Return the fields of the unique index over a table's natural key."""
-    names = NATURAL_KEYS[model]
-    fields = model._meta.fields
-    if "provider_key" in fields:  # for NULLs are distinct in an index; see models.py
-        names = tuple("provider_key" if name == "provider" else name for name in names)
-    return [fields[name] for name in names]
+    return [model._meta.fields[name] for name in NATURAL_KEYS[model]]
 
 
 def _natural(model: type[Table], values: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -7,53 +7,35 @@ from typing import Any, ClassVar, TypeVar
 
 import peewee
 
-from ..fields import GeneratedField
+from ..fields import CharField
 from ..models import Provider, Table, User, UserFilePermission, UserModelPermission
-from .arguments import require_reference
-from .base import ANY, Filter, Repository, now
+from .arguments import require_ids, require_reference
+from .base import ANY, Filter, Repository, condition, now
 from .patterns import require_pattern
+from .permission_rows import is_first, lock_users, rows_of
 
 M = TypeVar("M", bound=Table)
 
 
 class _Permissions(Repository[M]):
-    """Rows that say no more than that they exist: granted once, then left as they are."""
+    """Rows that say no more than that they exist: granted once, then left as they are.
 
-    _unique: ClassVar[Sequence[peewee.Field[Any]]]
+    Attributes:
+        key: the fields that make two rows the same permission.
+    """
 
-    def _upsert(
-        self,
-        key: Sequence[peewee.Field[Any]],
-        values: Mapping[str, Any],
-        *,
-        keep: Collection[str] = (),  # noqa: ARG002 - all is kept
-    ) -> M:
-        self._check(values)
-        # Nothing changes, but DO NOTHING of MySQL, INSERT IGNORE, would swallow other errors.
-        upsert = self._database.upsert(self.model.insert(**values), key, take=())
-
-        def write() -> M:
-            upsert.execute()
-            row: M = self.model.select().where(*self._is(values)).get()
-            return row
-
-        with self._naming_reference(values):
-            return self._write(write)
+    key: ClassVar[Sequence[peewee.Field[Any]]]
 
     def _revoke(self, **values: Any) -> bool:
-        query = self.model.delete().where(*self._is(values))
+        query = self.model.delete().where(*self._same(values))
         return bool(self._write(query.execute))
 
-    def _is(self, values: Mapping[str, Any]) -> list[Any]:
-        """Return the conditions that the one row with this natural key fits."""
+    def _same(self, values: Mapping[str, Any]) -> list[Any]:
+        """Return the conditions that rows of this permission fit."""
+        same_text = self._database.same_text
         return [
-            field
-            == (
-                _provider_key(values["provider"])
-                if isinstance(field, GeneratedField)
-                else values[field.name]
-            )
-            for field in self._unique
+            (same_text if isinstance(field, CharField) else condition)(field, values[field.name])
+            for field in self.key
         ]
 
 
@@ -61,16 +43,59 @@ class ModelPermissions(_Permissions[UserModelPermission]):
     """Which models a user may use: patterns, each for one provider or for every provider."""
 
     model = UserModelPermission
-    _unique = (
+    key = (
         UserModelPermission.user,
-        UserModelPermission.provider_key,
+        UserModelPermission.provider,
         UserModelPermission.model_pattern,
     )
+
+    def _select(self, **filters: Any) -> peewee.ModelSelect[UserModelPermission]:
+        return super()._select(**filters).where(is_first(self._database))
+
+    def _upsert(
+        self,
+        key: Sequence[peewee.Field[Any]],  # noqa: ARG002 - no index covers it
+        values: Mapping[str, Any],
+        *,
+        keep: Collection[str] = (),  # noqa: ARG002 - all is kept
+    ) -> UserModelPermission:
+        user = values["user"]
+        user_id = user if isinstance(user, int) else user.id
+
+        def find() -> UserModelPermission | None:
+            lock_users(self._database, [user_id])
+            rows = self.model.select().where(*self._same(values)).order_by(self.model.id)
+            row: UserModelPermission | None = rows.first()
+            return row
+
+        # A conflict all the same is with GPROXY, which takes no lock.
+        return self._insert_or_update(find, values, {})
+
+    def _delete(self, ids: int | Iterable[int]) -> int:
+        wanted = require_ids("ids", ids)
+
+        def write() -> int:
+            rows = rows_of(self._database, wanted)
+            deleted = self._write_all(self.model.delete(), list(rows))
+            self._write_all(self.model.delete(), list(set().union(*rows.values()) - rows.keys()))
+            return deleted
+
+        return self._write(write) if wanted else 0
+
+    def _delete_all(self) -> int:
+        def write() -> int:
+            permissions = self._select().count()
+            self.model.delete().execute()
+            return int(permissions)
+
+        return self._write(write)
 
     def grant(
         self, user: User | int, model_pattern: str, *, provider: Provider | int | None = None
     ) -> UserModelPermission:
         """Let a user use the models that a pattern fits; one that stands already is left as it is.
+
+        Whoever grants at the same time, each permission is stored once.
 
         Args:
             model_pattern: a model, ``x*``, ``*x`` or ``*``; case counts.
@@ -79,6 +104,8 @@ class ModelPermissions(_Permissions[UserModelPermission]):
         Raises:
             MissingReference: when there is no such user or provider.
             InvalidValue: when the pattern is blank, too long, or has a ``*`` inside.
+            WriteError: inside a transaction that was begun under another isolation than READ
+                COMMITTED.
         """
         values = {
             "user": require_reference("user", user, User),
@@ -86,7 +113,7 @@ class ModelPermissions(_Permissions[UserModelPermission]):
             "model_pattern": require_pattern("model_pattern", model_pattern),
             "created_at": now(),
         }
-        return self._upsert(self._unique, values)
+        return self._upsert(self.key, values)
 
     def revoke(
         self, user: User | int, model_pattern: str, *, provider: Provider | int | None = None
@@ -157,7 +184,17 @@ class FilePermissions(_Permissions[UserFilePermission]):
     """Which providers' files a user may use."""
 
     model = UserFilePermission
-    _unique = (UserFilePermission.user, UserFilePermission.provider)
+    key = (UserFilePermission.user, UserFilePermission.provider)
+
+    def _upsert(
+        self,
+        key: Sequence[peewee.Field[Any]],
+        values: Mapping[str, Any],
+        *,
+        keep: Collection[str] = (),  # noqa: ARG002 - all is kept
+    ) -> UserFilePermission:
+        # Nothing changes, but DO NOTHING of MySQL, INSERT IGNORE, would swallow other errors.
+        return super()._upsert(key, values, keep=values.keys())
 
     def grant(self, user: User | int, provider: Provider | int) -> UserFilePermission:
         """Let a user use a provider's files; a permission that stands already is left as it is.
@@ -170,7 +207,7 @@ class FilePermissions(_Permissions[UserFilePermission]):
             "provider": require_reference("provider", provider, Provider),
             "created_at": now(),
         }
-        return self._upsert(self._unique, values)
+        return self._upsert(self.key, values)
 
     def revoke(self, user: User | int, provider: Provider | int) -> bool:
         """Take back what `grant` gave; False when that was nothing."""
@@ -211,10 +248,3 @@ class FilePermissions(_Permissions[UserFilePermission]):
 
 def _provider(provider: Provider | int | None) -> Provider | int | None:
     return None if provider is None else require_reference("provider", provider, Provider)
-
-
-def _provider_key(provider: Provider | int | None) -> int:
-    """Return what the database computes of a permission's provider; see models.py."""
-    if provider is None:
-        return 0
-    return provider.id if isinstance(provider, Provider) else provider

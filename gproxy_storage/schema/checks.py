@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -65,10 +64,6 @@ def _values(index: IndexDefinition, live: LiveTable, found: Comparison) -> list[
         there = live.columns.get(name)
         if there is not None:
             values.append(there.name)
-        elif (expression := added[name].expression) is not None:
-            for missing in added:  # NULL in the rows that exist
-                expression = re.sub(rf"\b{missing}\b", "NULL", expression)
-            values.append(f"({expression})")
         elif not added[name].has_default:
             return None  # NULLs are distinct
     return values

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from .catalog import LiveColumn, LiveForeignKey, LiveIndex, LiveTable
 from .definitions import Column, Definition, ForeignKey, IndexDefinition
+from .retired import RETIRED, RetiredIndex
 
 _Named = IndexDefinition | ForeignKey
 
@@ -18,6 +19,7 @@ class Comparison:
 
     Attributes:
         new_columns, new_indexes, new_foreign_keys: what a table that exists lacks and can get.
+        retired: indexes of earlier releases that it still has.
         missing, incompatible, extra: the differences in words, by how much they matter.
     """
 
@@ -30,6 +32,7 @@ class Comparison:
         self.new_columns: list[Column] = []
         self.new_indexes: list[IndexDefinition] = []
         self.new_foreign_keys: list[ForeignKey] = []
+        self.retired: list[RetiredIndex] = []
         self.missing: list[str] = []
         self.incompatible: list[str] = []
         self.extra: list[str] = []
@@ -127,8 +130,11 @@ class Comparison:
         }
         for there in live.indexes:
             if there.name not in serving and not there.primary:
+                retired = [index for index in RETIRED if index.is_(live.name, there)]
+                self.retired += retired
                 kind = "unique index" if there.unique else "index"
-                self.extra.append(f"{kind} {there.name}")
+                fate = ", which sync drops" if retired else ""
+                self.extra.append(f"{kind} {there.name}{fate}")
 
     def _refuse_occupied(self, wanted: _Named, live: LiveTable | None) -> bool:
         """Note it when something else has the name that an index or foreign key would get."""
@@ -174,8 +180,8 @@ def _column_problems(column: Column, there: LiveColumn) -> list[str]:
         return [
             f"{name} is of {f'type {there.type}' if there.type else 'no type'}, not {column.type}"
         ]
-    if there.generated != (column.expression is not None):
-        return [f"{name} is {'' if there.generated else 'not '}generated, against the model"]
+    if there.generated:
+        return [f"{name} is generated, against the model"]
     if column.primary_key:
         if column.auto_increment and not there.auto_increment:
             return [f"{name} does not count up by itself"]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import peewee
 
 from ..backends.base import Backend
-from ..fields import GeneratedField
 from ..models import INDEXES, TABLES, Index, Table
 
 
@@ -19,7 +18,6 @@ class Column:
         type: the backend's type as DDL spells it.
         families: the families of live types that hold its values (`Backend.type_family`).
         add_ddl: what follows ADD COLUMN.
-        expression: SQL that computes it, for a generated column.
     """
 
     name: str
@@ -29,13 +27,12 @@ class Column:
     has_default: bool
     primary_key: bool
     auto_increment: bool
-    expression: str | None
     add_ddl: str
 
     @property
     def addable(self) -> bool:
         """Whether it can be added to a table that has rows."""
-        return self.nullable or self.has_default or self.expression is not None
+        return self.nullable or self.has_default
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +175,6 @@ class _Renderer:
             has_default=any(text.startswith("DEFAULT") for text in constraints),
             primary_key=field.primary_key,
             auto_increment=field.auto_increment,
-            expression=field.expression if isinstance(field, GeneratedField) else None,
             add_ddl=add_ddl,
         )
 

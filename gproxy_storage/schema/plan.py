@@ -26,7 +26,8 @@ class Level(enum.Enum):
 class Drift:
     """One difference between the live schema and the models.
 
-    MISSING is what sync adds, INCOMPATIBLE what it refuses to touch, EXTRA is for information.
+    MISSING is what sync adds, INCOMPATIBLE what it refuses to touch, EXTRA is for information: it
+    stays, but for the indexes in `retired.py`.
     """
 
     level: Level
@@ -117,7 +118,7 @@ def make_plan(snapshot: Snapshot, wanted: Sequence[Definition]) -> Plan:
                 for sql in definition.create_sql
             ]
         else:
-            steps += _additions(definition, found)
+            steps += _changes(definition, found)
             if not found.incompatible:
                 checks += duplicate_checks(definition, live, found)
                 checks += orphan_checks(definition, live, found, tables)
@@ -141,8 +142,8 @@ def _renamed(
     return steps, tables
 
 
-def _additions(definition: Definition, found: Comparison) -> list[Step]:
-    """Return the steps that add what a table lacks: columns, indexes, foreign keys."""
+def _changes(definition: Definition, found: Comparison) -> list[Step]:
+    """Return the steps that add what a table lacks, and drop the indexes that it no longer has."""
     alter = f"ALTER TABLE {definition.quoted} "
     columns = [
         (f"ADD COLUMN {column.add_ddl}", f"column {column.name} is missing")
@@ -157,9 +158,11 @@ def _additions(definition: Definition, found: Comparison) -> list[Step]:
         for key in found.new_foreign_keys
         if definition.can_add_foreign_keys  # else it came with its column
     ]
+    # Last, and in one ALTER TABLE with the new ones: InnoDB wants an index for each foreign key.
+    retired = [(f"DROP INDEX {index.name}", index.why) for index in found.retired]
     references = tuple(key.target for key in found.new_foreign_keys)
     if definition.one_alter:
-        together = columns + indexes + keys
+        together = columns + indexes + keys + retired
         if not together:
             return []
         sql = alter + ", ".join(clause for clause, _ in together)
@@ -169,5 +172,6 @@ def _additions(definition: Definition, found: Comparison) -> list[Step]:
         *((alter + clause, reason) for clause, reason in columns),
         *indexes,
         *((alter + clause, reason) for clause, reason in keys),
+        *retired,
     ]
     return [Step(definition.name, sql, reason, references) for sql, reason in statements]

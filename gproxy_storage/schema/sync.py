@@ -60,7 +60,8 @@ def sync(
 ) -> SyncReport:
     """Make the live schema the one that the models declare.
 
-    Adds what is missing; never drops, retypes or rebuilds. Nothing to do: no lock, no DDL.
+    Adds what is missing, and drops the indexes in `retired.py`; never retypes or rebuilds, and
+    drops nothing else. Nothing to do: no lock, no DDL.
 
     Args:
         lock_timeout_s: seconds to wait for locks in all, >= 0: other processes' syncs, and

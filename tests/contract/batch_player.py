@@ -383,7 +383,7 @@ def _row_shown(row: Table, names: dict[Any, Any]) -> dict[str, Any]:
 
 
 def _fields(model: type[Table]) -> list[Any]:
-    left_out = ("provider_key", "dsn", "api_key_ciphertext", "api_key_digest")
+    left_out = ("dsn", "api_key_ciphertext", "api_key_digest")
     return [field for field in model._meta.sorted_fields if field.name not in left_out]
 
 

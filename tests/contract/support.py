@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import peewee
 
 from gproxy_storage import Storage
-from gproxy_storage.fields import GeneratedField, JSONField
+from gproxy_storage.fields import JSONField
 from gproxy_storage.models import (
     SEALED_FIELDS,
     TABLES,
@@ -86,7 +86,7 @@ def insert(model: type[T], **given: Any) -> T:
             values[field.name] = insert(field.rel_model)
         elif isinstance(field, SealedField):
             values[field.name] = _secret(field)
-        elif not (field.auto_increment or isinstance(field, GeneratedField)):
+        elif not field.auto_increment:
             values[field.name] = _SAMPLES[field.field_type]()
     created: T = model.create(**values)
     return created

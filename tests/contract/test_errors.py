@@ -18,11 +18,11 @@ from gproxy_storage.errors import (
     SchemaError,
     WriteError,
 )
-from gproxy_storage.fields import GeneratedField
 from gproxy_storage.models import (
     INDEXES,
     TABLES,
     Index,
+    Provider,
     StorageState,
     Table,
     User,
@@ -71,15 +71,14 @@ def refused(
 def test_each_unique_key_is_named(storage: Storage, model: type[Table], index: Index) -> None:
     columns = tuple(column for column, _ in index.columns)
     fields = [model._meta.columns[column] for column in columns]
-    texts = {each.name: HOSTILE for each in fields if isinstance(each, peewee.CharField)}
-    with storage.session():
-        row = insert(model, **texts)
-    same = {
-        column: getattr(row, column)
-        for column, field in zip(columns, fields, strict=True)
-        if not isinstance(field, GeneratedField)
+    values: dict[str, Any] = {
+        each.name: HOSTILE for each in fields if isinstance(each, peewee.CharField)
     }
-
+    with storage.session():
+        if model is UserModelPermission:
+            values["provider"] = insert(Provider)  # NULLs are distinct
+        row = insert(model, **values)
+    same = {column: getattr(row, column) for column in columns}
     if isinstance(row, UserKey):
         same = {"api_key_ciphertext": row.api_key_ciphertext}  # saving it sets the digest
 
@@ -102,26 +101,6 @@ def test_whatever_the_value(storage: Storage, letter: str, length: int) -> None:
     assert (caught.value.table, caught.value.fields) == ("users", ("name",))
 
 
-@pytest.mark.parametrize("with_provider", [False, True], ids=["every provider", "one provider"])
-def test_a_null_provider_is_one_value(storage: Storage, with_provider: bool) -> None:
-    with storage.session():
-        provider = storage.providers.upsert("p", channel="c") if with_provider else None
-        row = insert(UserModelPermission, provider=provider)
-        other = insert(UserModelPermission, provider=provider, model_pattern=row.model_pattern)
-        assert other.user != row.user
-        insert(UserModelPermission, user=row.user, model_pattern="gpt-*", provider=provider)
-
-    with refused(ConflictError) as caught, storage.transaction():
-        insert(
-            UserModelPermission,
-            user=row.user,
-            provider=provider,
-            model_pattern=row.model_pattern,
-        )
-
-    assert caught.value.fields == ("user_id", "provider_key", "model_pattern")
-
-
 def test_a_primary_key_conflicts_too(storage: Storage) -> None:
     with storage.session():
         row = insert(StorageState, name=MARK)
@@ -142,9 +121,14 @@ def test_a_primary_key_conflicts_too(storage: Storage) -> None:
 def test_each_foreign_key_is_enforced(
     storage: Storage, model: type[Table], field: peewee.ForeignKeyField[Any], backend: str
 ) -> None:
+    values = {field.name: 10**12}
+    if model is UserModelPermission and field.name == "user":
+        # MySQL from 9.6 on leaves the check out where the index that it picks has a NULL.
+        with storage.session():
+            values["provider"] = insert(Provider).id
     with refused(MissingReference, "a row that does not exist") as caught:
         with storage.transaction():
-            insert(model, **{field.name: 10**12})
+            insert(model, **values)
 
     # SQLite does not tell which.
     assert caught.value.argument == (None if backend == "sqlite" else field.constraint_name)

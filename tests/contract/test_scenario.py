@@ -265,7 +265,7 @@ class Player:
             return json.dumps(value, sort_keys=True)  # MySQL sorts keys its own way
         if isinstance(value, datetime) and value != NOW:
             return "now"
-        if field.name in ("dsn", "provider_key"):
+        if field.name == "dsn":
             return field.name
         return value
 

@@ -126,25 +126,6 @@ def test_a_deleted_provider_frees_its_permissions(storage: Storage) -> None:
         assert rows_of(UserModelPermission, "id") == [(everywhere.id,)]
 
 
-def test_the_generated_key_follows_the_provider(storage: Storage) -> None:
-    with storage.session():
-        user, provider = insert(User), insert(Provider)
-        one = insert(UserModelPermission, user=user, model_pattern="*", provider=provider)
-        two = insert(UserModelPermission, user=user, model_pattern="*")
-        assert rows_of(UserModelPermission, "provider_id", "provider_key") == [
-            (provider.id, provider.id),
-            (None, 0),
-        ]
-    with pytest.raises(ConflictError) as caught, storage.transaction():  # noqa: PT012 - the block is the subject
-        one.provider = None
-        one.save()
-    assert caught.value.table == "user_model_permissions"
-    with storage.session():
-        two.delete_instance()
-        one.save()
-        assert rows_of(UserModelPermission, "provider_id", "provider_key") == [(None, 0)]
-
-
 @pytest.mark.parametrize("model", NUMBERED)
 def test_an_id_is_never_given_out_twice(storage: Storage, model: type[Table]) -> None:
     with storage.session():

@@ -71,7 +71,7 @@ def _live_column(column: Column, collation: str) -> LiveColumn:
         family=min(column.families),
         nullable=column.nullable,
         has_default=column.has_default,
-        generated=column.expression is not None,
+        generated=False,
         auto_increment=column.auto_increment,
         collation=collation,
     )

@@ -8,7 +8,7 @@ bigint, b bool, d double, w time, y bytes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from gproxy_storage.schema.definitions import IndexDefinition
 
@@ -95,15 +95,11 @@ class Style:
     Attributes:
         types: the letter of each type -> its SQL; ``id`` for the primary key's whole definition.
         inline_unique: UNIQUE inside CREATE TABLE, instead of indexes of their own.
-        unique: the columns that are unique together, by table.
-        further: columns beside, by table.
         reversed_indexes: the indexes that descend ascend instead, all their columns.
     """
 
     types: Mapping[str, str]
     inline_unique: bool = False
-    unique: Mapping[str, str] = field(default_factory=lambda: UNIQUE)
-    further: Mapping[str, str] = field(default_factory=dict)
     reversed_indexes: bool = False
 
 
@@ -114,7 +110,7 @@ def statements(style: Style) -> Iterator[str]:
             "trace_id" if table in ("usages", "upstream_requests", "downstream_requests") else "id"
         )
         parts = [f"{key} {style.types['id']}"]
-        constraints, together = [], [style.unique[table]] if table in style.unique else []
+        constraints, together = [], [UNIQUE[table]] if table in UNIQUE else []
         for column in text.split(", "):
             name, kind, *marks = column.split()
             sql = f"{name} {style.types[kind[0]]}" + (
@@ -133,8 +129,6 @@ def statements(style: Style) -> Iterator[str]:
                 else:
                     together.append(name)
             parts.append(sql)
-        if table in style.further:
-            parts.append(style.further[table])
         if style.inline_unique:
             constraints += [f"UNIQUE ({columns})" for columns in together]
         yield f"CREATE TABLE {table} ({', '.join(parts + constraints)})"

@@ -103,8 +103,10 @@ POSTGRES = (
         "ALTER TABLE users ALTER id DROP DEFAULT",
     ),
     Spoiled(
-        "user_model_permissions: column provider_key is not generated, against the model",
-        "ALTER TABLE user_model_permissions ALTER provider_key DROP EXPRESSION",
+        "user_credential_files: column deleted_at is generated, against the model",
+        """ALTER TABLE user_credential_files DROP deleted_at;
+        ALTER TABLE user_credential_files ADD deleted_at TIMESTAMPTZ
+            GENERATED ALWAYS AS (created_at) STORED""",
     ),
 )
 
@@ -173,12 +175,9 @@ MYSQL = (
         "ALTER TABLE user_credential_files MODIFY id BIGINT NOT NULL",
     ),
     Spoiled(
-        "user_model_permissions: column provider_key is not generated, against the model",
-        """ALTER TABLE user_model_permissions
-            DROP INDEX uq_user_model_permissions_user_id_provider_key_model_pattern,
-            DROP COLUMN provider_key;
-        ALTER TABLE user_model_permissions ADD COLUMN provider_key BIGINT,
-            ADD UNIQUE INDEX again (user_id, provider_key, model_pattern)""",
+        "providers: column label is generated, against the model",
+        """ALTER TABLE providers DROP COLUMN label;
+        ALTER TABLE providers ADD COLUMN label LONGTEXT GENERATED ALWAYS AS (channel) VIRTUAL""",
     ),
 )
 
@@ -277,9 +276,9 @@ SQLITE = (
         '"id" BIGINT NOT NULL PRIMARY KEY',
     ),
     Remade(
-        "user_model_permissions: column provider_key is not generated, against the model",
-        "user_model_permissions",
-        "GENERATED ALWAYS AS (COALESCE(provider_id, 0)) VIRTUAL",
-        "",
+        "providers: column label is generated, against the model",
+        "providers",
+        '"label" TEXT',
+        '"label" TEXT GENERATED ALWAYS AS (channel) VIRTUAL',
     ),
 )

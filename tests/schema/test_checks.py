@@ -15,7 +15,6 @@ only_servers = pytest.mark.parametrize("backend", servers.SERVER_BACKENDS, indir
 
 NOW = "'2026-05-04 12:00:00'"
 VALUE = "a-value-that-no-message-shows"
-PERMISSIONS_KEY = "uq_user_model_permissions_user_id_provider_key_model_pattern"
 
 
 def add_users(database: Backend, *names: str) -> None:
@@ -95,34 +94,6 @@ def test_a_pair_that_is_unique_together(empty: Backend) -> None:
     rows = ((1, "x*"), (2, "x*"), (1, "y*"))
     run_script(empty, insert + ", ".join(f"({user}, '{pat}', {NOW}, {NOW})" for user, pat in rows))
     assert sync(empty)  # each occurs twice, together they do not
-
-
-def test_every_provider_given_twice(empty: Backend) -> None:
-    """The generated column makes NULL a value like others: on the column that is there, or not."""
-    sync(empty)
-    add_users(empty, "one", "two")
-    drop_key = f"ALTER TABLE user_model_permissions DROP INDEX {PERMISSIONS_KEY}"
-    if empty.name not in ("mysql", "mariadb"):
-        drop_key = f"DROP INDEX {PERMISSIONS_KEY}"
-    run_script(empty, drop_key)
-    rows = ", ".join(
-        f"({user}, NULL, '{pattern}', {NOW})"
-        for user, pattern in ((1, VALUE), (1, VALUE), (2, VALUE), (1, "other"))
-    )
-    run_script(
-        empty,
-        "INSERT INTO user_model_permissions (user_id, provider_id, model_pattern, created_at) "
-        f"VALUES {rows}",
-    )
-    twice = (
-        "user_model_permissions: 1 values occur more than once in user_id, provider_key, "
-        "model_pattern (for example rows 1)",
-    )
-    assert refused(empty, "user_model_permissions") == twice
-    run_script(empty, "ALTER TABLE user_model_permissions DROP COLUMN provider_key")
-    assert refused(empty, "user_model_permissions") == twice
-    run_script(empty, "DELETE FROM user_model_permissions WHERE id = 2")
-    assert sync(empty)
 
 
 @only_servers

@@ -23,18 +23,12 @@ STATE = {
 }
 STATE["mariadb"] = STATE["mysql"]
 
-PROVIDER_KEY = "provider_key BIGINT GENERATED ALWAYS AS (COALESCE(provider_id, 0)) STORED"
-
 
 def by_hand(backend: str, *, inline_unique: bool, reversed_indexes: bool) -> list[str]:
     """The whole schema as somebody else would write it: other names, other types, other order."""
-    # A generated column that is stored would forbid ON DELETE CASCADE on its source.
-    stored = PROVIDER_KEY if backend == "postgres" else PROVIDER_KEY.replace("STORED", "VIRTUAL")
     style = parity.Style(
         parity.BY_HAND[backend],
         inline_unique=inline_unique,
-        unique={**parity.UNIQUE, "user_model_permissions": "user_id, provider_key, model_pattern"},
-        further={"user_model_permissions": stored},
         reversed_indexes=reversed_indexes,
     )
     return [*parity.statements(style), STATE[backend], *_beyond_gproxy(backend)]
@@ -47,7 +41,7 @@ def _beyond_gproxy(backend: str) -> Iterator[str]:
             yield from table.create_sql
             continue
         for index in table.indexes:
-            if not parity.has_index(table.name, index) and "provider_key" not in index.name:
+            if not parity.has_index(table.name, index):
                 yield index.create_sql.replace(index.name, f"other_{index.name[3:]}", 1)
 
 

@@ -107,19 +107,15 @@ def test_each_column(
 
 def drop_columns(table: Definition, columns: list[str], backend: str) -> list[str]:
     """The SQL that takes columns away, with all that hangs on them."""
-    dependent = [
-        other.name
-        for other in table.columns
-        if other.expression and any(column in other.expression for column in columns)
-    ]
-    gone = list(dict.fromkeys([*dependent, *columns]))
     if backend == "postgres":
-        return [f"ALTER TABLE {table.name} DROP COLUMN {name} CASCADE" for name in gone]
-    keys = [key for key in table.foreign_keys if key.column in gone]
-    indexes = [index for index in table.indexes if {name for name, _ in index.columns} & set(gone)]
+        return [f"ALTER TABLE {table.name} DROP COLUMN {name} CASCADE" for name in columns]
+    keys = [key for key in table.foreign_keys if key.column in columns]
+    indexes = [
+        index for index in table.indexes if {name for name, _ in index.columns} & set(columns)
+    ]
     if backend == "sqlite":
         # It drops no column that a foreign key names: the table is made anew.
-        kept = [column.add_ddl for column in table.columns if column.name not in gone]
+        kept = [column.add_ddl for column in table.columns if column.name not in columns]
         return [
             "PRAGMA foreign_keys = off",
             f"DROP TABLE {table.name}",
@@ -130,7 +126,7 @@ def drop_columns(table: Definition, columns: list[str], backend: str) -> list[st
     clauses = [
         *(f"DROP FOREIGN KEY {key.name}" for key in keys),
         *(f"DROP INDEX {index.name}" for index in indexes),
-        *(f"DROP COLUMN {name}" for name in gone),
+        *(f"DROP COLUMN {name}" for name in columns),
     ]
     return [f"ALTER TABLE {table.name} {', '.join(clauses)}"]
 

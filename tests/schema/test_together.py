@@ -9,6 +9,7 @@ import pytest
 
 from gproxy_storage.backends import Backend
 from gproxy_storage.database import db_from_dsn
+from gproxy_storage.schema.plan import Level
 from gproxy_storage.schema.sync import plan, sync
 from tests.schema.test_kill import lacking
 from tests.support import ONE_BACKEND, Child, opened, wipe_schema
@@ -44,7 +45,7 @@ def rounds(dsn: str, prepare: Callable[[Backend], None], count: int) -> None:
         applied = start_together(dsn)
         assert sorted(applied) == [0] * (PROCESSES - 1) + [steps]
         with opened(dsn) as database:
-            assert not plan(database).drift
+            assert {one.level for one in plan(database).drift} <= {Level.EXTRA}
 
 
 @ONE_BACKEND

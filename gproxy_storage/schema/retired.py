@@ -1,0 +1,42 @@
+"""Indexes that earlier releases declared and this one does not: the only thing that sync drops."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .catalog import LiveIndex
+
+
+@dataclass(frozen=True, slots=True)
+class RetiredIndex:
+    """An index of an earlier release. Once released, an entry is never changed or taken away.
+
+    Attributes:
+        why: the reason for dropping it, for people.
+    """
+
+    table: str
+    name: str
+    columns: tuple[str, ...]
+    unique: bool
+    why: str
+
+    def is_(self, table: str, there: LiveIndex) -> bool:
+        """Whether a live index is this one, by its name and by its definition."""
+        return (
+            (table, there.name, there.unique) == (self.table, self.name, self.unique)
+            and there.columns == tuple((name, False) for name in self.columns)
+            and not there.partial
+            and not there.prefix
+        )
+
+
+RETIRED = (
+    RetiredIndex(
+        "user_model_permissions",
+        "uq_user_model_permissions_user_id_provider_key_model_pattern",
+        ("user_id", "provider_key", "model_pattern"),
+        unique=True,
+        why="GPROXY does not start beside a unique index that is not its own",
+    ),
+)
