@@ -32,7 +32,8 @@ from .repositories.users import Users
 from .schema import LOCK_TIMEOUT_S
 from .secret import Secret, without_locals
 from .sink.settings import SinkSettings
-from .vault import Unlocked, Vault
+from .unlocked import Unlocked
+from .vault import Vault
 
 if TYPE_CHECKING:
     from .batch import WriteBatch
@@ -280,13 +281,14 @@ class Storage:
         settle(self.database, self._vault, secret, may_change=sync and self.database.writes)
 
     def _unlock(self, secret: Secret | None, *, sync: bool) -> None:
-        from .encryption.startup import unlock  # noqa: PLC0415 - as above
+        from .encryption.startup import check_still_there, unlock  # noqa: PLC0415 - as above
 
         unlock(self._vault, secret)
         if sync:
             self.sync_report = self.sync()
             self._vault.insert_row()
         row = self._vault.peek()
+        check_still_there(self._vault, row)
         if row is not None and row.sealed is None:
             self._vault.adopt(Unlocked.plaintext(row))
 
@@ -333,10 +335,16 @@ class Storage:
 
         Raises:
             SchemaError: when it cannot be brought up to date.
+            KeyringLost: when the table of the keyring, which is open, is not there any more.
         """
+        from .encryption.startup import check_new_tables  # noqa: PLC0415 - as above
         from .schema.sync import sync  # noqa: PLC0415 - as above
 
-        report = sync(self.database, lock_timeout_s=lock_timeout_s)
+        report = sync(
+            self.database,
+            lock_timeout_s=lock_timeout_s,
+            refuse=lambda plan: check_new_tables(self._vault, plan.new_tables),
+        )
         if report:
             with translated(self.database, writing=True), session(self.database):
                 self._vault.insert_row()

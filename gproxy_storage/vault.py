@@ -2,25 +2,23 @@
 
 Who writes an encrypted column holds the keyring's row against change until the end of the
 transaction (the fence); who reads looks at it again only when a value is not what the keyring in
-memory expects.
+memory expects. A keyring is known by its content: the database may be restored or made anew under
+a process that lives on.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from .backends.base import Backend
 from .backends.failures import Failure
 from .backends.secret_parameter import SecretParameter
 from .config import read_secret_file
-from .crypto.kdf import Kdf
 from .crypto.keyring import Keyring
-from .crypto.keys import Key
-from .crypto.keyset import Mode
-from .crypto.opaque import Opaque
 from .database import run_query
 from .errors import (
     KeyringLost,
@@ -28,98 +26,26 @@ from .errors import (
     SchemaError,
     SecretChanged,
     SecretError,
+    Tampered,
     UnknownKey,
     WrongSecret,
 )
-from .secret import Secret
+from .unlocked import KeyringRow, Unlocked
 
 T = TypeVar("T")
 
 TABLE = "encryption_keys"
 
+_log = logging.getLogger(__name__)
+
 _SELECT = f"SELECT generation, kdf, sealed, decrypted FROM {TABLE} WHERE id = 1"  # noqa: S608 - no parameter
-
-
-class KeyringRow(NamedTuple):
-    """The row of ``encryption_keys``.
-
-    Attributes:
-        generation: raised by every change that other processes must notice.
-        kdf: how the secret becomes the key that seals; NULL in a plaintext database.
-        sealed: the keyring's document, sealed; NULL in a plaintext database.
-        decrypted: the database was decrypted on purpose.
-    """
-
-    generation: int
-    kdf: str | None
-    sealed: str | None
-    decrypted: bool
-
-
-class Unlocked(Opaque):
-    """An opened keyring with the key that opens its row. Immutable.
-
-    Attributes:
-        key: what the kdf made of the secret; None in a plaintext database.
-    """
-
-    __slots__ = ("generation", "kdf", "key", "keyring")
-
-    def __init__(self, keyring: Keyring, generation: int, kdf: str | None, key: Key | None) -> None:
-        self.keyring = keyring
-        self.generation = generation
-        self.kdf = kdf
-        self.key = key
-
-    @classmethod
-    def open(cls, row: KeyringRow, secret: Secret) -> Unlocked:
-        """Open a sealed row with the secret.
-
-        Raises:
-            WrongSecret: when it does not open.
-            MalformedEnvelope: when the row is not of its form.
-        """
-        key = Kdf.parse(row.kdf or "").derive(secret)
-        return cls._open(row, key)
-
-    @classmethod
-    def plaintext(cls, row: KeyringRow | None) -> Unlocked:
-        """Return the state of a database that is not encrypted."""
-        return cls(Keyring.plaintext(), row.generation if row else 0, None, None)
-
-    def reopened(self, row: KeyringRow) -> Unlocked | None:
-        """Open a later state of the row; None where that takes a new start."""
-        if row.sealed is None:
-            # Who writes to the database can empty the row, too: it is believed only where the
-            # keyring itself said before that the database is being decrypted.
-            was_sealed = self.keyring.mode not in (Mode.PLAINTEXT, Mode.DECRYPTING)
-            return None if was_sealed else self.plaintext(row)
-        if self.key is None or row.kdf != self.kdf:
-            return None
-        return self._open(row, self.key)
-
-    def resealed(self, keyring: Keyring) -> tuple[Unlocked, KeyringRow]:
-        """Return the state with another keyring and the next generation, and its row."""
-        generation = self.generation + 1
-        if self.kdf is None or self.key is None:
-            raise ValueError("a plaintext database has no key to seal a keyring under")
-        sealed = keyring.seal(kdf=self.kdf, generation=generation, key=self.key)
-        row = KeyringRow(generation, self.kdf, sealed, decrypted=False)
-        return Unlocked(keyring, generation, self.kdf, self.key), row
-
-    @classmethod
-    def _open(cls, row: KeyringRow, key: Key) -> Unlocked:
-        keyring = Keyring.open(
-            row.sealed or "", kdf=row.kdf or "", generation=row.generation, key=key
-        )
-        return cls(keyring, row.generation, row.kdf, key)
 
 
 class Vault:
     """Opens and seals the values of one database.
 
-    Threads share it. Keys in memory only accumulate, so that values which were read before a
-    reload open after it.
+    Threads share it, without a lock: the state is one immutable object, put in place at once. A
+    fork or an interruption at any point leaves the one before or the one after.
     """
 
     def __init__(self, database: Backend, *, secret_file: Path | None = None) -> None:
@@ -131,7 +57,7 @@ class Vault:
         self._database = database
         self._secret_file = secret_file
         self._state = Unlocked.plaintext(None)
-        self._lock = threading.Lock()
+        self._refused: KeyringRow | None = None  # by this process's secret; deriving takes long
         self._fenced = threading.local()
 
     @property
@@ -145,11 +71,14 @@ class Vault:
         return self._state.keyring
 
     def adopt(self, state: Unlocked) -> None:
-        """Work under another state, unless this one is later; keys in memory stay."""
-        with self._lock:
-            if state.generation >= self._state.generation:
-                keyring = state.keyring.retaining(self._state.keyring)
-                self._state = Unlocked(keyring, state.generation, state.kdf, state.key)
+        """Work under another state of the keyring, or another keyring.
+
+        Keys of earlier states stay in memory, so that values which were read before open; they
+        seal nothing.
+        """
+        before = self._state
+        self._state = state.following(before) if _follows(state, before) else state
+        self._refused = None
 
     # -- the row ------------------------------------------------------------------------------
 
@@ -227,16 +156,22 @@ class Vault:
         stamp = self._database.transaction_stamp()
         if stamp is None:
             raise ValueError("encrypted columns are written in a transaction")
-        if getattr(self._fenced, "stamp", None) is not stamp:
-            self._catch_up(self._required(self._read(self._database.share_lock)))
-            self._fenced.stamp = stamp
-        return self.keyring
+        fenced = self._fenced
+        if getattr(fenced, "stamp", None) is not stamp:
+            row = self._required(self._read(self._database.share_lock))
+            # Kept for this transaction: what another thread takes up later it may have read before.
+            fenced.keyring = self._catch_up(row).keyring
+            fenced.stamp = stamp
+        keyring: Keyring = fenced.keyring
+        return keyring
 
     def refresh(self) -> bool:
-        """Load the keyring if it was changed in the database; tell whether it was.
+        """Load the keyring if the one in the database is another; tell whether it was.
 
         Raises:
-            SecretChanged: when it was changed and this process lacks the new secret.
+            SecretChanged: when it is under a secret that this process lacks.
+            KeyringLost: when there is none any more.
+            WrongSecret: when it is damaged.
         """
         state = self._state
         row = run_query(self._database, self.peek)
@@ -252,16 +187,12 @@ class Vault:
         """
         try:
             return attempt(keyring)
-        except (UnknownKey, PlaintextFound, KeyringLost) as exc:
+        except (UnknownKey, PlaintextFound, KeyringLost, Tampered) as exc:
             unexpected = exc
         self.refresh()
         if self.keyring is keyring:
             raise unexpected
         return attempt(self.keyring)
-
-    def after_fork_in_child(self) -> None:
-        """Take a new lock: another thread of the parent may have held the old one."""
-        self._lock = threading.Lock()
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -281,29 +212,24 @@ class Vault:
             )
         return row
 
-    def _catch_up(self, row: KeyringRow) -> None:
-        state = self._state
-        if row.generation == state.generation:
-            return
-        if row.generation < state.generation and self._is_older(row):
-            raise WrongSecret(
-                f"{TABLE} was replaced by an older row (generation {row.generation} after "
-                f"{state.generation}): restore the newer one from a backup",
-                table=TABLE,
-            )
-        self.adopt(state.reopened(row) or self._opened_anew(row))
-
-    def _is_older(self, row: KeyringRow) -> bool:
-        # Read before another thread took up a later one? Then that one is in the database.
-        latest = self.peek()
-        return latest is not None and latest.generation <= row.generation
+    def _catch_up(self, row: KeyringRow) -> Unlocked:
+        """Return the state of a row that was read, and work under it."""
+        before = self._state
+        if before.is_of(row):
+            return before
+        # Another secret opens none of the keyrings that it was tried on.
+        opened = None if row == self._refused else before.reopened(row)
+        state = opened or self._opened_anew(row)
+        _warn_of_another(before, state)
+        self.adopt(state)
+        return self._state if self._state.is_of(row) else state
 
     def _opened_anew(self, row: KeyringRow) -> Unlocked:
         if row.sealed is None:
             raise KeyringLost(
                 f"the keyring was taken out of {TABLE} under this process: where the database was "
-                "decrypted on purpose, restart it without DATABASE_SECRET_KEY; else restore the "
-                "row from a backup",
+                "decrypted on purpose or made anew, restart it without DATABASE_SECRET_KEY; else "
+                "restore the row from a backup",
                 table=TABLE,
             )
         if self._secret_file is not None:
@@ -311,8 +237,27 @@ class Vault:
                 return Unlocked.open(row, read_secret_file(self._secret_file))
             except (SecretError, WrongSecret):
                 pass
+        self._refused = row
         raise SecretChanged(
-            "the database's secret was changed, or encryption switched on, under this process: "
-            "restart it with the new DATABASE_SECRET_KEY",
+            "the database's secret was changed, or encryption switched on, or another database put "
+            "in its place, under this process: restart it with the new DATABASE_SECRET_KEY",
             table=TABLE,
         )
+
+
+def _follows(state: Unlocked, before: Unlocked) -> bool:
+    """Tell whether a state is a later one of the same keyring."""
+    is_later = state.generation >= before.generation
+    return is_later and state.keyring.is_related(before.keyring)
+
+
+def _warn_of_another(before: Unlocked, state: Unlocked) -> None:
+    """Log when the database has not just changed its keyring, but has another."""
+    if not before.is_sealed or not state.is_sealed or _follows(state, before):
+        return
+    _log.warning(
+        "%s holds another keyring than before (generation %d after %d): the database was made anew "
+        "or restored, and this process goes on under it; see that all opens by `gproxy-storage "
+        "encryption check`",
+        *(TABLE, state.generation, before.generation),
+    )

@@ -185,8 +185,6 @@ class Backend(BulkWriting, Translation, Values, SchemaWork, peewee.Database):
         """Forget the parent's connections; lend no more if one was in use."""
         self._state.reset()
         self._state.borrowing = False
-        if self.vault is not None:
-            self.vault.after_fork_in_child()
         if self.pool.after_fork_in_child():
             self.bar_child()
 

@@ -157,6 +157,11 @@ class Keyring(Opaque):
         """
         return type(self)(self._keys, older)
 
+    def is_related(self, other: Keyring) -> bool:
+        """Tell whether both are states of one keyring: no change of it replaces the lookup key."""
+        own, others = self._keys, other._keys
+        return own is not None and others is not None and own.lookup == others.lookup
+
     # -- what is in it -------------------------------------------------------------------------
 
     @property

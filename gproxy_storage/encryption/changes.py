@@ -15,7 +15,8 @@ from ..crypto.keyring import Keyring
 from ..crypto.keyset import Mode
 from ..database import run_transaction
 from ..errors import WrongSecret
-from ..vault import TABLE, KeyringRow, Unlocked, Vault
+from ..unlocked import KeyringRow, Unlocked
+from ..vault import TABLE, Vault
 from . import gproxy
 from .scan import all_forms, all_kids, scan
 

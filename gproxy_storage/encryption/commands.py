@@ -18,7 +18,8 @@ from ..crypto.keyset import Mode
 from ..database import run_query, run_transaction, session
 from ..errors import ConfigError, SecretError, WrongSecret
 from ..secret import Secret
-from ..vault import KeyringRow, Unlocked, Vault
+from ..unlocked import KeyringRow, Unlocked
+from ..vault import Vault
 from .changes import Change, change_keyring, drop_unused, take_out_keyring
 from .columns import COLUMNS, count_values
 from .creation import create_keyring
@@ -144,7 +145,7 @@ class Encryption:
                     warn_if_short(new)
                     self._database.overwrite_deleted()
                     key = kdf.derive(new)
-                if self._put_under(kdf, key):
+                if self._put_under(kdf, key, new):
                     return self._scrubbed(Outcome(self.mode, changed=True))
 
     def rotate_key(self, progress: Progress = _silent, *, dry_run: bool = False) -> Outcome:
@@ -243,15 +244,14 @@ class Encryption:
         except WrongSecret:
             raise wrong from None
 
-    def _put_under(self, kdf: Kdf, key: Key) -> bool:
+    def _put_under(self, kdf: Kdf, key: Key, new: Secret) -> bool:
         """Seal the keyring under another key; False where the secret was changed meanwhile."""
 
         def put() -> Unlocked | None:
             opened = self._vault.state.reopened(self._vault.lock())
-            if opened is None or opened.key is None:
+            if opened is None or not opened.is_sealed:
                 return None
-            under_new = Unlocked(opened.keyring, opened.generation, str(kdf), key)
-            state, row = under_new.resealed(opened.keyring)
+            state, row = opened.under(kdf, key, new).resealed(opened.keyring)
             state.reopened(row)  # or it is not committed
             self._vault.write(row)
             return state

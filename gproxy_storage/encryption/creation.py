@@ -14,7 +14,8 @@ from ..crypto.keyset import Mode
 from ..database import run_transaction
 from ..errors import KeyringLost, WrongSecret
 from ..secret import Secret
-from ..vault import TABLE, KeyringRow, Unlocked, Vault
+from ..unlocked import KeyringRow, Unlocked
+from ..vault import TABLE, Vault
 from . import gproxy
 from .columns import COLUMNS, sealed_values
 from .scan import all_forms, scan
@@ -54,7 +55,7 @@ def create_keyring(
                 table=TABLE,
             )
         mode = _mode(database, forms)
-        state, sealed_row = candidate.sealed(mode, row.generation)
+        state, sealed_row = candidate.sealed(mode, row)
         if mode is not Mode.V2:
             gproxy.keep_off(database)
         vault.write(sealed_row)
@@ -77,21 +78,23 @@ def _mode(database: Backend, forms: Counter[Form]) -> Mode:
 class _Candidate:
     """Keys for a database that has none."""
 
-    def __init__(self, kdf: Kdf, key: Key, v2: Key) -> None:
+    def __init__(self, kdf: Kdf, key: Key, v2: Key, secret: Secret) -> None:
         self._kdf = kdf
         self._key = key
+        self._secret = secret
         self.v2 = v2
 
     @classmethod
     def prepare(cls, secret: Secret) -> _Candidate:
         """Derive the key of the keyring's row and GPROXY's from a secret."""
         kdf = Kdf.new()
-        return cls(kdf, kdf.derive(secret), V2_KDF.derive(secret))
+        return cls(kdf, kdf.derive(secret), V2_KDF.derive(secret), secret)
 
-    def sealed(self, mode: Mode, generation: int) -> tuple[Unlocked, KeyringRow]:
+    def sealed(self, mode: Mode, before: KeyringRow) -> tuple[Unlocked, KeyringRow]:
         """Draw a keyring and return it with its row, for the next generation."""
         keyring = Keyring.create(mode, v2=self.v2 if mode is Mode.V2 else None)
-        return Unlocked(keyring, generation, str(self._kdf), self._key).resealed(keyring)
+        plaintext = Unlocked.plaintext(before)
+        return plaintext.under(self._kdf, self._key, self._secret).resealed(keyring)
 
 
 def _check_v2(database: Backend, v2: Key) -> None:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Collection
 from contextlib import suppress
 
 from ..backends.base import Backend
 from ..backends.failures import Failure
 from ..crypto.envelope import Form
 from ..crypto.keyset import Mode
-from ..errors import ConfigError, PlaintextFound, SchemaError, WrongSecret
+from ..errors import ConfigError, KeyringLost, PlaintextFound, SchemaError, WrongSecret
 from ..secret import Secret
-from ..vault import TABLE, KeyringRow, Unlocked, Vault
+from ..unlocked import KeyringRow, Unlocked
+from ..vault import TABLE, Vault
 from .columns import COLUMNS, sealed_values
 from .creation import create_keyring
 
@@ -46,6 +48,39 @@ def unlock(vault: Vault, secret: Secret | None) -> None:
     vault.adopt(Unlocked.open(row, secret))
 
 
+def check_new_tables(vault: Vault, tables: Collection[str]) -> None:
+    """Refuse a sync that would create the table of a keyring that is open.
+
+    It was read from elsewhere, as from another schema that PostgreSQL's search_path names later.
+
+    Args:
+        tables: what sync is to create.
+    Raises:
+        KeyringLost: when the keyring's is among them.
+    """
+    if vault.state.is_sealed and TABLE in tables:
+        raise _lost("is not where the schema is to be synced")
+
+
+def check_still_there(vault: Vault, row: KeyringRow | None) -> None:
+    """Refuse to take a database for one without a keyring once its keyring was opened.
+
+    Raises:
+        KeyringLost: when it was, and was not taken out by `encryption decrypt` meanwhile.
+    """
+    if vault.state.is_sealed and (row is None or not (row.sealed or row.decrypted)):
+        raise _lost("is not there any more")
+
+
+def _lost(how: str) -> KeyringLost:
+    return KeyringLost(
+        f"the keyring in {TABLE} was opened, and now it {how}: nothing was created; see "
+        "that the DSN leads to one schema (PostgreSQL: search_path, and schemas that others made "
+        "in front of it), or restore the table from a backup",
+        table=TABLE,
+    )
+
+
 def warn_if_short(secret: Secret) -> None:
     """Log a warning for a secret that may be guessed."""
     if len(secret.reveal()) < MIN_SECRET_CHARACTERS:
@@ -71,14 +106,16 @@ def settle(database: Backend, vault: Vault, secret: Secret | None, *, may_change
     while True:
         row = vault.peek()
         if row is not None and row.sealed is not None:
-            if row.generation != vault.state.generation:
+            if not vault.state.is_of(row):
                 unlock(vault, secret)
             return
+        check_still_there(vault, row)
         if row is None and may_change:
             row = vault.insert_row()
         vault.adopt(Unlocked.plaintext(row))
         if secret is None:
             _stay_plaintext(database, vault)
+            vault.adopt(Unlocked.plaintext(row))
             return
         _check_may_create(row, may_change=may_change)
         forms = _create(database, vault, secret)

@@ -13,6 +13,8 @@ from .compare import Comparison
 from .definitions import Definition
 from .renames import RENAMES, Rename
 
+_NEW_TABLE = "the table is missing"
+
 
 class Level(enum.Enum):
     """How much a difference matters."""
@@ -74,6 +76,11 @@ class Plan:
         """The differences that sync refuses to touch."""
         return tuple(drift for drift in self.drift if drift.level is Level.INCOMPATIBLE)
 
+    @property
+    def new_tables(self) -> frozenset[str]:
+        """The tables that it creates."""
+        return frozenset(step.table for step in self.steps if step.reason == _NEW_TABLE)
+
     def __bool__(self) -> bool:
         return bool(self.steps or self.incompatible)
 
@@ -114,8 +121,7 @@ def make_plan(snapshot: Snapshot, wanted: Sequence[Definition]) -> Plan:
         if live is None:
             references = tuple(key.target for key in definition.foreign_keys)
             steps += [
-                Step(definition.name, sql, "the table is missing", references)
-                for sql in definition.create_sql
+                Step(definition.name, sql, _NEW_TABLE, references) for sql in definition.create_sql
             ]
         else:
             steps += _changes(definition, found)

@@ -25,6 +25,7 @@ from .plan import Plan, Step, make_plan
 from .progress import Progress
 
 Hook = Callable[[str], None]
+Refuse = Callable[[Plan], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,11 @@ def plan(database: Backend) -> Plan:
 
 
 def sync(
-    database: Backend, *, lock_timeout_s: float = LOCK_TIMEOUT_S, hook: Hook | None = None
+    database: Backend,
+    *,
+    lock_timeout_s: float = LOCK_TIMEOUT_S,
+    refuse: Refuse | None = None,
+    hook: Hook | None = None,
 ) -> SyncReport:
     """Make the live schema the one that the models declare.
 
@@ -66,13 +71,16 @@ def sync(
     Args:
         lock_timeout_s: seconds to wait for locks in all, >= 0: other processes' syncs, and
             transactions that use a table. Those behind it in a queue wait a second at most.
+        refuse: called with each plan before anything is done; raises to do nothing.
         hook: called with a name between any two steps; for tests.
     Raises:
         IncompatibleSchema: when a difference is not one that sync may mend, or the data break a
             rule that is to be added. Nothing was changed.
         SyncFailed: when a lock cannot be had in time, or the database refuses a step.
     """
-    return _Sync(database, lock_timeout_s, hook or (lambda _: None)).run()
+    return _Sync(
+        database, lock_timeout_s, refuse or (lambda _: None), hook or (lambda _: None)
+    ).run()
 
 
 def _plan(database: Backend) -> Plan:
@@ -83,9 +91,12 @@ def _plan(database: Backend) -> Plan:
 class _Sync:
     """One run of sync."""
 
-    def __init__(self, database: Backend, lock_timeout_s: float, hook: Hook) -> None:
+    def __init__(
+        self, database: Backend, lock_timeout_s: float, refuse: Refuse, hook: Hook
+    ) -> None:
         self._database = database
         self._lock_timeout_s = lock_timeout_s
+        self._refuse = refuse
         self._hook = hook
         self._started = time.monotonic()
         self._progress = Progress(database)
@@ -99,6 +110,7 @@ class _Sync:
             with session(database), translated(database, writing=True):
                 first = plan(database)
                 self._progress.refuse(first)
+                self._refuse(first)
                 if first.steps:
                     self._until_unblocked()
         except BaseException:  # a signal handler may have raised while a lock was being left
@@ -138,6 +150,7 @@ class _Sync:
             self._hook("locked")
             now = _plan(database)
             progress.refuse(now)
+            self._refuse(now)
             for check in now.checks:
                 progress.check(check)
             progress.refuse_broken_rules()

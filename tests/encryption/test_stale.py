@@ -12,21 +12,35 @@ from typing import Any
 import pytest
 
 from gproxy_storage import Storage
+from gproxy_storage.backends.secret_parameter import SecretParameter
+from gproxy_storage.crypto.kdf import Kdf
+from gproxy_storage.crypto.keyring import Keyring
+from gproxy_storage.crypto.keys import Key
 from gproxy_storage.crypto.keyset import Mode
-from gproxy_storage.errors import KeyringLost, SchemaError, WrongSecret
+from gproxy_storage.crypto.place import Place
+from gproxy_storage.errors import (
+    KeyringLost,
+    SchemaError,
+    SecretChanged,
+    UnknownKey,
+    WrongSecret,
+)
 from gproxy_storage.secret import Secret
+from gproxy_storage.unlocked import KeyringRow, Unlocked
 from tests import leaks
 from tests.encryption.support import (
     DOCUMENT,
     NEW_SECRET,
+    PASSWORD,
     SECRET,
     credential,
     keyring_row,
     query,
     rows_of_all_kinds,
+    stored,
 )
 from tests.processes import start_python
-from tests.support import assert_query_count, recorded
+from tests.support import ONE_BACKEND, assert_query_count, recorded
 
 # A process that does one thing a line, on a storage that it opened at its start.
 PROGRAM = """
@@ -138,7 +152,7 @@ def test_rotated_and_decrypted_and_encrypted(encrypted: Storage, dsn: str, api_k
         # Emptied between two looks, as somebody else could have done it: not believed.
         assert stale.ask("write", {"lost": 1}).startswith("KeyringLost: ")
         encrypted.encryption.encrypt(Secret(SECRET))
-        assert stale.ask("read").startswith("SecretChanged: ")
+        assert stale.ask("read") == {"written": 1}  # under another keyring, which its secret opens
 
     assert encrypted.credentials.list()[0].secret_json == {"written": 1}
 
@@ -154,20 +168,175 @@ def test_who_sees_the_decryption_goes_on(encrypted: Storage, dsn: str, api_key: 
     assert encrypted.credentials.list()[0].secret_json == {"written": 2}
 
 
-def test_an_older_row_put_back(encrypted: Storage, dsn: str) -> None:
-    row = credential(encrypted)
-    old = keyring_row(dsn)
-    encrypted.encryption.rotate_key()
-    query(dsn, "UPDATE encryption_keys SET generation = ?, kdf = ?, sealed = ?", old[:3])
-    row.secret_json = {"lost": 1}
-    with pytest.raises(WrongSecret, match=r"older row \(generation 1 after 3\)") as caught:
-        encrypted.run_transaction(row.save)
-    assert caught.value.table == "encryption_keys"
+def row_of(storage: Storage, generation: int, *, related: bool, secret: str) -> KeyringRow:
+    """Return a row as the database might have it: of its keyring or another, under a secret."""
+    present = storage._vault.keyring
+    keyring = present.with_new_key().without_keys(present.kids)
+    if not related:
+        keyring = Keyring.create(Mode.ENCRYPTED)
+    state = Unlocked(keyring, KeyringRow(generation - 1, None, None, False))
+    kdf = Kdf.new()
+    if related and secret == SECRET:  # a backup, from before or after a rotation
+        before = storage._vault.state.row
+        assert before is not None
+        kdf = Kdf.parse(before.kdf or "")
+    return state.under(kdf, kdf.derive(Secret(secret)), Secret(secret)).resealed(state.keyring)[1]
 
-    # A start finds values under keys that the row has not.
+
+def put(dsn: str, row: KeyringRow) -> None:
+    """Have the database hold that row, as one that was restored or made anew does."""
+    query(
+        dsn,
+        "UPDATE encryption_keys SET generation = ?, kdf = ?, sealed = ?, decrypted = ?",
+        (*row[:2], row.sealed and SecretParameter(row.sealed), row.decrypted),
+    )
+
+
+@pytest.mark.parametrize("generation", [2, 3, 9], ids=["lower", "same", "higher"])
+@pytest.mark.parametrize("related", [True, False], ids=["restored", "made anew"])
+def test_another_keyring_under_the_same_secret(
+    encrypted: Storage,
+    dsn: str,
+    generation: int,
+    related: bool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Known by its content, for its number may be the same: whatever is written opens after."""
+    encrypted.encryption.rotate_key()
+    assert keyring_row(dsn)[0] == 3
+    provider = encrypted.providers.upsert("openai", channel="openai")
+    old = encrypted._vault.keyring
+    put(dsn, row_of(encrypted, generation, related=related, secret=SECRET))
+    caplog.clear()
+    user = encrypted.users.create("alice", password=PASSWORD)
+    _, api_key = encrypted.keys.create(user)
+    leaks.register(api_key)
+    created = encrypted.credentials.create(provider, kind="k", secret=DOCUMENT)
+    now = encrypted._vault.keyring
+
+    assert encrypted.credentials.get(created.id).secret_json == DOCUMENT
+    assert now.active_kid != old.active_kid
+    assert (now.lookup_digests("x") == old.lookup_digests("x")) is related
+    assert (now.spool == old.spool) is related
+    is_a_change = related and generation >= 3
+    assert ("holds another keyring" in caplog.text) is not is_a_change
+    # What the database does not have opens nothing, but what was read under it before.
+    place = Place("users", "password", 1)
+    sealed = old.seal_text(PASSWORD, place)
+    if is_a_change:
+        assert now.open_text(sealed, place) == PASSWORD
+    else:
+        with pytest.raises(UnknownKey):
+            now.open_text(sealed, place)
     encrypted.close()
     with Storage.connect(dsn, SECRET) as storage:
-        assert not storage.encryption.is_clean(storage.encryption.check())
+        assert storage.credentials.get(created.id).secret_json == DOCUMENT
+        assert storage.users.get(user.id).password == user.password
+        assert storage.keys.authenticate(api_key) is not None
+        assert storage.encryption.is_clean(storage.encryption.check())
+
+
+def test_readers_find_another_keyring(encrypted: Storage, dsn: str) -> None:
+    """By a key that they do not have, or a digest that is nowhere."""
+    provider = encrypted.providers.upsert("openai", channel="openai")
+    stale = encrypted._vault.state
+    row = row_of(encrypted, 1, related=False, secret=SECRET)
+    put(dsn, row)
+    _, api_key = encrypted.keys.create(encrypted.users.create("alice"))
+    leaks.register(api_key)
+    created = encrypted.credentials.create(provider, kind="k", secret=DOCUMENT)
+    for read in (
+        lambda: encrypted.credentials.get(created.id).secret_json == DOCUMENT,
+        lambda: encrypted.keys.authenticate(api_key) is not None,
+        lambda: encrypted.keys.find(api_key) is not None,
+    ):
+        encrypted._vault._state = stale
+        assert read()
+        assert encrypted._vault.state.is_of(row)
+
+
+@ONE_BACKEND
+@pytest.mark.parametrize("generation", [1, 2, 9], ids=["same", "next", "higher"])
+def test_another_keyring_under_another_secret(
+    encrypted: Storage, dsn: str, generation: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = credential(encrypted)
+    old = keyring_row(dsn)
+    put(dsn, row_of(encrypted, generation, related=False, secret=NEW_SECRET))
+    derived = []
+    derive = Kdf.derive
+
+    def counted(self: Kdf, secret: Secret) -> Key:
+        derived.append(self)
+        return derive(self, secret)
+
+    monkeypatch.setattr(Kdf, "derive", counted)
+    row.secret_json = {"lost": 1}
+    for _ in range(3):
+        with pytest.raises(SecretChanged, match="restart it with the new DATABASE_SECRET_KEY"):
+            encrypted.run_transaction(row.save)
+        with pytest.raises(SecretChanged):
+            encrypted.keys.authenticate("sk-api01-unknown")
+
+    assert len(derived) == 1  # it takes long, and gives the same again
+    put(dsn, KeyringRow(*old))
+    assert encrypted.run_transaction(row.save) == 1
+
+
+@ONE_BACKEND
+def test_a_damaged_row_of_the_same_generation(encrypted: Storage, dsn: str) -> None:
+    row = credential(encrypted)
+    sealed = keyring_row(dsn)[2]
+    query(dsn, "UPDATE encryption_keys SET sealed = ?", (SecretParameter(f"{sealed[:-4]}AAAA"),))
+    row.secret_json = {"lost": 1}
+    with pytest.raises(WrongSecret, match="the keyring row is damaged"):
+        encrypted.run_transaction(row.save)
+
+
+@pytest.mark.parametrize("generation", [0, 1])
+def test_a_plaintext_process_over_an_encrypted_database(dsn: str, generation: int) -> None:
+    with Storage.connect(dsn) as storage:
+        row = credential(storage)
+        assert keyring_row(dsn)[0] == 0
+        state = Unlocked(Keyring.create(Mode.ENCRYPTED), KeyringRow(generation, None, None, False))
+        kdf = Kdf.new()
+        under = state.under(kdf, kdf.derive(Secret(SECRET)), Secret(SECRET))
+        sealed = under.keyring.seal(
+            kdf=str(kdf), generation=generation, key=kdf.derive(Secret(SECRET))
+        )
+        put(dsn, KeyringRow(generation, str(kdf), sealed, False))
+        row.secret_json = {"lost": 1}
+        with pytest.raises(SecretChanged):
+            storage.run_transaction(row.save)
+        with pytest.raises(SecretChanged):
+            storage.keys.find("sk-api01-unknown")
+    assert "lost" not in str(stored(dsn, "credentials.secret_json", row.id))
+
+
+def test_a_database_made_anew_in_the_clear(encrypted: Storage, dsn: str) -> None:
+    row = credential(encrypted)
+    for generation in (0, 1, 9):
+        put(dsn, KeyringRow(generation, None, None, False))
+        row.secret_json = {"lost": 1}
+        with pytest.raises(KeyringLost, match="made anew"):
+            encrypted.run_transaction(row.save)
+
+
+def test_what_a_transaction_has_fenced_stays(encrypted: Storage, dsn: str) -> None:
+    """Another thread may look at the keyring as it was, late: it must not decide for this one."""
+    row = credential(encrypted)
+    stale = encrypted._vault.state
+    encrypted.encryption.rotate_key()
+    with encrypted.transaction():
+        fenced = encrypted._vault.fence()
+        encrypted._vault.adopt(stale)
+        assert encrypted._vault.fence() is fenced
+        row.secret_json = {"written": 1}
+        row.save()
+    assert encrypted._vault.keyring.active_kid == stale.keyring.active_kid
+    encrypted.close()
+    with Storage.connect(dsn, SECRET) as storage:
+        assert storage.credentials.list()[0].secret_json == {"written": 1}
 
 
 def test_an_emptied_row_switches_nothing_off(encrypted: Storage, dsn: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gproxy_storage import Storage
+from gproxy_storage.config import Settings
 from gproxy_storage.crypto.keyset import Mode
 from gproxy_storage.encryption.gproxy import VERSION
 from gproxy_storage.errors import (
@@ -21,6 +22,7 @@ from gproxy_storage.errors import (
     UnknownKey,
     WrongSecret,
 )
+from gproxy_storage.schema.sync import SyncReport
 from gproxy_storage.secret import Secret
 from tests.encryption.support import (
     DOCUMENT,
@@ -285,6 +287,78 @@ def test_a_damaged_keyring_row(
 
     assert caught.value.table == "encryption_keys"
     assert keyring_row(dsn) == row
+
+
+LOSSES = {
+    "the row": "DELETE FROM encryption_keys",
+    "the keyring": "UPDATE encryption_keys SET sealed = NULL, kdf = NULL",
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("command", [False, True])
+def test_a_keyring_that_is_gone_later_in_the_start(
+    encrypted: Storage, dsn: str, loss: str, command: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No new one is made, though no row asks for the old."""
+    encrypted.close()
+    sync = Storage.sync
+
+    def sync_then_lose(storage: Storage) -> SyncReport:
+        report = sync(storage)
+        query(dsn, LOSSES[loss])
+        return report
+
+    monkeypatch.setattr(Storage, "sync", sync_then_lose)
+    settings = Settings.load(dsn=dsn, secret_key=SECRET, environ={}, dotenv=None)
+    with pytest.raises(KeyringLost, match="was opened, and now it is not there any more"):
+        Storage.for_encryption(settings) if command else Storage.connect(dsn, SECRET)
+
+    assert [row for row in query(dsn, "SELECT sealed FROM encryption_keys") if row[0]] == []
+
+
+@pytest.mark.parametrize("backend", ["postgres"], indirect=True)
+def test_a_schema_in_front_of_the_keyrings(encrypted: Storage, dsn: str) -> None:
+    """The keyring is found behind it, and the tables would be made in it: nothing is."""
+    encrypted.users.create("admin", password="of the storage")
+    encrypted.close()
+    row = keyring_row(dsn)
+    query(dsn, "CREATE SCHEMA in_front")
+    try:
+        query(dsn, "CREATE TABLE in_front.users (LIKE public.users INCLUDING ALL)")
+        front = f"{dsn}?options=-c%20search_path%3Din_front,public"
+        for _ in range(2):
+            with pytest.raises(KeyringLost, match="search_path"):
+                Storage.connect(front, SECRET)
+        made = query(dsn, "SELECT tablename FROM pg_tables WHERE schemaname = 'in_front'")
+        assert made == [("users",)]
+    finally:
+        query(dsn, "DROP SCHEMA in_front CASCADE")
+    assert keyring_row(dsn) == row
+
+
+def test_another_keyring_later_in_the_start(
+    encrypted: Storage, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that is there in the end counts, whatever its number."""
+    encrypted.close()
+    sync = Storage.sync
+
+    def sync_then_make_anew(storage: Storage) -> SyncReport:
+        report = sync(storage)
+        query(dsn, LOSSES["the row"])
+        with Storage._open_lock:
+            Storage._open = None
+        monkeypatch.setattr(Storage, "sync", sync)
+        Storage.connect(dsn, SECRET).close()
+        storage._bind()
+        return report
+
+    monkeypatch.setattr(Storage, "sync", sync_then_make_anew)
+    with Storage.connect(dsn, SECRET) as storage:
+        row = credential(storage)
+    with Storage.connect(dsn, SECRET) as storage:
+        assert storage.credentials.get(row.id).secret_json == DOCUMENT
 
 
 def test_a_decrypted_database_with_a_secret_is_refused(encrypted: Storage, dsn: str) -> None:

@@ -23,7 +23,7 @@ ROOMS = (
     ("crypto",),
     ("backends",),
     ("database",),
-    ("vault",),
+    ("unlocked", "vault"),
     ("fields", "sealed_fields"),
     ("models",),
     ("encryption",),

@@ -1,0 +1,145 @@
+"""Unlocked: an opened keyring, the row that it came from, and what opens later states of it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .crypto.kdf import Kdf
+from .crypto.keyring import Keyring
+from .crypto.keys import Key
+from .crypto.keyset import Mode
+from .crypto.opaque import Opaque
+from .errors import WrongSecret
+from .secret import Secret
+
+
+class KeyringRow(NamedTuple):
+    """The row of ``encryption_keys``.
+
+    Attributes:
+        generation: raised by every change that other processes must notice.
+        kdf: how the secret becomes the key that seals; NULL in a plaintext database.
+        sealed: the keyring's document, sealed; NULL in a plaintext database.
+        decrypted: the database was decrypted on purpose.
+    """
+
+    generation: int
+    kdf: str | None
+    sealed: str | None
+    decrypted: bool
+
+
+class Unlocked(Opaque):
+    """An opened keyring with what it was opened from and by. Immutable.
+
+    Attributes:
+        row: the keyring's row; None where none was read, as in a database that is not synced.
+    """
+
+    __slots__ = ("_key", "_secret", "keyring", "row")
+
+    def __init__(
+        self,
+        keyring: Keyring,
+        row: KeyringRow | None,
+        key: Key | None = None,
+        secret: Secret | None = None,
+    ) -> None:
+        """Join the parts.
+
+        Args:
+            key: what the row's kdf made of the secret; None in a plaintext database.
+            secret: opens a row under another kdf: of a database that was made anew or restored.
+        """
+        self.keyring = keyring
+        self.row = row
+        self._key = key
+        self._secret = secret
+
+    @classmethod
+    def open(cls, row: KeyringRow, secret: Secret) -> Unlocked:
+        """Open a sealed row with the secret.
+
+        Raises:
+            WrongSecret: when it does not open.
+            MalformedEnvelope: when the row is not of its form.
+        """
+        return cls._open(row, Kdf.parse(row.kdf or "").derive(secret), secret)
+
+    @classmethod
+    def plaintext(cls, row: KeyringRow | None, secret: Secret | None = None) -> Unlocked:
+        """Return the state of a database that is not encrypted."""
+        return cls(Keyring.plaintext(), row, None, secret)
+
+    @property
+    def generation(self) -> int:
+        """The row's generation; 0 without a row."""
+        return self.row.generation if self.row else 0
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether there is a keyring, in whatever mode."""
+        return self.keyring.mode is not Mode.PLAINTEXT
+
+    def is_of(self, row: KeyringRow) -> bool:
+        """Tell whether it was opened from just this row.
+
+        By the content: another database, or a backup, may have another keyring under the same
+        number.
+        """
+        own = self.row
+        return own is not None and (own.generation, own.kdf, own.sealed) == (
+            row.generation,
+            row.kdf,
+            row.sealed,
+        )
+
+    def reopened(self, row: KeyringRow) -> Unlocked | None:
+        """Open another state of the row; None where that takes a new start.
+
+        Raises:
+            WrongSecret: when it is under the same key and does not open: it is damaged.
+        """
+        if row.sealed is None:
+            # Who writes to the database can empty the row, too: it is believed only where the
+            # keyring itself said before that the database is being decrypted.
+            is_believed = self.keyring.mode in (Mode.PLAINTEXT, Mode.DECRYPTING)
+            return self.plaintext(row, self._secret) if is_believed else None
+        if self._key is not None and self.row is not None and row.kdf == self.row.kdf:
+            return self._open(row, self._key, self._secret)
+        if self._secret is None:
+            return None
+        try:
+            return self.open(row, self._secret)
+        except WrongSecret:
+            return None
+
+    def resealed(self, keyring: Keyring) -> tuple[Unlocked, KeyringRow]:
+        """Return the state with another keyring and the next generation, and its row.
+
+        Raises:
+            ValueError: when there is no key to seal it under.
+        """
+        if self._key is None or self.row is None or self.row.kdf is None:
+            raise ValueError("a plaintext database has no key to seal a keyring under")
+        generation, kdf = self.row.generation + 1, self.row.kdf
+        sealed = keyring.seal(kdf=kdf, generation=generation, key=self._key)
+        row = KeyringRow(generation, kdf, sealed, decrypted=False)
+        return Unlocked(keyring, row, self._key, self._secret), row
+
+    def under(self, kdf: Kdf, key: Key, secret: Secret) -> Unlocked:
+        """Return the state under another secret: what `resealed` returns then is under it."""
+        row = KeyringRow(self.generation, str(kdf), None, decrypted=False)
+        return Unlocked(self.keyring, row, key, secret)
+
+    def following(self, earlier: Unlocked) -> Unlocked:
+        """Return the state that also opens what was read under an earlier one of this keyring."""
+        keyring = self.keyring.retaining(earlier.keyring)
+        return Unlocked(keyring, self.row, self._key, self._secret)
+
+    @classmethod
+    def _open(cls, row: KeyringRow, key: Key, secret: Secret | None) -> Unlocked:
+        keyring = Keyring.open(
+            row.sealed or "", kdf=row.kdf or "", generation=row.generation, key=key
+        )
+        return cls(keyring, row, key, secret)
