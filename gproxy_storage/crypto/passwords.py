@@ -1,18 +1,39 @@
-"""Argon2id password hashes in PHC form, with GPROXY's parameters."""
+"""Argon2id password hashes in PHC form, with GPROXY's parameters.
+
+Who gives a password may give its hash instead, and with it says what each login costs: the
+parameters of a hash are bounded, and a login costs at least what one of our own hashes costs.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING
+
+from ..errors import InvalidValue
 
 if TYPE_CHECKING:
     from argon2 import PasswordHasher
 
-# What Argon2's own decoder takes; what it does not could never be verified. Compiled when used.
-_HASH = r"\$argon2(id|i|d)(\$v=[0-9]+)?\$m=[0-9]+,t=[0-9]+,p=[0-9]+\$[A-Za-z0-9+/]+\$[A-Za-z0-9+/]+"
+MAX_MEMORY_KIB = 256 * 1024
+MAX_PASSES = 10
+MAX_LANES = 8
+_DIGITS = 10  # more than any number that is taken has
+_VERSIONS = (None, "16", "19")  # Argon2 1.0, which needs not be named, and 1.3
+_SALT_BYTES = range(8, 65)
+_HASH_BYTES = range(10, 65)  # Argon2 takes 4, which a guess in some billions fits; GPROXY takes 10
+
+_MEMORY_KIB, _PASSES = 19_456, 2
+_COST = _MEMORY_KIB * _PASSES
+
+_HASH = re.compile(
+    r"\$argon2(?:id|i|d)(?:\$v=(?P<version>[0-9]+))?\$m=(?P<m>[0-9]+),t=(?P<t>[0-9]+),p=(?P<p>[0-9]+)"
+    r"\$(?P<salt>[A-Za-z0-9+/]+)\$(?P<hash>[A-Za-z0-9+/]+)"
+)
 # Fits no password that can be found: only its parameters count.
-_DECOY = f"$argon2id$v=19$m=19456,t=2,p=1${'A' * 22}${'A' * 43}"
+_DECOY = f"$argon2id$v=19$m={_MEMORY_KIB},t={_PASSES},p=1${'A' * 22}${'A' * 43}"
 
 
 def hash_password(password: str) -> str:
@@ -20,32 +41,98 @@ def hash_password(password: str) -> str:
 
     Takes some 20 ms and 19 MiB on purpose.
 
+    Raises:
+        InvalidValue: when it is a hash with parameters that are not taken (see `hash_problem`).
     Source: RFC 9106; 19,456 KiB, 2 passes, 1 lane as GPROXY v1.
     """
-    if is_hash(password):
-        return password
-    return _hasher().hash(_encode(password))
+    if not is_hash(password):
+        return _hasher().hash(_encode(password))
+    problem = hash_problem(password)
+    if problem:
+        raise InvalidValue(
+            f"password is an Argon2 hash {problem}: give the password, or another hash of it",
+            argument="password",
+        )
+    return password
 
 
 def verify_password(stored: str | None, password: str) -> bool:
-    """Tell whether the password fits the stored hash, in the time that one hash takes.
+    """Tell whether the password fits the stored hash, in the time that one of our hashes takes.
 
-    A missing or damaged hash takes as long as a wrong password, so that names cannot be probed by
-    time.
+    One that is missing, damaged, or cheaper to compute takes as long, so that names cannot be
+    probed by time. One with parameters that are not taken is not computed, and fits nothing.
     """
-    from argon2.exceptions import VerificationError  # noqa: PLC0415 - not for who stores no password
+    from argon2.exceptions import (  # noqa: PLC0415 - not for who stores no password
+        InvalidHashError,
+        VerificationError,
+        VerifyMismatchError,
+    )
 
-    if stored is None or not is_hash(stored):
-        stored = _DECOY
-    try:
-        return _hasher().verify(stored, _encode(password))
-    except VerificationError:
-        return False
+    secret, fits, cost = _encode(password), False, 0
+    if stored is not None and is_hash(stored) and hash_problem(stored) is None:
+        try:
+            fits = _hasher().verify(stored, secret)
+            cost = _cost(stored)
+        except VerifyMismatchError:
+            cost = _cost(stored)
+        except (VerificationError, InvalidHashError):
+            pass  # Argon2's decoder is stricter: nothing was computed
+    if not cost:
+        with suppress(VerificationError):
+            _hasher().verify(_DECOY, secret)
+    elif cost < _COST:
+        _spend(_COST - cost, secret)
+    return fits
 
 
 def is_hash(value: str) -> bool:
-    """Tell whether a value already is an Argon2 hash in PHC form."""
-    return re.fullmatch(_HASH, value) is not None
+    """Tell whether a value has an Argon2 hash's PHC form."""
+    return _HASH.fullmatch(value) is not None
+
+
+def hash_problem(value: str) -> str | None:
+    """Say why a hash's parameters are not taken, in words that follow "a hash"; None if they are.
+
+    Taken are at most 256 MiB, 10 passes and 8 lanes, what Argon2 can compute at all, and lengths
+    that are in use.
+    """
+    return next(_problems(value), None)
+
+
+def _problems(value: str) -> Iterator[str]:
+    found = _HASH.fullmatch(value)
+    if found is None:
+        yield "that is damaged"
+        return
+    memory, passes, lanes = (
+        int(found[name]) if len(found[name]) <= _DIGITS else 10**_DIGITS for name in "mtp"
+    )
+    if found["version"] not in _VERSIONS:
+        yield "of an unknown version"
+    if not 1 <= lanes <= MAX_LANES:
+        yield f"of p={lanes} lanes; 1 to {MAX_LANES} are taken"
+    if not 1 <= passes <= MAX_PASSES:
+        yield f"of t={passes} passes; 1 to {MAX_PASSES} are taken"
+    if not 8 * lanes <= memory <= MAX_MEMORY_KIB:
+        yield f"of m={memory} KiB; {8 * lanes} to {MAX_MEMORY_KIB} are taken"
+    for part, taken in (("salt", _SALT_BYTES), ("hash", _HASH_BYTES)):
+        size = len(found[part]) * 3 // 4
+        if size not in taken:
+            yield f"with a {part} of {size} bytes; {taken[0]} to {taken[-1]} are taken"
+
+
+def _cost(stored: str) -> int:
+    """Return what a hash costs: passes over KiB."""
+    found = _HASH.fullmatch(stored)
+    return int(found["m"]) * int(found["t"]) if found else 0
+
+
+def _spend(cost: int, secret: bytes) -> None:
+    """Compute for as long as a hash of that cost takes."""
+    from argon2.low_level import Type, hash_secret_raw  # noqa: PLC0415 - as above
+
+    memory_kib = max(8, cost // _PASSES)
+    hash_secret_raw(secret, b"\0" * 16, _PASSES, memory_kib, 1, 32, Type.ID)
 
 
 @cache
@@ -53,7 +140,9 @@ def _hasher() -> PasswordHasher:
     # Imported when first needed: opening a storage needs no password.
     from argon2 import PasswordHasher  # noqa: PLC0415 - as above
 
-    return PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1, hash_len=32, salt_len=16)
+    return PasswordHasher(
+        time_cost=_PASSES, memory_cost=_MEMORY_KIB, parallelism=1, hash_len=32, salt_len=16
+    )
 
 
 def _encode(password: str) -> bytes:

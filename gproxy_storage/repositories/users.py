@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ..crypto.passwords import hash_password, verify_password
+from ..backends.base import Backend
+from ..crypto.passwords import hash_password, hash_problem, is_hash, verify_password
 from ..errors import CryptoError, InvalidValue
 from ..models import User
 from .arguments import require_str, require_text
 from .base import ANY, KEEP, Change, Filter, Repository, now
 
+_log = logging.getLogger(__name__)
+
 
 class Users(Repository[User]):
     """The users of the proxy.
 
-    A password is kept as an Argon2id hash; one that is such a hash already is kept as it is. The
-    hash is read only as an attribute of a row: no filter sees it.
+    A password is kept as an Argon2id hash; one that is an Argon2 hash already is kept as it is, and
+    refused with InvalidValue where it asks for over 256 MiB, 10 passes or 8 lanes. The hash is read
+    only as an attribute of a row: no filter sees it.
     """
 
     model = User
     not_blank = ("name",)
+
+    def __init__(self, database: Backend) -> None:
+        super().__init__(database)
+        self._reported: set[int] = set()
 
     def create(
         self,
@@ -97,7 +106,8 @@ class Users(Repository[User]):
     def authenticate(self, name: str, password: str) -> User | None:
         """Return the user when the name exists, the password fits and the user is enabled.
 
-        An unknown name takes as long as a wrong password.
+        An unknown name takes as long as a wrong password, whatever is stored. A hash that another
+        program stored with parameters that are not taken is logged once, and lets nobody in.
 
         Raises:
             InvalidValue: when the name or the password is no str.
@@ -108,8 +118,22 @@ class Users(Repository[User]):
             user = self.find(name=name)
         except InvalidValue:  # no user has such a name
             user = None
-        fits = verify_password(user.password if user else None, password)
+        stored = user.password if user else None
+        fits = verify_password(stored, password)
+        if user is not None and stored is not None:
+            self._report(user, stored)
         return user if user is not None and fits and user.enabled else None
+
+    def _report(self, user: User, stored: str) -> None:
+        problem = hash_problem(stored)
+        if problem and user.id not in self._reported:
+            self._reported.add(user.id)
+            _log.warning(
+                "the password of user %r (id %d) is a hash %s: it lets nobody in; set a password",
+                user.name,
+                user.id,
+                problem,
+            )
 
     def get(self, user_id: int) -> User:
         """Return the user with that id.
@@ -197,6 +221,8 @@ def _changed_hash(user: User | None, password: Change[str | None]) -> Change[str
     if password == "":
         return KEEP
     require_text("password", password)
+    if is_hash(password):
+        hash_password(password)  # refuses one that is not taken, before any is computed
     try:
         stored = user.password
     except CryptoError:  # it cannot be opened: it can be replaced

@@ -129,6 +129,54 @@ def test_logging_in(storage: Storage) -> None:
         assert storage.users.authenticate(name, password) is None
 
 
+COSTLY = f"$argon2id$v=19$m=1048576,t=2,p=1${'A' * 22}${'A' * 43}"
+
+
+def test_a_hash_that_costs_too_much_is_refused(storage: Storage) -> None:
+    alice = storage.users.create("alice", password=PASSWORD)
+
+    for write in (
+        lambda: storage.users.create("mallory", password=COSTLY),
+        lambda: storage.users.upsert("mallory", password=COSTLY),
+        lambda: storage.users.upsert("alice", password=COSTLY),
+        lambda: storage.users.update(alice.id, password=COSTLY),
+        lambda: storage.batch().users.create("mallory", password=COSTLY),
+        lambda: storage.batch().users.update(alice.id, password=COSTLY),
+    ):
+        with pytest.raises(InvalidValue, match="m=1048576 KiB; 8 to 262144 are taken") as caught:
+            write()
+        assert caught.value.argument == "password"
+    assert storage.users.count() == 1
+    assert storage.users.authenticate("alice", PASSWORD)
+
+
+def test_a_costly_hash_that_another_program_wrote_is_never_computed(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    alice = storage.users.create("alice")
+    with storage.session():
+        storage.database.execute_sql(
+            f"UPDATE users SET password = {storage.database.param}", (COSTLY,)
+        )
+    verified: list[str] = []
+    verify = passwords._hasher().verify
+
+    class Hasher:
+        def verify(self, stored: str, password: bytes) -> bool:
+            verified.append(stored)
+            return verify(stored, password)
+
+    monkeypatch.setattr(passwords, "_hasher", Hasher)
+    for _ in range(3):
+        assert storage.users.authenticate("alice", PASSWORD) is None
+
+    assert COSTLY not in verified
+    assert len(verified) == 3
+    (record,) = (each for each in caplog.records if each.name.startswith("gproxy_storage.repos"))
+    assert f"user 'alice' (id {alice.id}) is a hash of m=1048576 KiB" in record.getMessage()
+    assert "AAAA" not in record.getMessage()
+
+
 def test_a_disabled_user_cannot_log_in(storage: Storage) -> None:
     storage.users.create("alice", password=PASSWORD, enabled=False)
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import argon2.low_level
 import pytest
 from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerifyMismatchError
 from argon2.low_level import Type
 
 from gproxy_storage.crypto import passwords
 from gproxy_storage.crypto.passwords import hash_password, is_hash, verify_password
+from gproxy_storage.errors import InvalidValue
 
 PASSWORD = "correct horse battery staple"
 # Of the password "other". Salted anew, it would give the tests other names in each process.
@@ -38,7 +41,7 @@ def test_a_password_fits_its_hash_only(password: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [Type.ID, Type.I, Type.D], ids=lambda kind: kind.name)
-def test_a_hash_is_kept_whatever_its_parameters(kind: Type) -> None:
+def test_a_hash_of_any_kind_is_kept(kind: Type) -> None:
     stored = PasswordHasher(time_cost=1, memory_cost=64, parallelism=2, type=kind).hash(PASSWORD)
 
     assert is_hash(stored)
@@ -77,6 +80,89 @@ def test_nothing_fits_what_is_no_hash(stored: str | None, password: str) -> None
 
 def test_a_password_that_is_no_unicode_does_not_ride_in_an_error() -> None:
     assert verify_password(hash_password("canary\udcff"), "canary\udcff")
+
+
+B22, B43 = "A" * 22, "A" * 43
+NOT_TAKEN = [
+    f"$argon2id$v=19$m=262145,t=2,p=1${B22}${B43}",
+    f"$argon2i$v=19$m=19456,t=11,p=1${B22}${B43}",
+    f"$argon2d$m=19456,t=2,p=9${B22}${B43}",
+    f"$argon2id$v=19$m=4294967295,t=4294967295,p=16777215${B22}${B43}",
+    f"$argon2id$v=19$m={'9' * 6000},t=2,p=1${B22}${B43}",
+    f"$argon2id$v=19$m=15,t=1,p=2${B22}${B43}",
+    f"$argon2id$v=19$m=19456,t=0,p=1${B22}${B43}",
+    f"$argon2id$v=19$m=19456,t=2,p=0${B22}${B43}",
+    f"$argon2id$v=20$m=19456,t=2,p=1${B22}${B43}",
+    f"$argon2id$v=19$m=19456,t=2,p=1$YWJj${B43}",
+    f"$argon2id$v=19$m=19456,t=2,p=1${B22}$YWJj",
+    f"$argon2id$v=19$m=19456,t=2,p=1${B22}${'A' * 100_000}",
+    f"$argon2id$v=19$m=19456,t=2,p=1${'A' * 1000}${B43}",
+]
+LARGEST = f"$argon2id$v=19$m=262144,t=10,p=8${B22}${B43}"
+
+
+@pytest.mark.parametrize("value", NOT_TAKEN)
+def test_hashes_that_are_not_taken(value: str) -> None:
+    with pytest.raises(InvalidValue) as caught:
+        hash_password(value)
+    assert caught.value.argument == "password"
+    assert B43 not in str(caught.value)
+    assert len(str(caught.value)) < 200
+
+
+def test_the_costliest_hash_that_is_taken() -> None:
+    assert hash_password(LARGEST) == LARGEST
+    assert hash_password(LARGEST.replace("$v=19", "")) == LARGEST.replace("$v=19", "")
+
+
+class Spy:
+    """Counts what Argon2 computes, passes over KiB, and computes nothing."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.work = 0
+        monkeypatch.setattr(passwords, "_hasher", lambda: self)
+        monkeypatch.setattr(argon2.low_level, "hash_secret_raw", self.compute)
+
+    def verify(self, hashed: str, _password: bytes) -> bool:
+        found = re.search(r"m=(\d+),t=(\d+),", hashed)
+        if not found or hashed.endswith("damaged"):
+            raise InvalidHashError
+        self.work += int(found[1]) * int(found[2])
+        if hashed.startswith("$argon2i$"):
+            return True
+        raise VerifyMismatchError
+
+    def compute(
+        self, _secret: bytes, _salt: bytes, passes: int, memory: int, *_rest: object
+    ) -> bytes:
+        self.work += passes * memory
+        return b""
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        *(None, "", DAMAGED, STORED, *NOT_TAKEN),
+        f"$argon2id$v=19$m=19456,t=2,p=1${B22}$AAAAAAAAAAAAAAdamaged",
+        *(f"$argon2{kind}$v=19$m=8,t=1,p=1${B22}${B43}" for kind in ("i", "d", "id")),
+        f"$argon2i$m=19456,t=1,p=2${B22}${B43}",
+        f"$argon2id$v=19$m=4096,t=3,p=1${B22}${B43}",
+        f"$argon2id$v=19$m=19455,t=2,p=1${B22}${B43}",
+    ],
+)
+def test_every_login_is_as_much_work(stored: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    spy = Spy(monkeypatch)
+
+    verify_password(stored, PASSWORD)
+
+    assert spy.work == pytest.approx(19_456 * 2, rel=0.01)
+
+
+def test_a_cheaper_hash_fits_its_password() -> None:
+    stored = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash(PASSWORD)
+
+    assert verify_password(stored, PASSWORD)
+    assert not verify_password(stored, "other")
 
 
 @pytest.mark.parametrize("stored", [None, "", DAMAGED, STORED])
