@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import ssl
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +18,7 @@ from pymysql.constants import CLIENT, CR, ER, SERVER_STATUS
 from ..dsn import Dsn
 from ..errors import DSNError
 from ..secret import SecretBytes
+from . import mysql_session
 from .base import shut_down
 from .bulk import BulkTable, Kind, Row
 from .failures import Failure
@@ -26,12 +27,6 @@ from .values import SECONDS_BEFORE_1970, bucket_shift
 
 READ_TIMEOUT_S = 120
 """How long a statement may take before the server counts as gone."""
-
-# NO_AUTO_VALUE_ON_ZERO: an id of 0 is stored as 0, by DDL that copies a table, too.
-_SQL_MODE = (
-    "STRICT_ALL_TABLES,ONLY_FULL_GROUP_BY,NO_ZERO_IN_DATE,NO_ZERO_DATE,"
-    "ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO"
-)
 
 _CONNECTION_KILLED = 1927  # MariaDB only
 _DISCONNECTED_IDLE = 4031  # MySQL 8.0.24
@@ -114,6 +109,10 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
     }
 
     _max_packet_bytes = 0
+    _settings: dict[str, int | str]
+    # Peewee's own and not public.
+    _extract_server_version: Callable[[str], tuple[int, ...]]
+    _set_csq_grouped: Callable[[bool], None]
 
     def __init__(self, database: Dsn) -> None:
         super().__init__(database, database.database, **_connect_params(database))
@@ -140,12 +139,19 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
         conn._read_timeout = conn._write_timeout = READ_TIMEOUT_S
         return conn
 
-    def tune(self, conn: Any) -> None:
-        self.mariadb = "mariadb" in conn.server_version.lower()
+    def _set_server_version(self, conn: Any) -> None:
+        # The greeting may be a proxy's. MariaDB alone executes what is in such a comment.
         with self.raw_cursor(conn) as cursor:
-            cursor.execute(f"SET SESSION sql_mode = '{_SQL_MODE}', time_zone = '+00:00'")
-            # The variable's name differs between the two, this statement does not.
-            cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+            cursor.execute("SELECT VERSION() /*M!, 1 */")
+            version, *only_mariadb = cursor.fetchone()
+        self.mariadb = bool(only_mariadb) or "mariadb" in version.lower()
+        self.server_version = self._extract_server_version(version)
+        self._set_csq_grouped(self.mariadb)
+        self._settings = mysql_session.settings(mariadb=self.mariadb, version=self.server_version)
+
+    def tune(self, conn: Any) -> None:
+        with self.raw_cursor(conn) as cursor:
+            self._settings = mysql_session.prepare(cursor, self._settings, self.dsn)
 
     def last_insert_id(self, cursor: Any, query_type: Any = None) -> Any:
         """Return the id of an inserted row. See `Database.last_insert_id`."""

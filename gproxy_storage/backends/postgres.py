@@ -16,6 +16,7 @@ from psycopg2 import extensions, extras
 
 from ..dsn import Dsn, is_secret
 from ..secret import REDACTED, SecretText
+from . import postgres_session
 from .base import shut_down
 from .bulk import BulkTable, Row
 from .failures import Failure, TakenId
@@ -54,6 +55,8 @@ _HINTS = (
     ("too many clients", "lower max_connections in the DSN, or raise the server's"),
     ("does not exist", "create it, or correct the name"),
     ("certificate", "check sslmode and sslrootcert"),
+    ("parameter: options", "a pooler takes none: leave them out, or set them for the role"),
+    ("permission denied to set", "let the user set it"),
 )
 
 
@@ -104,9 +107,17 @@ class PostgresBackend(PostgresSchema, peewee.PostgresqlDatabase):
     def __init__(self, database: Dsn) -> None:
         super().__init__(database, database.database, **_connect_params(database))
 
+    def _connect(self) -> Any:
+        conn = super()._connect()
+        if conn.info.parameter_status("standard_conforming_strings") == "off":
+            # From then on it would write strings for a session where that is so.
+            conn.close()
+            self.connect_params = postgres_session.with_plain_strings(self.connect_params)
+            conn = super()._connect()
+        return conn
+
     def tune(self, conn: Any) -> None:
-        with self.raw_cursor(conn) as cursor:
-            cursor.execute("SET TIME ZONE 'UTC'")
+        postgres_session.prepare(conn, self.dsn)
         # JSON columns come as text: one reader, in fields.py, for all backends.
         extras.register_default_json(conn, loads=lambda text: text)
 

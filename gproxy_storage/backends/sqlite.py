@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import re
@@ -27,7 +28,10 @@ from ..private_files import create_file
 from .bulk import BulkTable, Row, parts
 from .failures import Failure
 from .sqlite_schema import BUSY_TIMEOUT_S, SqliteSchema
+from .sqlite_session import SCRIPT
 from .values import bucket_shift
+
+_log = logging.getLogger(__name__)
 
 _FORKED_IN_USE = (
     "this process was forked while a connection to the SQLite file was in use, and must not open "
@@ -91,6 +95,7 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
             # A transaction that reads first and writes later would fail instead of waiting.
             lock_type="IMMEDIATE" if self.writes else None,
         )
+        self._journal_named = False
         # A database in memory lives as long as one connection to it.
         self._anchor = self.open_connection() if dsn.in_memory else None
 
@@ -103,13 +108,22 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
         return conn
 
     def tune(self, conn: sqlite3.Connection) -> None:
-        conn.execute("PRAGMA foreign_keys = on")
+        conn.executescript(SCRIPT)
         if not self.writes or self.dsn.in_memory:
             # The first read, so that a file that is no database is refused here.
             conn.execute("SELECT count(*) FROM sqlite_schema").fetchone()
             return
-        _set_wal(conn)
-        conn.execute("PRAGMA synchronous = normal")
+        mode = _set_wal(conn)
+        # Only beside write-ahead logging does a loss of power cost no more than the last commits.
+        conn.execute(f"PRAGMA synchronous = {'normal' if mode == 'wal' else 'full'}")
+        if mode != "wal" and not self._journal_named:
+            self._journal_named = True
+            _log.warning(
+                "%s: the journal is %r, for the file system or VFS cannot do write-ahead logging "
+                "(WAL): each commit waits for the disk, and readers and writers for one another",
+                self.dsn,
+                mode,
+            )
 
     def reset_connection(self, conn: sqlite3.Connection) -> bool:
         try:
@@ -298,19 +312,23 @@ def _create_file(path: Path) -> None:
             os.close(create_file(path))
 
 
-def _set_wal(conn: sqlite3.Connection) -> None:
-    """Switch to write-ahead logging, which several first openers at once may race for."""
+def _set_wal(conn: sqlite3.Connection) -> str:
+    """Switch to write-ahead logging, which several first openers at once may race for.
+
+    Returns:
+        The journal that the file has now: another where that cannot be had.
+    """
     deadline = time.monotonic() + BUSY_TIMEOUT_S
     while True:
         try:
-            conn.execute("PRAGMA journal_mode = wal").fetchone()
+            (mode,) = conn.execute("PRAGMA journal_mode = wal").fetchone()
         except sqlite3.OperationalError as exc:
             busy = exc.sqlite_errorcode & _PRIMARY_CODE == sqlite3.SQLITE_BUSY
             if not busy or time.monotonic() > deadline:
                 raise
             time.sleep(random.uniform(0.001, 0.02))  # noqa: S311 - spreads retries, no secret
         else:
-            return
+            return str(mode)
 
 
 def _open_problem(dsn: Dsn, exc: Exception) -> str:

@@ -1,0 +1,181 @@
+"""What every PostgreSQL session is set to, whatever a server, database, role or pooler say."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import psycopg2
+from psycopg2 import extensions
+
+from ..dsn import Dsn
+from ..errors import ConnectError
+
+SETTINGS: Final = {
+    "DateStyle": "ISO, MDY",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "array_nulls": "on",
+    "backslash_quote": "safe_encoding",
+    "bytea_output": "hex",
+    "default_table_access_method": "heap",
+    "default_transaction_deferrable": "off",
+    "default_transaction_isolation": "read committed",
+    "default_transaction_read_only": "off",
+    "escape_string_warning": "on",
+    "exit_on_error": "off",
+    "extra_float_digits": "1",  # doubles come back as they were written
+    "quote_all_identifiers": "off",
+    "row_security": "on",
+    "standard_conforming_strings": "on",
+    "transform_null_equals": "off",
+    "xmloption": "content",
+}
+"""Every session's settings. What is not here is the operator's: synchronous_commit, role,
+tablespaces, and search_path, which says where the tables are."""
+
+TIME_OUTS: Final = (
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+    "lock_timeout",
+    "statement_timeout",
+    "transaction_timeout",
+)
+"""None of them, or long operations would be cut off."""
+
+_OF_THE_DSN: Final = {*TIME_OUTS, "default_transaction_read_only"}
+"""As the DSN's `options` say, where they name one."""
+
+PRIVILEGED: Final = {"session_replication_role": "origin"}
+"""Needed as well, but not for every role to set."""
+
+STRINGS: Final = "-c standard_conforming_strings=on"
+
+_SUPERUSERS_ONLY: Final = {"lc_messages": "C"}
+
+_LOOK = """
+    SELECT pg_backend_pid(), current_schema(), pg_is_in_recovery(), {privileged},
+        ({set_all})"""
+
+_SET = "SELECT count({set}) FROM {settings}"
+
+_TRANSACTION: Final = re.compile(r"BEGIN( TRANSACTION)?( ISOLATION LEVEL [A-Z ]+)?$")
+
+
+def prepare(conn: Any, dsn: Dsn) -> None:
+    """Bring a new connection to the settings above, in one round trip.
+
+    Behind a pooler that gives each transaction any connection of the server's, what a session sets
+    is lost: there every transaction, and every statement outside of one, brings them along.
+
+    Raises:
+        ConnectError: when the database is not one where every text fits and each row's rules
+            hold; it names the setting.
+    """
+    _check_encoding(conn, dsn)
+    wanted = _wanted(conn, dsn)
+    look = _LOOK.format(
+        privileged=", ".join(f"current_setting('{name}')" for name in PRIVILEGED),
+        set_all=_SET.format(**_settings(wanted, local=False)),
+    )
+    with conn.cursor() as cursor:
+        cursor.execute(look)
+        pid, schema, standby, *found, _ = cursor.fetchone()
+        for (name, needed), value in zip(PRIVILEGED.items(), found, strict=True):
+            if value != needed:
+                _set_privileged(cursor, name, needed, value, dsn)
+        if schema is None:
+            raise _refused(
+                dsn,
+                "search_path names no schema that exists and may be used: create it, or name "
+                "another by ALTER ROLE ... SET search_path or options=-csearch_path%3D...",
+            )
+        if pid == conn.info.backend_pid:
+            return
+        _try_transaction(cursor, dsn)
+    local = _SET.format(**_settings(wanted, local=True))
+    conn.cursor_factory = _pooled_cursor(local, "" if standby else ", READ WRITE")
+
+
+def with_plain_strings(params: dict[str, Any]) -> dict[str, Any]:
+    """Return libpq's parameters with the setting that psycopg2 reads only when it connects."""
+    given = params.get("options", "").removesuffix(STRINGS).strip()
+    return {**params, "options": f"{given} {STRINGS}".strip()}
+
+
+def _check_encoding(conn: Any, dsn: Dsn) -> None:
+    encoding = conn.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise _refused(
+            dsn,
+            f"the database's encoding is {encoding}, which cannot keep every text: make one WITH "
+            "ENCODING 'UTF8' TEMPLATE template0, and move the data by pg_dump and pg_restore",
+        )
+
+
+def _wanted(conn: Any, dsn: Dsn) -> dict[str, str]:
+    given = dsn.parameters.get("options", "")
+    wanted = {
+        name: value
+        for name, value in (SETTINGS | dict.fromkeys(TIME_OUTS, "0")).items()
+        if name not in _OF_THE_DSN or name not in given
+    }
+    if conn.info.parameter_status("is_superuser") == "on":
+        wanted |= _SUPERUSERS_ONLY
+    return wanted
+
+
+def _settings(wanted: dict[str, str], *, local: bool) -> dict[str, str]:
+    """Return the parts of a SELECT that sets them, of those that this version knows."""
+    values = ", ".join(f"('{name}', '{value}')" for name, value in wanted.items())
+    return {
+        "set": f"set_config(n, v, {str(local).lower()})",
+        "settings": f"(VALUES {values}) AS q (n, v) WHERE current_setting(n, true) IS NOT NULL",
+    }
+
+
+def _set_privileged(cursor: Any, name: str, needed: str, value: str, dsn: Dsn) -> None:
+    try:
+        cursor.execute(f"SET {name} = {needed}")
+    except psycopg2.Error as exc:
+        raise _refused(
+            dsn,
+            f"{name} is {value}, under which rows are kept without their foreign keys; it must be "
+            f"{needed}: ALTER ROLE ... RESET {name}, ALTER DATABASE ... RESET {name}",
+        ) from exc
+
+
+def _try_transaction(cursor: Any, dsn: Dsn) -> None:
+    """Find out at once whether a pooler lets transactions through."""
+    try:
+        cursor.execute("BEGIN")
+        cursor.execute("ROLLBACK")
+    except psycopg2.Error as exc:
+        said = " ".join(str(exc).split())
+        raise _refused(
+            dsn,
+            "the pooler in front of the server ends a connection that begins a transaction: set "
+            f"its pool_mode to transaction or session ({said})",
+        ) from exc
+
+
+def _refused(dsn: Dsn, problem: str) -> ConnectError:
+    setting = f"{dsn.setting}: " if dsn.setting else ""
+    return ConnectError(f"{setting}cannot use {dsn}: {problem}", dsn=str(dsn))
+
+
+def _pooled_cursor(local: str, read_write: str) -> type[extensions.cursor]:
+    """Return a class of cursors that begin nothing without the settings."""
+
+    class PooledCursor(extensions.cursor):
+        def execute(self, query: Any, vars: Any = None) -> None:
+            if self.connection.get_transaction_status() == extensions.TRANSACTION_STATUS_IDLE:
+                begin = _TRANSACTION.match(query)
+                if begin is None:
+                    query = f"{local}; {query}"
+                else:
+                    level = begin[2] or " ISOLATION LEVEL READ COMMITTED"
+                    query = f"BEGIN{level}{read_write}; {local}"
+            super().execute(query, vars)
+
+    return PooledCursor
