@@ -32,7 +32,7 @@ def report(storage: Storage, since: datetime, until: datetime) -> list[dict[str,
             "calls": total.count,
             "input_tokens": total.input_tokens,
             "output_tokens": total.output_tokens,
-            "cost": round(total.cost, 6),
+            "cost": total.cost,
         }
         for (user_id, month), total in groups
     ]
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows = report(storage, options.since, until)
 
     if options.json:
-        print(json.dumps(rows, indent=2))
+        print(json.dumps(rows, indent=2, default=str))  # money as text: no digit is lost
     elif options.csv:
         writer = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
         writer.writeheader()

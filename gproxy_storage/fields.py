@@ -10,16 +10,16 @@ they are: `rows.py` unrolls these tests for the rows that a proxy writes by the 
 from __future__ import annotations
 
 import json
-import math
-import sys
 from contextlib import suppress
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import peewee
 
 from .backends.base import Backend
 from .errors import InvalidValue, ReadError
+from .money import MAX_TOTAL, from_double, take
 from .storable import INT64, text_problem
 
 _INT32 = range(-(2**31), 2**31)
@@ -129,23 +129,37 @@ def _check_int(field: peewee.Field[Any], value: Any, allowed: range) -> int:
     return number
 
 
-class DoubleField(peewee.DoubleField):
-    """A finite double."""
+class MoneyField(peewee.DoubleField):
+    """Money: taken as `money.Amount`, read as a Decimal, stored in the double that GPROXY has.
 
-    sound = f"type({{0}}) is float and {-sys.float_info.max!r} <= {{0}} <= {sys.float_info.max!r}"
+    Args:
+        most: the bound on both sides of 0.
+    """
+
+    def __init__(self, *, most: int = MAX_TOTAL, **kwargs: Any) -> None:
+        self.most = most
+        super().__init__(**kwargs)
+
+    def taken(self, value: Any, *, least: int | None = None) -> Decimal:
+        """Return an amount as money.
+
+        Args:
+            least: where the least is not minus the most.
+        Raises:
+            InvalidValue: when it is none, or outside of the bounds.
+        """
+        name = getattr(self, "column_name", None) or "value"
+        return take(name, value, least=-self.most if least is None else least, most=self.most)
 
     def db_value(self, value: Any) -> float | None:
+        return None if value is None else float(self.taken(value))
+
+    def python_value(self, value: Any) -> Decimal | None:
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise _refuse(self, f"must be a number, not {type(value).__name__}")
-        try:
-            number = float(value)
-        except OverflowError:
-            raise _refuse(self, "is beyond a double") from None
-        if not math.isfinite(number):
-            raise _refuse(self, "must be finite: SQLite and MySQL store no NaN or infinity")
-        return number
+        with suppress(TypeError, ValueError):
+            return from_double(float(value))
+        raise _unreadable(self, "a number")
 
 
 class BooleanField(peewee.BooleanField):

@@ -7,6 +7,7 @@ carry no index of their own; every index is written out below its table.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import peewee
@@ -18,14 +19,15 @@ from .fields import (
     BodyField,
     BooleanField,
     CharField,
-    DoubleField,
     ForeignKeyField,
     HeadersField,
     IntegerField,
     JSONField,
+    MoneyField,
     TextField,
     UtcDateTimeField,
 )
+from .money import MAX_COST
 from .sealed_fields import EncryptedJSONField, EncryptedTextField, SealedField, SealedRow
 
 
@@ -301,8 +303,8 @@ class UserQuota(Table):
     id = BigAutoField()
     user_id: int
     user = _foreign_key(User, "user_quotas", "user_id", "CASCADE")
-    quota = DoubleField()
-    cost_used = DoubleField()
+    quota = MoneyField()
+    cost_used = MoneyField()
     updated_at = UtcDateTimeField()
 
     class Meta:
@@ -335,7 +337,7 @@ class Usage(Table):
     cache_creation_input_tokens = BigIntegerField(null=True)
     cache_creation_input_tokens_5min = BigIntegerField(null=True)
     cache_creation_input_tokens_1h = BigIntegerField(null=True)
-    cost = DoubleField(default=0.0, constraints=[SQL("DEFAULT 0")])
+    cost = MoneyField(most=MAX_COST, default=Decimal(0), constraints=[SQL("DEFAULT 0")])
     created_at = UtcDateTimeField()
 
     class Meta:

@@ -19,7 +19,7 @@ import peewee
 
 from .backends.bulk import BulkTable, Kind, Row
 from .errors import InvalidValue
-from .fields import BytesField, UtcDateTimeField, check_time
+from .fields import BytesField, MoneyField, UtcDateTimeField, check_time
 from .models import DownstreamRequest, Table, UpstreamRequest, Usage
 from .storable import GIVEN_IDS
 
@@ -93,7 +93,6 @@ GIVEN_KEYS = frozenset(
 """The tables of those whose rows come with their keys."""
 
 _AT_LEAST_ZERO = {
-    "cost",
     "initial_latency_ms",
     "total_latency_ms",
     *(name for name in USAGES.arguments if "_tokens" in name),
@@ -120,7 +119,11 @@ def row_check(log: Log, *, max_body_bytes: int, redactors: Redactors) -> RowChec
             names[f"redact_{name}"] = redactors[name]
             lines.append(f"    {name} = redact_{name}({name})")
         sound = _sound(field, max_body_bytes)
-        if sound is not None:
+        if isinstance(field, MoneyField):
+            # round() is as exact as a Decimal, and much faster; 0.0 in place of -0.0.
+            lines.append(f"    if {sound}: {name} = round({name}, 9) or 0.0")
+            lines.append(f"    else: {name} = check_{name}({name})")
+        elif sound is not None:
             lines.append(f"    if not ({sound}): {name} = check_{name}({name})")
         elif name != "at":
             lines.append(f"    {name} = check_{name}({name})")
@@ -144,6 +147,8 @@ def time_text(at: datetime) -> str:
 def _sound(field: peewee.Field[Any], max_body_bytes: int) -> str | None:
     """Return the inline test of what needs no careful look; None where everything does."""
     name = field.column_name
+    if isinstance(field, MoneyField):
+        return f"type({name}) is float and 0 <= {name} <= {field.most}"
     if isinstance(field, BytesField):
         test = f"type({name}) is bytes and len({name}) <= {max_body_bytes:d}"
     elif hasattr(field, "sound"):
@@ -171,6 +176,8 @@ def _careful(field: peewee.Field[Any], max_body_bytes: int) -> Callable[[Any], A
             raise refuse("must not be None")
         if isinstance(field, UtcDateTimeField):
             return time_text(check_time(field, value))
+        if isinstance(field, MoneyField):
+            return float(field.taken(value, least=0))
         stored = field.db_value(value)
         if isinstance(field, BytesField):
             if memoryview(value).nbytes > max_body_bytes:

@@ -495,10 +495,12 @@ class Backend(BulkWriting, Translation, Values, SchemaWork, peewee.Database):
 
         Args:
             take: what becomes as in the new row; without any, a row that exists stays as it is.
-            add: what grows by the new row's number.
+            add: money that grows by the new row's.
         """
         update: dict[Any, Any] = {field: self.inserted(field) for field in take}
-        update |= {field: self.stored(field) + self.inserted(field) for field in add}
+        update |= {
+            field: self.money_added(self.stored(field), self.inserted(field)) for field in add
+        }
         return self._on_conflict(insert, key, update or {key[0]: self.stored(key[0])})
 
     def inserted(self, field: peewee.Field[Any]) -> peewee.ColumnBase:

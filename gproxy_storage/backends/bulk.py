@@ -11,7 +11,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeAlias, TypeVar
+
+from peewee import SQL
 
 Row: TypeAlias = tuple[Any, ...]
 
@@ -76,15 +79,16 @@ class BulkWriting:
         """Add costs to users' quotas, in one statement; who has no quota gets one of 0.
 
         Args:
-            costs: users' ids and what each is to be charged. The rows are locked in this order.
+            costs: users' ids and what each is to be charged, as doubles; what is used stays at
+                `MAX_TOTAL` at most. The rows are locked in this order.
             at: the time now, as `time_to_db` returns it.
         """
         rows, parameters = self._cost_rows(costs, at)
-        cost, now = self._incoming("cost_used"), self._incoming("updated_at")
+        now = self._incoming("updated_at")
         self.execute_sql(
             f"INSERT INTO user_quotas (user_id, cost_used, quota, updated_at) {rows} "
             f"{self._on_duplicate('user_id')} "
-            f"cost_used = user_quotas.cost_used + {cost}, updated_at = {now}",
+            f"cost_used = {self._added_cost}, updated_at = {now}",
             parameters,
         )
 
@@ -93,6 +97,14 @@ class BulkWriting:
         row = f"({self.param}, {self.param}, 0, {self.param})"
         parameters = [value for user, cost in costs for value in (user, cost, at)]
         return f"VALUES {', '.join([row] * len(costs))}", parameters
+
+    @cached_property
+    def _added_cost(self) -> str:
+        """The SQL of what a quota's row has cost with the incoming row's cost."""
+        backend: Any = self
+        incoming = SQL(self._incoming("cost_used"))
+        added = backend.money_added(SQL("user_quotas.cost_used"), incoming)
+        return str(backend.get_sql_context().sql(added).query()[0])
 
     def _incoming(self, column: str) -> str:
         """The value that an upsert would have inserted."""

@@ -307,6 +307,11 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
     def month_number(self, column: peewee.Field[Any]) -> peewee.ColumnBase:
         return fn.YEAR(column) * 12 + fn.MONTH(column) - 1
 
+    int64 = "SIGNED"
+
+    def _whole(self, number: Any) -> Any:
+        return fn.TRUNCATE(number, peewee.SQL("0"))
+
 
 def _filled(table: BulkTable, rows: Sequence[Row]) -> tuple[list[str], list[Row]]:
     """Return the columns that are not NULL in every row, and the rows' values of these.

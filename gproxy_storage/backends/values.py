@@ -6,6 +6,11 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 import peewee
+from peewee import SQL, Case, fn
+
+from ..money import MAX_TOTAL, NANO
+
+LEAST_MONEY, MOST_MONEY = SQL(str(-MAX_TOTAL)), SQL(str(MAX_TOTAL))
 
 SECONDS_BEFORE_1970 = 62_167_219_200
 """From the start of year 0 on."""
@@ -70,3 +75,44 @@ class Values:
     def month_number(self, column: peewee.Field[Any]) -> peewee.ColumnBase:
         """Return the number of a time's month in UTC: twelve times the year, plus 0 to 11."""
         raise NotImplementedError
+
+    # -- money: the formula of `money.nano_of` ------------------------------------------------
+
+    int64: ClassVar[str] = "BIGINT"
+    """The type of CAST for integers of 64 bits."""
+
+    def money_sum(self, column: Any) -> Any:
+        """Return the sum of a column of money, in 1e-9, read as an int: exact in any order.
+
+        What lies beyond `MAX_TOTAL`, which is another program's, counts as that.
+        """
+        nano = self._whole(column).cast(self.int64) * SQL(str(NANO)) + self._nano(column)
+        least, most = SQL(str(-MAX_TOTAL * NANO)), SQL(str(MAX_TOTAL * NANO))
+        within = column.between(LEAST_MONEY, MOST_MONEY)
+        bounded = Case(None, [(within, nano), (column < SQL("0"), least)], most)
+        return fn.SUM(bounded).converter(lambda found: int(found or 0))
+
+    def money_added(self, stored: Any, added: Any) -> Any:
+        """Return stored money and what is added, as the nearest double, at most `MAX_TOTAL`."""
+        wholes = self._whole(stored) + self._whole(added)
+        nano = self._nano_double(stored) + self._nano_double(added)
+        return self._bounded(wholes + nano / SQL("1e9"))
+
+    def _nano(self, column: Any) -> Any:
+        return self._nano_double(column).cast(self.int64)
+
+    def _nano_double(self, column: Any) -> Any:
+        """Return what stands after the point, in whole 1e-9."""
+        return self._nearest((column - self._whole(column)) * SQL("1e9"))
+
+    def _whole(self, number: Any) -> Any:
+        """Return a double without what stands after the point."""
+        return fn.TRUNC(number)
+
+    def _nearest(self, number: Any) -> Any:
+        """Return the whole number nearest to a double below 2**51, the even one of two."""
+        return fn.ROUND(number)
+
+    def _bounded(self, number: Any) -> Any:
+        """Return a double within plus and minus `MAX_TOTAL`."""
+        return fn.GREATEST(LEAST_MONEY, fn.LEAST(number, MOST_MONEY))

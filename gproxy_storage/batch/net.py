@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, TypeAlias
 
 from ..errors import ConflictError, MissingReference, NotFoundError
@@ -23,6 +24,7 @@ from ..models import (
     UserModelPermission,
     UserQuota,
 )
+from ..money import add
 from .operations import (
     LOGS,
     NATURAL_KEYS,
@@ -63,7 +65,7 @@ class Entry:
     values: dict[str, Any] | None = None
     taken: set[str] | None = None
     update: dict[str, Any] = field(default_factory=dict)
-    added: float = 0.0
+    added: Decimal = Decimal(0)
     added_at: datetime | None = None
     rows: list[Table] = field(default_factory=list)
 
@@ -194,7 +196,7 @@ class Net:
         entry.values |= changes
         entry.update = {}
         if "cost_used" in changes:
-            entry.added, entry.added_at = 0.0, None
+            entry.added, entry.added_at = Decimal(0), None
 
     def _alias(self, entry: Entry, row: Table) -> None:
         pending = row.get_id()
@@ -240,12 +242,12 @@ class Net:
             elif entry.values["active"]:
                 entry.values |= changes
 
-    def _add_cost(self, user: Key, cost: float, at: datetime) -> None:
+    def _add_cost(self, user: Key, cost: Decimal, at: datetime) -> None:
         entry = self._entry(UserQuota, (user,), {"user": user})
         if entry.values is not None and "cost_used" in (entry.taken or ()):
-            entry.values |= {"cost_used": entry.values["cost_used"] + cost, "updated_at": at}
+            entry.values |= {"cost_used": add(entry.values["cost_used"], cost), "updated_at": at}
         else:
-            entry.added += cost
+            entry.added = add(entry.added, cost)
             entry.added_at = at
 
     def _parents(
@@ -294,7 +296,7 @@ class Net:
     def _forget(self, entry: Entry) -> None:
         place = entry.model, entry.key
         entry.values, entry.taken, entry.update = None, None, {}
-        entry.added, entry.added_at, entry.rows = 0.0, None, []
+        entry.added, entry.added_at, entry.rows = Decimal(0), None, []
         if entry.stored_id is not None:
             del self._keys[entry.model, entry.stored_id]
             entry.stored_id = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, TypeAlias
 
 import peewee
@@ -126,7 +127,7 @@ class AddCost:
     """Add to what a user has cost."""
 
     user_id: int
-    cost: float
+    cost: Decimal
     at: datetime
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Protocol, TypeVar
 
 import peewee
@@ -115,7 +116,7 @@ class Recording(Repository[M]):
         self._recorder.add(MarkDeleted(tuple(wanted), now()))
         return len(wanted)
 
-    def _add_cost(self, user_id: int, cost: float) -> UserQuota:
+    def _add_cost(self, user_id: int, cost: Decimal) -> UserQuota:
         self._check_all({"cost_used": cost})
         self._recorder.add(AddCost(user_id, cost, now()))
         return UserQuota(user=user_id, cost_used=cost)

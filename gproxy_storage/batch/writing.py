@@ -7,6 +7,7 @@ instead of a deadlock. Tables with secret columns are written through rows, whic
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from itertools import groupby
 from typing import Any
 
@@ -25,6 +26,7 @@ from ..models import (
     UserModelPermission,
     UserQuota,
 )
+from ..money import add
 from ..repositories.permission_rows import lock_users
 from .net import Entry, Key, Net, conflict
 from .operations import NATURAL_KEYS, PendingId, references
@@ -227,9 +229,17 @@ class Writer:
         rows = []
         for entry, values in entries:
             added = entry.added_at is not None
-            row = {"quota": 0.0, "cost_used": 0.0, **values, "user": self._id(User, entry.key[0])}
+            row = {
+                "quota": Decimal(0),
+                "cost_used": Decimal(0),
+                **values,
+                "user": self._id(User, entry.key[0]),
+            }
             if added:
-                row |= {"cost_used": row["cost_used"] + entry.added, "updated_at": entry.added_at}
+                row |= {
+                    "cost_used": add(row["cost_used"], entry.added),
+                    "updated_at": entry.added_at,
+                }
             rows.append(((*sorted(entry.taken or ()),), added, entry, row))
         rows.sort(key=lambda each: (each[0], each[1], each[3]["user"]))
         for (taken, added), group in groupby(rows, key=lambda each: each[:2]):

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from typing import Any, Final, TypeVar
 
 from ..errors import InvalidValue
-from ..fields import DoubleField, JSONField, to_json
+from ..fields import JSONField, to_json
 from ..models import Table
+from ..money import MAX_COST, take
 from ..storable import GIVEN_IDS, INT64, is_unicode
 
 M = TypeVar("M", bound=Table)
@@ -94,12 +96,9 @@ def require_at_least_zero(argument: str, value: Any) -> None:
         raise InvalidValue(f"{argument} must be >= 0", argument=argument)
 
 
-def require_cost(argument: str, value: Any) -> float:
-    """Return a cost as a float: finite and >= 0."""
-    cost = DoubleField(column_name=argument).db_value(value)
-    if cost is None or cost < 0:
-        raise InvalidValue(f"{argument} must be a number >= 0", argument=argument)
-    return cost
+def require_cost(argument: str, value: Any, *, most: int = MAX_COST) -> Decimal:
+    """Return a cost as money: >= 0, of one call if nothing else is said."""
+    return take(argument, value, least=0, most=most)
 
 
 def require_reference(argument: str, value: M | int, model: type[M]) -> M | int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any, TypeVar
 
 import peewee
@@ -13,6 +14,7 @@ from ..backends.base import Backend
 from ..database import run_query
 from ..errors import InvalidValue
 from ..models import Provider, UpstreamRequest, Usage
+from ..money import from_nano
 from .arguments import require_id
 from .base import condition
 from .logs import require_time
@@ -29,15 +31,12 @@ MAX_BUCKETS = 100_000
 T = TypeVar("T", Used, Logged)
 
 _COUNT = fn.COUNT(SQL("*"))
-_USED = (
-    _COUNT,
-    fn.SUM(Usage.cost),
+_TOKENS = (
     fn.SUM(Usage.input_tokens),
     fn.SUM(Usage.output_tokens),
     fn.SUM(Usage.cache_read_input_tokens),
     fn.SUM(Usage.cache_creation_input_tokens),
 )
-_TOP = _USED[:4]
 
 
 def _logged_sums() -> tuple[Any, ...]:
@@ -78,10 +77,12 @@ class Dashboard:
         _check_period(since, until)
         empty = _starts(since, until, bucket_s) if fill else ()
 
+        used_sums = (_COUNT, self._database.money_sum(Usage.cost), *_TOKENS)
+
         def read() -> tuple[dict[int, Used], dict[int, Logged]]:
             external = condition(UpstreamRequest.internal, False)
             return (
-                self._buckets(Usage.at, bucket_s, _period(Usage.at, since, until), _USED, Used),
+                self._buckets(Usage.at, bucket_s, _period(Usage.at, since, until), used_sums, Used),
                 self._buckets(
                     UpstreamRequest.at,
                     bucket_s,
@@ -156,7 +157,7 @@ class Dashboard:
         if require_id("limit", limit) < 0:
             raise InvalidValue("limit must be >= 0", argument="limit")
         return (
-            Usage.select(column, *_TOP)
+            Usage.select(column, _COUNT, self._database.money_sum(Usage.cost), *_TOKENS[:2])
             .where(*_period(Usage.at, since, until))
             .group_by(column)
             .order_by(_COUNT.desc(), fn.MIN(Usage.trace_id))
@@ -187,6 +188,6 @@ def _starts(since: datetime, until: datetime, bucket_s: int) -> range:
     return starts
 
 
-def _ranked(count: int, cost: Any, *tokens: Any) -> tuple[int, float, int]:
-    used = Used.read(count, cost, *tokens)
-    return used.rows, used.cost, used.input_tokens + used.output_tokens
+def _ranked(count: int, cost_nano: int, *tokens: Any) -> tuple[int, Decimal, int]:
+    used = Used.read(count, cost_nano, *tokens)
+    return used.rows, from_nano(cost_nano), used.input_tokens + used.output_tokens

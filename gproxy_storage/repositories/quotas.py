@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
-
-from peewee import fn
 
 from ..backends.base import Backend
 from ..backends.bulk import parts
 from ..errors import InvalidValue, MissingReference
 from ..models import Usage, User, UserQuota
+from ..money import MAX_TOTAL, Amount, from_double, from_nano, to_double, to_nano
 from .arguments import require_cost, require_reference
 from .base import ANY, KEEP, Change, Filter, Repository, now
 
@@ -25,8 +24,8 @@ class Correction:
     """A quota whose cost was not what the user's usages add up to."""
 
     user_id: int
-    before: float
-    after: float
+    before: Decimal
+    after: Decimal
 
 
 class Quotas(Repository[UserQuota]):
@@ -38,24 +37,25 @@ class Quotas(Repository[UserQuota]):
         self,
         user: User | int,
         *,
-        quota: Change[float] = KEEP,
-        cost_used: Change[float] = KEEP,
+        quota: Change[Amount] = KEEP,
+        cost_used: Change[Amount] = KEEP,
     ) -> UserQuota:
         """Set what a user may cost, or what counts as used; what is not given stays.
 
         Args:
-            quota: finite; <= 0 is unlimited, which is what a new row has.
-            cost_used: finite and >= 0: 0 begins a new period.
+            quota: at most 9,000,000,000; <= 0 is unlimited, which is what a new row has.
+            cost_used: >= 0 and at most 9,000,000,000: 0 begins a new period.
         Raises:
+            InvalidValue: when an amount is no number or outside of its bounds.
             MissingReference: when there is no such user.
         """
-        given = {"quota": quota, "cost_used": cost_used}
+        given: dict[str, Change[Amount]] = {"quota": quota, "cost_used": cost_used}
         kept = [name for name, value in given.items() if value is KEEP]
         if len(kept) == len(given):
             raise InvalidValue("set() needs a quota or a cost_used", argument="quota")
         if cost_used is not KEEP:
-            require_cost("cost_used", cost_used)
-        values = {name: 0.0 if value is KEEP else value for name, value in given.items()}
+            given["cost_used"] = require_cost("cost_used", cost_used, most=MAX_TOTAL)
+        values = {name: Decimal(0) if value is KEEP else value for name, value in given.items()}
         owner = require_reference("user", user, User)
         return self._upsert(
             [UserQuota.user], {"user": owner, **values, "updated_at": now()}, keep=kept
@@ -73,22 +73,26 @@ class Quotas(Repository[UserQuota]):
         """Return a user's quota, or None."""
         return self._find(user_id=_id(user))
 
-    def add_cost(self, user: User | int, cost: float) -> UserQuota:
+    def add_cost(self, user: User | int, cost: Amount) -> UserQuota:
         """Add to what a user has cost, in one statement; many may do so at once.
 
         Args:
-            cost: finite and >= 0.
+            cost: >= 0 and at most 1,000,000, rounded to 1e-9.
         Returns:
-            The quota with this cost, and what others have added before it.
+            The quota with this cost, and what others have added before it: in all at most
+            9,000,000,000, which further costs leave as it is.
         Raises:
+            InvalidValue: when the cost is no number or outside of its bounds.
             MissingReference: when there is no such user.
         """
         return self._add_cost(_id(user), require_cost("cost", cost))
 
-    def remaining(self, user: User | int) -> float | None:
+    def remaining(self, user: User | int) -> Decimal | None:
         """Return what a user may still cost: negative when overdrawn, None for no limit."""
         row = self.find(user)
-        return None if row is None or row.quota <= 0 else row.quota - row.cost_used
+        if row is None or row.quota <= 0:
+            return None
+        return from_nano(to_nano(row.quota) - to_nano(row.cost_used))
 
     def iter(self, *, user_id: Filter[int] = ANY) -> Iterator[UserQuota]:
         """Return the quotas that fit, by id, read in batches as they are asked for."""
@@ -132,7 +136,7 @@ class Quotas(Repository[UserQuota]):
         """Return the quotas that fit, by id: at most `limit`, from the first after `after_id`."""
         return self._list(user_id=user_id, after_id=after_id, limit=limit)
 
-    def _add_cost(self, user_id: int, cost: float) -> UserQuota:
+    def _add_cost(self, user_id: int, cost: Decimal) -> UserQuota:
         def write() -> UserQuota:
             add_cost(self._database, user_id, cost, now())
             return UserQuota.get(UserQuota.user == user_id)
@@ -158,9 +162,9 @@ class Quotas(Repository[UserQuota]):
             return ()
 
 
-def add_cost(database: Backend, user_id: int, cost: float, at: datetime) -> None:
+def add_cost(database: Backend, user_id: int, cost: Decimal, at: datetime) -> None:
     """Add to what a user has cost; the first cost makes the row. Inside a transaction."""
-    insert = UserQuota.insert(user=user_id, quota=0.0, cost_used=cost, updated_at=at)
+    insert = UserQuota.insert(user=user_id, quota=0, cost_used=cost, updated_at=at)
     database.upsert(
         insert, [UserQuota.user], take=[UserQuota.updated_at], add=[UserQuota.cost_used]
     ).execute()
@@ -173,20 +177,19 @@ def _correct(database: Backend, user_ids: Sequence[int]) -> Sequence[Correction]
     added to it is committed and seen by the sum, and what is not yet seen is added after us.
     """
     at = now()
-    rows = [
-        {"user": user_id, "quota": 0.0, "cost_used": 0.0, "updated_at": at} for user_id in user_ids
-    ]
+    rows = [{"user": user_id, "quota": 0, "cost_used": 0, "updated_at": at} for user_id in user_ids]
     database.upsert(UserQuota.insert_many(rows), [UserQuota.user], take=()).execute()  # locks them
-    costs: Any = Usage.select(Usage.user, fn.SUM(Usage.cost)).where(Usage.user.in_(user_ids))
-    sums = dict(costs.group_by(Usage.user).tuples())
+    total: Any = database.money_sum(Usage.cost)
+    costs: Any = Usage.select(Usage.user, total).where(Usage.user.in_(user_ids))
+    sums: dict[int, int] = dict(costs.group_by(Usage.user).tuples())
     corrections = []
     for quota in UserQuota.select().where(UserQuota.user.in_(user_ids)).order_by(UserQuota.user):
-        total = float(sums.get(quota.user_id, 0.0))
-        # Doubles add up differently in another order: that is no mistake.
-        if math.isclose(total, quota.cost_used, rel_tol=1e-9, abs_tol=1e-9):
+        # As it will be read: above 2**23 a double is not exact.
+        after = from_double(to_double(sums.get(quota.user_id, 0)))
+        if after == quota.cost_used:
             continue
-        corrections.append(Correction(quota.user_id, quota.cost_used, total))
-        change = UserQuota.update(cost_used=total, updated_at=at)
+        corrections.append(Correction(quota.user_id, quota.cost_used, after))
+        change = UserQuota.update(cost_used=after, updated_at=at)
         change.where(UserQuota.id == quota.id).execute()
     return corrections
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import peewee
@@ -13,6 +14,7 @@ from peewee import SQL, fn
 from ..backends.base import Backend
 from ..errors import InvalidValue
 from ..models import Usage
+from ..money import from_nano
 
 TOKENS = (
     Usage.input_tokens,
@@ -22,7 +24,12 @@ TOKENS = (
     Usage.cache_creation_input_tokens_5min,
     Usage.cache_creation_input_tokens_1h,
 )
-_SUMS = (fn.COUNT(SQL("*")), *(fn.SUM(column) for column in (*TOKENS, Usage.cost)))
+
+
+def _sums(database: Backend) -> tuple[Any, ...]:
+    tokens = (fn.SUM(column) for column in TOKENS)
+    return fn.COUNT(SQL("*")), *tokens, database.money_sum(Usage.cost)
+
 
 GroupName: TypeAlias = Literal[
     "user_id",
@@ -53,7 +60,7 @@ _EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class UsageSummary:
-    """Sums over usages; tokens are int and cost is float on every backend."""
+    """Sums over usages: exact, and the same on every backend."""
 
     count: int
     input_tokens: int
@@ -62,7 +69,7 @@ class UsageSummary:
     cache_creation_input_tokens: int
     cache_creation_input_tokens_5min: int
     cache_creation_input_tokens_1h: int
-    cost: float
+    cost: Decimal
 
 
 class UsageGroup(NamedTuple):
@@ -76,9 +83,9 @@ class UsageGroup(NamedTuple):
     summary: UsageSummary
 
 
-def summed(query: peewee.ModelSelect[Usage]) -> UsageSummary:
+def summed(database: Backend, query: peewee.ModelSelect[Usage]) -> UsageSummary:
     """Return the sums over a query's rows."""
-    return _summary(query.select(*_SUMS).tuples()[0])
+    return _summary(query.select(*_sums(database)).tuples()[0])
 
 
 def grouped(
@@ -89,7 +96,9 @@ def grouped(
     if not names:
         raise InvalidValue("by must name what to group by, for example 'user_id'", argument="by")
     places = [SQL(str(place)) for place in range(1, len(names) + 1)]
-    rows: Any = query.select(*(name.expression for name in names), *_SUMS).group_by(*places)
+    rows: Any = query.select(*(name.expression for name in names), *_sums(database)).group_by(
+        *places
+    )
     groups = [
         UsageGroup(
             tuple(name.read(value) for name, value in zip(names, row, strict=False)),
@@ -133,7 +142,7 @@ def month_start(number: int) -> datetime:
 
 
 def _summary(sums: Sequence[Any]) -> UsageSummary:
-    # SUM is an int, a float, a Decimal or None, depending on the backend and the rows.
+    # SUM of tokens is an int, a Decimal or None, depending on the backend and the rows.
     count, *tokens, cost = sums
-    numbers: list[Any] = [count, *(int(number or 0) for number in tokens), float(cost or 0)]
+    numbers: list[Any] = [count, *(int(number or 0) for number in tokens), from_nano(cost)]
     return UsageSummary(*numbers)

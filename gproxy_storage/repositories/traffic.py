@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, NamedTuple
+
+from ..money import from_nano
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class Traffic:
     ok: int
     client_errors: int
     server_errors: int
-    cost: float
+    cost: Decimal
     input_tokens: int
     output_tokens: int
     cache_read_tokens: int
@@ -68,7 +70,7 @@ class TopProvider:
     provider_id: int | None
     name: str | None
     requests: int
-    cost: float
+    cost: Decimal
     tokens: int
 
 
@@ -78,7 +80,7 @@ class TopModel:
 
     model: str | None
     requests: int
-    cost: float
+    cost: Decimal
     tokens: int
 
 
@@ -86,22 +88,21 @@ class Used(NamedTuple):
     """Sums over usages."""
 
     rows: int = 0
-    cost: float = 0.0
+    cost_nano: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     cache_read_tokens: int = 0
     cache_creation_tokens: int = 0
 
     @classmethod
-    def read(cls, rows: int, cost: Any, *tokens: Any) -> Used:
-        """Make them of a row: SUM is an int, a float, a Decimal or None."""
-        return cls(rows, float(cost or 0), *(int(number or 0) for number in tokens))
+    def read(cls, rows: int, cost_nano: int, *tokens: Any) -> Used:
+        """Make them of a row: SUM of tokens is an int, a Decimal or None."""
+        return cls(rows, cost_nano, *(int(number or 0) for number in tokens))
 
     @classmethod
     def total(cls, parts: Iterable[Used]) -> Used:
         """Add them up."""
-        rows, costs, *tokens = zip(*parts, strict=True)
-        return cls(sum(rows), math.fsum(costs), *map(sum, tokens))
+        return cls(*map(sum, zip(*parts, strict=True)))
 
 
 class Logged(NamedTuple):
@@ -137,7 +138,7 @@ def traffic(used: Used, logged: Logged) -> Traffic:
         ok=logged.ok,
         client_errors=logged.client_errors,
         server_errors=logged.server_errors,
-        cost=used.cost,
+        cost=from_nano(used.cost_nano),
         input_tokens=used.input_tokens,
         output_tokens=used.output_tokens,
         cache_read_tokens=used.cache_read_tokens,

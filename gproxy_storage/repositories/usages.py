@@ -9,6 +9,7 @@ from typing import Any, Unpack
 import peewee
 
 from ..models import Usage
+from ..money import Amount
 from .arguments import require_at_least_zero, require_cost, require_id
 from .base import Filter, now
 from .logs import Log, LogFilters, of_channel
@@ -52,7 +53,7 @@ class Usages(Log[Usage]):
         operation: str = "generate",
         protocol: str = "openai",
         model: str | None = None,
-        cost: float = 0.0,
+        cost: Amount = 0,
         at: datetime | None = None,
         downstream_trace_id: int | None = None,
         **tokens: int | None,
@@ -63,12 +64,12 @@ class Usages(Log[Usage]):
         is kept whatever happens to who made it.
 
         Args:
-            cost: in the currency of the quotas, finite and >= 0.
+            cost: in the currency of the quotas, >= 0 and at most 1,000,000; rounded to 1e-9.
             at: when the call was made; now where absent.
             tokens: ``input_tokens``, ``output_tokens``, ``cache_read_input_tokens``,
                 ``cache_creation_input_tokens`` and its ``_5min`` and ``_1h``, each >= 0.
         Raises:
-            InvalidValue: when a number is negative or not finite, or `at` has no time zone.
+            InvalidValue: when a number is outside of its bounds, or `at` has no time zone.
             TypeError: when a token count has another name.
         """
         known = {field.name for field in TOKENS}
@@ -136,7 +137,7 @@ class Usages(Log[Usage]):
     def summarize(self, **filters: Unpack[UsageFilters]) -> UsageSummary:
         """Sum up the usages that fit, in one query."""
         self._check_filters("summarize", filters)
-        return self._read(lambda: summed(self._select(**filters)))
+        return self._read(lambda: summed(self._database, self._select(**filters)))
 
     def summarize_by(self, *by: GroupName, **filters: Unpack[UsageFilters]) -> Sequence[UsageGroup]:
         """Sum up the usages that fit for each value of columns or times, in one query.

@@ -12,6 +12,7 @@ from typing import Self
 from ..backends.base import Backend
 from ..backends.bulk import Row
 from ..errors import InvalidValue, WriteError
+from ..money import Amount
 from ..repositories.redaction import redact_headers, redact_query, redact_url
 from ..repositories.requests import Body, Headers
 from ..rows import DOWNSTREAM_REQUESTS, LOGS, UPSTREAM_REQUESTS, USAGES, Log, Redactors, row_check
@@ -96,7 +97,7 @@ class Sink:
         operation: str = "generate",
         protocol: str = "openai",
         model: str | None = None,
-        cost: float = 0.0,
+        cost: Amount = 0.0,
         at: datetime | None = None,
         downstream_trace_id: int | None = None,
         input_tokens: int | None = None,
@@ -110,7 +111,7 @@ class Sink:
         """Take a usage, as `Usages.record` does, to be stored soon.
 
         Args:
-            cost: is added to the user's quota; finite and >= 0.
+            cost: is added to the user's quota; >= 0 and at most 1,000,000, rounded to 1e-9.
             at: when the call was made; now where absent.
         Raises:
             InvalidValue: when a value cannot be stored or a field is unknown. Nothing was taken.

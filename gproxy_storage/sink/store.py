@@ -15,6 +15,7 @@ from ..backends.taken_ids import TakenIds
 from ..database import MAX_ATTEMPTS, back_off, session
 from ..errors import ConnectError, PoolTimeout
 from ..models import DownstreamRequest
+from ..money import nano_of, to_double
 from ..rows import DOWNSTREAM_REQUESTS, GIVEN_KEYS, LOGS, USAGES
 from .batch import Batch
 from .bisection import CONCERNS_THE_DATABASE, Bisection, DatabaseAway, reason
@@ -233,13 +234,14 @@ class BatchStore:
 
     def _add_costs(self, usages: list[Row]) -> None:
         """Add the usages' costs to the quotas, in the order of users: two sinks do not deadlock."""
-        costs: dict[int, float] = {}
+        nano: dict[int, int] = {}
         for usage in usages:
             user = usage[_USER]
             if user is not None:
-                costs[user] = costs.get(user, 0.0) + usage[_COST]
+                nano[user] = nano.get(user, 0) + nano_of(usage[_COST])
         now = self._database.now_to_db()
-        for part in parts(sorted(costs.items()), _QUOTAS_A_STATEMENT):
+        costs = [(user, to_double(total)) for user, total in sorted(nano.items())]
+        for part in parts(costs, _QUOTAS_A_STATEMENT):
             self._database.add_costs(part, now)
 
     def _without_deleted(self, rows: tuple[list[Row], ...]) -> tuple[list[Row], ...]:

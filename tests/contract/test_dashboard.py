@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from tests.support import ONE_BACKEND, assert_query_count
 DAY = datetime(2026, 3, 4, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 STEP = timedelta(microseconds=1)
-NOTHING = Traffic(0, 0, 0, 0, 0, 0, 0.0, 0, 0, 0, 0, None, None)
+NOTHING = Traffic(0, 0, 0, 0, 0, 0, Decimal(0), 0, 0, 0, 0, None, None)
 
 
 def request(storage: Storage, at: datetime, **given: Any) -> None:
@@ -48,7 +49,7 @@ def test_the_overview(storage: Storage) -> None:
 
     first = Traffic(
         *(2, 6, 6, 2, 2, 1),
-        cost=0.75,
+        cost=Decimal("0.75"),
         input_tokens=101,
         output_tokens=20,
         cache_read_tokens=2**40,
@@ -57,9 +58,9 @@ def test_the_overview(storage: Storage) -> None:
         largest_latency_ms=100,
     )
     second = replace(NOTHING, logged=1, requests=1)
-    third = replace(NOTHING, usages=1, requests=1, cost=1.0)
+    third = replace(NOTHING, usages=1, requests=1, cost=Decimal(1))
     expected = Overview(
-        replace(first, usages=3, logged=7, requests=8, cost=1.75),
+        replace(first, usages=3, logged=7, requests=8, cost=Decimal("1.75")),
         [Bucket(DAY + place * HOUR, each) for place, each in enumerate((first, second, third))],
     )
     with assert_query_count(storage.database, 2):
@@ -68,7 +69,7 @@ def test_the_overview(storage: Storage) -> None:
     assert found == expected
     assert first.tokens == 121
     for name, value in ((name, getattr(found.total, name)) for name in Traffic.__slots__):
-        assert type(value) is (float if name in ("cost", "average_latency_ms") else int)
+        assert type(value) is {"cost": Decimal, "average_latency_ms": float}.get(name, int)
 
 
 def test_without_a_log_of_requests_usages_count(storage: Storage) -> None:
@@ -76,7 +77,7 @@ def test_without_a_log_of_requests_usages_count(storage: Storage) -> None:
         storage.usages.record(at=DAY, cost=0.5)
     found = storage.dashboard.overview(DAY, DAY)
 
-    assert found.total == replace(NOTHING, usages=3, requests=3, cost=1.5)
+    assert found.total == replace(NOTHING, usages=3, requests=3, cost=Decimal("1.5"))
     assert found.buckets == [Bucket(DAY, found.total)]
 
 
@@ -89,7 +90,7 @@ def test_the_period_is_inclusive(storage: Storage) -> None:
     found = storage.dashboard.overview(since, until)
     assert (found.total.usages, found.total.logged) == (2, 2)
     assert [bucket.start for bucket in found.buckets] == [DAY]
-    assert storage.dashboard.top_models(since, until) == [TopModel(None, 2, 2.0, 0)]
+    assert storage.dashboard.top_models(since, until) == [TopModel(None, 2, Decimal("2.0"), 0)]
 
 
 def test_empty_buckets_are_filled_in_on_request(storage: Storage) -> None:
@@ -150,12 +151,16 @@ def test_the_top_lists(storage: Storage) -> None:
     with assert_query_count(storage.database, 1):
         models = storage.dashboard.top_models(DAY, DAY)
     assert models[:3] == [
-        *(TopModel(None, 3, 3.0, 0), TopModel("m4", 2, 1.0, 14), TopModel("m11", 1, 0.5, 7)),
+        *(
+            TopModel(None, 3, Decimal("3.0"), 0),
+            TopModel("m4", 2, Decimal("1.0"), 14),
+            TopModel("m11", 1, Decimal("0.5"), 7),
+        ),
     ]
     assert providers[:3] == [
-        TopProvider(None, None, 3, 3.0, 0),
-        TopProvider(ids[7], "p7", 2, 1.0, 14),
-        TopProvider(ids[0], "p0", 1, 0.5, 7),
+        TopProvider(None, None, 3, Decimal("3.0"), 0),
+        TopProvider(ids[7], "p7", 2, Decimal("1.0"), 14),
+        TopProvider(ids[0], "p0", 1, Decimal("0.5"), 7),
     ]
     assert [each.name for each in providers[2:]] == [f"p{n}" for n in (*range(7), 8)]
     assert len(models) == 10

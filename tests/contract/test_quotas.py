@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ def test_what_is_not_given_stays(storage: Storage) -> None:
     alice = storage.users.create("alice")
     first = storage.quotas.set(alice, quota=10)
     assert (first.quota, first.cost_used) == (10.0, 0.0)
-    assert type(first.quota) is float
+    assert type(first.quota) is Decimal
 
     second = storage.quotas.set(alice.id, cost_used=2.5)
     third = storage.quotas.set(alice, quota=-1)
@@ -126,9 +127,9 @@ def test_reconcile_sets_what_usages_add_up_to(storage: Storage) -> None:
     before = storage.quotas.get(bob)
 
     assert storage.quotas.reconcile() == [
-        Correction(alice.id, 100.0, 1.75),
-        Correction(carol.id, 3.0, 0.0),
-        Correction(dave.id, 0.0, 4.0),
+        Correction(alice.id, Decimal("100.0"), Decimal("1.75")),
+        Correction(carol.id, Decimal("3.0"), Decimal("0.0")),
+        Correction(dave.id, Decimal("0.0"), Decimal("4.0")),
     ]
     assert quotas(storage) == [
         *((alice.id, 5.0, 1.75), (bob.id, 0.0, 8.0)),
@@ -144,7 +145,7 @@ def test_reconcile_of_one_user(storage: Storage) -> None:
         storage.usages.record(user_id=user.id, cost=1.0)
         storage.quotas.set(user, cost_used=5.0)
 
-    assert storage.quotas.reconcile(alice) == [Correction(alice.id, 5.0, 1.0)]
+    assert storage.quotas.reconcile(alice) == [Correction(alice.id, Decimal("5.0"), Decimal("1.0"))]
     assert storage.quotas.reconcile(alice.id) == []
     assert quotas(storage) == [(alice.id, 0.0, 1.0), (bob.id, 0.0, 5.0)]
     with pytest.raises(MissingReference) as caught:
@@ -200,7 +201,7 @@ def test_reconcile_skips_users_deleted_meanwhile(
         return inner(self, ids)
 
     monkeypatch.setattr(type(storage.quotas), "_reconcile", delete_first)
-    assert storage.quotas.reconcile() == [Correction(bob.id, 0.0, 1.0)]
+    assert storage.quotas.reconcile() == [Correction(bob.id, Decimal("0.0"), Decimal("1.0"))]
 
 
 def test_reconcile_asks_by_the_hundred(storage: Storage) -> None:
@@ -219,7 +220,8 @@ def test_reconcile_asks_by_the_hundred(storage: Storage) -> None:
     [
         ({"quota": math.nan}, "quota"),
         ({"quota": math.inf}, "quota"),
-        ({"quota": "1"}, "quota"),
+        ({"quota": "one"}, "quota"),
+        ({"quota": b"1"}, "quota"),
         ({"quota": None}, "quota"),
         ({"cost_used": -1}, "cost_used"),
         ({"cost_used": math.nan}, "cost_used"),
@@ -241,7 +243,7 @@ def test_bad_settings(storage: Storage, given: dict[str, Any], argument: str) ->
 @pytest.mark.parametrize(
     ("user", "cost", "argument"),
     [
-        *((None, cost, "cost") for cost in (-1, math.nan, math.inf, -math.inf, "1", True, None)),
+        *((None, cost, "cost") for cost in (-1, math.nan, math.inf, -math.inf, "one", True, None)),
         (10**9, 1, "user"),
         ("1", 1, "user"),
     ],

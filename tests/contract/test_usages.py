@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -168,7 +169,7 @@ def summary(*numbers: Any) -> UsageSummary:
     return UsageSummary(*numbers)
 
 
-def test_sums_are_int_and_float(storage: Storage) -> None:
+def test_sums_are_int_and_decimal(storage: Storage) -> None:
     counts: dict[str, Any] = dict.fromkeys(TOKENS, 2**60)
     storage.usages.record(**counts, cost=0.25)
     storage.usages.record(input_tokens=1, cost=0.5)
@@ -177,14 +178,14 @@ def test_sums_are_int_and_float(storage: Storage) -> None:
 
     assert found == summary(3, 2**60 + 1, *[2**60] * 5, 0.75)
     assert {type(getattr(found, name)) for name in ("count", *TOKENS)} == {int}
-    assert type(found.cost) is float
+    assert type(found.cost) is Decimal
 
 
 def test_the_sum_of_nothing(storage: Storage) -> None:
     found = storage.usages.summarize()
 
     assert found == summary(*[0] * 7, 0.0)
-    assert type(found.cost) is float
+    assert type(found.cost) is Decimal
 
 
 def test_filters(storage: Storage) -> None:
@@ -194,7 +195,7 @@ def test_filters(storage: Storage) -> None:
     storage.usages.record(user_key_id=key, model="A", cost=2.0)
     storage.usages.record(provider_id=provider, cost=4.0)
 
-    def cost(**filters: Any) -> float:
+    def cost(**filters: Any) -> Decimal:
         return storage.usages.summarize(**filters).cost
 
     assert cost() == 7.0
@@ -216,7 +217,7 @@ def test_time_bounds_are_inclusive(storage: Storage) -> None:
     for place in range(3):
         storage.usages.record(at=NOW + place * step, cost=2.0**place)
 
-    def cost(**bounds: Any) -> float:
+    def cost(**bounds: Any) -> Decimal:
         return storage.usages.summarize(**bounds).cost
 
     assert cost(since=NOW) == 7.0
@@ -252,14 +253,14 @@ def test_sums_by_user_and_month(storage: Storage) -> None:
     with assert_query_count(storage.database, 1):
         groups = storage.usages.summarize_by("user_id", "month")
 
-    assert [(key, total.count, total.input_tokens, total.cost) for key, total in groups] == [
+    assert [(key, total.count, total.input_tokens, float(total.cost)) for key, total in groups] == [
         ((None, march), 1, 0, 8.0),
         ((alice.id, april), 1, 2**60, 2.0),
         ((bob.id, march), 2, 2**61, 5.0),
     ]
     for key, total in groups:
         assert {type(total.count), type(total.input_tokens)} == {int}
-        assert type(total.cost) is float
+        assert type(total.cost) is Decimal
         assert key[1].tzinfo is UTC
     assert storage.usages.summarize_by("model", since=april, user_id=bob.id) == []
 

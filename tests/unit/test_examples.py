@@ -216,8 +216,8 @@ def test_the_usage_report(database_dsn: str, tmp_path: Path) -> None:
         {"user": name, "month": "2026-02", "calls": 1, "input_tokens": 700, "output_tokens": 0}
         for name in ("alice", "bob")
     ]
-    for row, cost in zip(rows, (0.5, 0.125), strict=True):
-        row["cost"] = cost
+    for row, text in zip(rows, ("0.5", "0.125"), strict=True):
+        row["cost"] = text
     assert json.loads(run("--json", *february)) == rows
     assert list(csv.DictReader(run("--csv", *february).splitlines())) == [
         {name: str(value) for name, value in row.items()} for row in rows

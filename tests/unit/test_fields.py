@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
+from decimal import Decimal
 from http import HTTPStatus
 from typing import Any
 
@@ -31,7 +32,6 @@ from gproxy_storage.models import (
 from gproxy_storage.repositories.arguments import require_id
 from tests.values import (
     DOCUMENTS,
-    DOUBLES,
     EVERY_BYTE,
     INT32,
     INT64,
@@ -93,8 +93,12 @@ REFUSED = [
     ),
     (Usage.user, "1", "must be an int, not str"),
     *((UserQuota.quota, n, "must be finite") for n in (math.nan, math.inf, -math.inf)),
-    (UserQuota.quota, 10**400, "beyond a double"),
-    *((UserQuota.quota, value, "must be a number, not ") for value in (True, "1.0", b"1")),
+    *((UserQuota.quota, n, "must be finite") for n in ("NaN", "-inf", Decimal("sNaN"))),
+    *((UserQuota.quota, n, "must be at most 9000000000") for n in (10**400, 9e9 + 1, "1e1000000")),
+    (UserQuota.quota, -(10**400), "must be >= -9000000000"),
+    *((UserQuota.quota, value, "must be a number, for example") for value in ("one", "", "1,5")),
+    *((UserQuota.quota, value, "must be a Decimal, an int,") for value in (True, b"1", 1j)),
+    *((Usage.cost, n, "must be at most 1000000") for n in (1_000_001, 1_000_000.0000000001)),
     *((User.is_admin, value, "must be a bool, not ") for value in (0, 1, "false", "", 1.0)),
     *(
         (DownstreamRequest.request_body, value, "must be bytes, not ")
@@ -153,7 +157,7 @@ def test_refused(field: peewee.Field[Any], value: object, why: str) -> None:
         (UserRateLimit.rpm, INT32),
         (UserRateLimit.total_tokens, INT64),
         (User.id, INT64),
-        (UserQuota.quota, DOUBLES),
+        (UserQuota.quota, [0.0, 0.1, -0.1, 1e-9, 1234.56789, 9e9, -9e9]),
         (User.is_admin, [True, False]),
     ],
 )

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ def test_session_and_the_code_after_it(fresh_directory: Path) -> None:
         for code in blocks("python"):
             exec(code, names)  # the README's own
         assert [user.name for user in storage.users.list()] == ["alice", "bob", "carol"]
-        assert storage.usages.summarize().cost == pytest.approx(0.06)
+        assert storage.usages.summarize().cost == Decimal("0.06")
         assert storage.upstream_requests.count() == 1
     assert (fresh_directory / "data" / "gproxy.db").stat().st_mode & 0o777 == 0o600
 
