@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import errno
 import io
+import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from .dsn import Dsn
+from .dsn.text import nearest
 from .errors import ConfigError, SecretError
 from .secret import Secret, without_locals
+from .setting_files import decoded, parse_toml, read_file
 
 DSN = "GPROXY_DSN"
 DATA_DIR = "GPROXY_DATA_DIR"
@@ -26,6 +27,17 @@ SECRET_KEY_FILE = "DATABASE_SECRET_KEY_FILE"  # noqa: S105 - the variable's name
 DEFAULT_DATA_DIR = "./data"
 DEFAULT_CONFIG = "gproxy.toml"
 MAX_SECRET_FILE_BYTES = 64 * 1024
+
+GPROXY_KEYS = frozenset(
+    {
+        *("dsn", "data_dir", "host", "port", "proxy", "spoof_emulation", "update_channel"),
+        *("enable_usage", "enable_upstream_log", "enable_upstream_log_body"),
+        *("enable_downstream_log", "enable_downstream_log_body"),
+    }
+)
+"""The keys of ``[global]``: GPROXY's columns of global_settings, of which two are ours to read."""
+
+_log = logging.getLogger(__name__)
 
 # What Rust's str::trim removes (Unicode White_Space). Python's strip() would remove U+001C to
 # U+001F as well, and GPROXY would derive another key from the same secret.
@@ -93,6 +105,7 @@ class Settings:
         toml = _read_toml(config, _find(CONFIG, layers))
         directory = _data_dir(data_dir, _find(DATA_DIR, layers) or toml.get("data_dir"))
         database = _dsn(dsn, _find(DSN, layers) or toml.get("dsn"), directory)
+        _warn_of_foreign_secret(key, database, directory, dotenv)
         found = {"dsn": database, "data_dir": directory, "secret_key": key}
         return cls(
             dsn=database.value,
@@ -204,12 +217,10 @@ def read_secret_file(path: Path, setting: str = SECRET_KEY_FILE) -> Secret:
     """
     # What is no absolute path may be the secret itself, in the wrong variable.
     shown = repr(str(path)) if path.is_absolute() else "the file that it names"
-    content = _read(path, MAX_SECRET_FILE_BYTES + 1)
-    text = _decode(content)
+    content = read_file(path, MAX_SECRET_FILE_BYTES)
+    text = decoded(content)
     if isinstance(content, OSError):
         problem = f"cannot be read: {content.strerror}; name a readable file, by its absolute path"
-    elif len(content) > MAX_SECRET_FILE_BYTES:
-        problem = f"is longer than {MAX_SECRET_FILE_BYTES} bytes; name the file of the secret"
     elif text is None:
         problem = "is not UTF-8; encode it so"
     elif not text.strip(WHITE_SPACE):
@@ -222,11 +233,10 @@ def read_secret_file(path: Path, setting: str = SECRET_KEY_FILE) -> Secret:
 def _read_dotenv(path: str | Path | None) -> dict[str, str]:
     if path is None:
         return {}
-    content = _read(Path(path))
-    # A directory is no mistake: some virtual environments are called .env.
-    if isinstance(content, FileNotFoundError | IsADirectoryError):
+    content = read_file(Path(path))
+    if isinstance(content, FileNotFoundError) or _is_virtual_environment(Path(path)):
         return {}
-    text = _decode(content)
+    text = decoded(content)
     if text is None:
         problem = content.strerror if isinstance(content, OSError) else "not UTF-8"
         raise ConfigError(
@@ -250,22 +260,36 @@ def _read_dotenv(path: str | Path | None) -> dict[str, str]:
     return {name: value or "" for name, value in variables.items()}
 
 
+def _is_virtual_environment(path: Path) -> bool:
+    return (path / "pyvenv.cfg").is_file()  # some are called .env
+
+
 def _read_toml(argument: str | Path | None, found: _Found | None) -> dict[str, _Found]:
     """Return ``dsn`` and ``data_dir`` from the ``[global]`` table, where they are not blank.
 
-    All other keys are GPROXY's. A message holds nothing of the file but positions and types: the
-    DSN in it is a secret.
+    All other keys are GPROXY's. A message holds nothing of the file but positions, types and names
+    of keys: the DSN in it is a secret.
     """
     if argument is not None:
         found = _Found(argument, "argument", "config")
     path = Path(found.value if found else DEFAULT_CONFIG)
     setting = found.setting if found else CONFIG
-    content = _read(path)
+    content = read_file(path)
     if isinstance(content, FileNotFoundError) and not found:
         return {}
-    table = _parse_toml(content, path, setting).get("global", {})
+    text = decoded(content)
+    if isinstance(content, OSError):
+        read: Any = f"cannot be read: {content.strerror}; name a readable file"
+    elif text is None:
+        read = "is not UTF-8; encode it so"
+    else:
+        read = parse_toml(text)
+    if isinstance(read, str):
+        raise ConfigError(f"{setting}: {str(path)!r} {read}", setting=setting)
+    table = read.get("global", {})
     if not isinstance(table, dict):
         raise ConfigError(f"{setting}: 'global' in {str(path)!r} must be a table", setting=setting)
+    _warn_of_unknown(table.keys() - GPROXY_KEYS, path)
     entries = {}
     for key in ("dsn", "data_dir"):
         value = table.get(key, "")
@@ -278,39 +302,34 @@ def _read_toml(argument: str | Path | None, found: _Found | None) -> dict[str, _
     return entries
 
 
-def _parse_toml(content: bytes | OSError, path: Path, setting: str) -> dict[str, Any]:
-    import tomllib  # noqa: PLC0415 - 6 ms that only a TOML file pays for
-
-    text = _decode(content)
-    if isinstance(content, OSError):
-        problem = f"cannot be read: {content.strerror}; name a readable file"
-    elif text is None:
-        problem = "is not UTF-8; encode it so"
-    else:
-        try:
-            return tomllib.loads(text)
-        except (ValueError, RecursionError) as exc:  # ValueError: also an integer too long
-            position = re.search(r"\(at ([a-z0-9, ]+)\)$", str(exc))
-        where = f" ({position[1]})" if position else ""
-        problem = f"is not TOML{where}; correct it"
-    # Raised out here: tomllib's error, as the context, would show the text.
-    raise ConfigError(f"{setting}: {str(path)!r} {problem}", setting=setting)
+def _warn_of_unknown(keys: Iterable[str], path: Path) -> None:
+    """Warn of keys that nobody reads: a mistyped one would quietly be left out."""
+    for key in sorted(keys)[:10]:
+        # What is no name may be a value that slipped out of its place.
+        shown = repr(key) if re.fullmatch(r"[A-Za-z][\w-]{0,39}", key) else "that is no name"
+        _log.warning(
+            "%r: [global] has a key %s, which is not known: %sit is left out",
+            str(path),
+            shown,
+            nearest(key, GPROXY_KEYS),
+        )
 
 
-def _read(path: Path, limit: int = -1) -> bytes | OSError:
-    """Return what the file holds, up to a limit, or why it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return file.read(limit)
-    except OSError as exc:
-        return exc
-    except ValueError:
-        return OSError(errno.EINVAL, "its name holds a NUL")
+def _warn_of_foreign_secret(
+    key: _Found, database: _Found, directory: _Found, dotenv: str | Path | None
+) -> None:
+    """Warn where the working directory decides under which secret somebody else's DSN is opened.
 
-
-def _decode(content: bytes | OSError) -> str | None:
-    """Return the text without its byte order mark, or None where it is not UTF-8."""
-    # As the context of another error, a UnicodeDecodeError would show the content.
-    with suppress(UnicodeDecodeError):
-        return content.decode("utf-8-sig") if isinstance(content, bytes) else None
-    return None
+    Whoever can write there would know the secret of a new database.
+    """
+    place = directory if database.source == "default" else database
+    named_apart = place.source in {"argument", "environment"} or Path(place.source).is_absolute()
+    if key.source == ".env" and named_apart and not Path(dotenv or "").is_absolute():
+        _log.warning(
+            "%s of the working directory %s is the secret of %s, which comes from elsewhere (%s): "
+            "whoever writes that file chooses the secret; set both in one place",
+            key.setting,
+            Path.cwd(),
+            database.value,
+            place.source,
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -13,9 +14,10 @@ from typing import NoReturn
 
 import pytest
 
-from gproxy_storage.config import WHITE_SPACE, Settings
+from gproxy_storage.config import GPROXY_KEYS, WHITE_SPACE, Settings
 from gproxy_storage.dsn import Dsn
 from gproxy_storage.errors import ConfigError, DSNError, SecretError
+from gproxy_storage.models import GlobalSettings
 from gproxy_storage.secret import Secret
 from tests.support import everything_in_frames, everything_said
 
@@ -230,8 +232,9 @@ def test_dotenv_may_be_named_missing_or_switched_off(workplace: Path) -> None:
     assert Settings.load(environ={}, dotenv=None).dsn_is_default
 
 
-def test_dotenv_may_be_a_directory(workplace: Path) -> None:
+def test_dotenv_may_be_a_virtual_environment(workplace: Path) -> None:
     (workplace / ".env").mkdir()
+    (workplace / ".env" / "pyvenv.cfg").touch()
 
     assert Settings.load(environ={}).dsn_is_default
 
@@ -303,11 +306,11 @@ def test_dotenv_that_is_not_utf_8(workplace: Path) -> None:
 
 @pytest.mark.parametrize("name", [".env", "gproxy.toml", "/secret"])
 def test_files_that_may_not_be_read(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    def may_not(path: Path, mode: str) -> NoReturn:
+    def may_not(path: Path, flags: int) -> NoReturn:
         code = errno.EACCES if str(path) == name else errno.ENOENT
         raise OSError(code, os.strerror(code), str(path))
 
-    monkeypatch.setattr(Path, "open", may_not)  # root, as whom containers run tests, may
+    monkeypatch.setattr(os, "open", may_not)  # root, as whom containers run tests, may
     environ = {"DATABASE_SECRET_KEY_FILE": name} if name == "/secret" else {}
 
     error = refusal(lambda: Settings.load(environ=environ))
@@ -315,7 +318,119 @@ def test_files_that_may_not_be_read(monkeypatch: pytest.MonkeyPatch, name: str) 
     assert f"{name!r} cannot be read: Permission denied" in str(error)
 
 
+# ------------------------------------------------------------------- what is no file of settings
+
+
+def make_fifo(path: Path) -> str:
+    os.mkfifo(path)
+    return "it is a FIFO, and no regular file"
+
+
+def make_directory(path: Path) -> str:
+    path.mkdir()
+    return "Is a directory"
+
+
+def make_socket(path: Path) -> str:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(path.name)  # short, for an address of a socket is
+    return "it is a socket, and no regular file"
+
+
+def make_device(path: Path) -> str:
+    path.symlink_to("/dev/zero")
+    return "it is a device, and no regular file"
+
+
+def make_large(path: Path) -> str:
+    with path.open("wb") as file:
+        file.truncate(2**40)
+    return "it is longer than"
+
+
+@pytest.mark.parametrize(
+    "make", [make_fifo, make_directory, make_socket, make_device, make_large, None]
+)
+@pytest.mark.parametrize("name", [".env", "gproxy.toml", "secret"])
+def test_what_is_no_regular_file(
+    workplace: Path, name: str, make: Callable[[Path], str] | None
+) -> None:
+    """Refused at once, whatever the settings that are given elsewhere."""
+    environ = {"GPROXY_DSN": "sqlite::memory:"}
+    if name == "secret":
+        environ["DATABASE_SECRET_KEY_FILE"] = str(workplace / name)
+    if make is None:
+        (workplace / "real").write_text(f"{PASSWORD}=1\n")
+        (workplace / name).symlink_to("real")
+        Settings.load(environ=environ)
+        return
+    says = make(workplace / name)
+
+    error = refusal(lambda: Settings.load(environ=environ))
+
+    assert f"cannot be read: {says}" in str(error)
+    assert isinstance(error, SecretError) == (name == "secret")
+
+
+def test_the_null_device_is_an_empty_file() -> None:
+    settings = Settings.load(environ={"GPROXY_CONFIG": os.devnull}, dotenv=os.devnull)
+
+    assert settings.dsn_is_default
+
+
+DEEP = ".".join(["a"] * 1000)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{DEEP} = 1",
+        f"[{DEEP}]",
+        f"x = {{{DEEP} = 1}}",
+        ".".join(['"\\"a"'] * 100_000) + " = 1",
+        " . ".join(["'a'"] * 100_000) + " = 1",
+    ],
+)
+def test_keys_of_many_parts(workplace: Path, text: str) -> None:
+    (workplace / "gproxy.toml").write_text(f"#{PASSWORD}\n{text}\n")
+
+    error = refusal(lambda: Settings.load(environ={}))
+
+    assert "'gproxy.toml' has a key of more than 64 parts" in str(error)
+
+
+def test_keys_of_some_parts_and_dots_in_text(workplace: Path) -> None:
+    parts = ".".join(["a"] * 60)
+    (workplace / "gproxy.toml").write_text(f"{parts} = '{'.' * 1000}'\n{'b' * 100_000} = 1\n")
+
+    assert Settings.load(environ={}).dsn_is_default
+
+
 # ----------------------------------------------------------------------------------------- TOML
+
+
+def test_the_keys_of_global_are_the_columns_of_gproxy() -> None:
+    columns = GlobalSettings._meta.columns.keys()
+
+    assert columns - {"id", "updated_at"} == GPROXY_KEYS
+
+
+def test_unknown_keys_of_global_are_warned_of(
+    workplace: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    known = "".join(f"{key} = ''\n" for key in sorted(GPROXY_KEYS))
+    (workplace / "gproxy.toml").write_text(
+        f"[global]\n{known}dsm = '{PASSWORD}'\n'p:{PASSWORD}@h' = 1\nzzz = 1\n[other]\nx = 1\n"
+    )
+
+    Settings.load(environ={})
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "'gproxy.toml': [global] has a key 'dsm', which is not known: did you mean 'dsn'? "
+        "it is left out",
+        "'gproxy.toml': [global] has a key that is no name, which is not known: it is left out",
+        "'gproxy.toml': [global] has a key 'zzz', which is not known: it is left out",
+    ]
 
 
 @pytest.mark.parametrize("by", ["argument", "environment", ".env"])
@@ -455,6 +570,47 @@ def test_where_the_secret_may_come_from(workplace: Path) -> None:
     assert secret_of({"DATABASE_SECRET_KEY": "from-environment"}) == "from-environment"
 
 
+@pytest.mark.parametrize(
+    ("environ", "arguments", "warns"),
+    [
+        ({"GPROXY_DSN": "sqlite:mine"}, {}, True),
+        ({}, {"dsn": "sqlite:mine"}, True),
+        ({"GPROXY_DATA_DIR": "/srv"}, {}, True),
+        ({"GPROXY_CONFIG": "{here}/conf/my.toml"}, {}, True),
+        ({}, {}, False),
+        ({"GPROXY_DSN": "sqlite:mine", "DATABASE_SECRET_KEY": PASSWORD}, {}, None),
+        ({"GPROXY_DSN": "sqlite:mine"}, {"dotenv": "{here}/.env"}, False),
+        ({"GPROXY_CONFIG": "conf/my.toml"}, {}, False),
+    ],
+)
+@pytest.mark.parametrize("name", ["DATABASE_SECRET_KEY", "DATABASE_SECRET_KEY_FILE"])
+def test_a_secret_of_the_working_directory_for_somebody_elses_dsn(
+    workplace: Path,
+    caplog: pytest.LogCaptureFixture,
+    environ: dict[str, str],
+    arguments: dict[str, str],
+    warns: bool | None,
+    name: str,
+) -> None:
+    (workplace / "conf").mkdir()
+    (workplace / "conf" / "my.toml").write_text("[global]\ndsn = 'sqlite:toml'\n")
+    (workplace / "secret").write_text(PASSWORD)
+    (workplace / ".env").write_text(f"{name}={'secret' if name.endswith('FILE') else PASSWORD}\n")
+    if warns is None:
+        environ = {**environ} if name == "DATABASE_SECRET_KEY" else {}
+
+    Settings.load(
+        environ={key: value.format(here=workplace) for key, value in environ.items()},
+        **{key: value.format(here=workplace) for key, value in arguments.items()},
+    )
+
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == bool(warns)
+    for message in said:
+        assert message.startswith(f"{name} in .env of the working directory {workplace} is")
+        assert PASSWORD not in message
+
+
 def test_the_argument_replaces_both_variables() -> None:
     environ = {"DATABASE_SECRET_KEY": "", "DATABASE_SECRET_KEY_FILE": "/missing"}
 
@@ -522,8 +678,8 @@ def test_a_secret_that_is_not_utf_8(text: str) -> None:
         (b"", "is blank"),
         (b" \n\xe2\x80\x83", "is blank"),
         (PASSWORD.encode() + b"\xff", "is not UTF-8"),
-        (PASSWORD.encode() * 5000, "is longer than 65536 bytes"),
-        (b" " * 65_537, "is longer than 65536 bytes"),
+        (PASSWORD.encode() * 5000, "cannot be read: it is longer than 65536 bytes"),
+        (b" " * 65_537, "cannot be read: it is longer than 65536 bytes"),
     ],
 )
 def test_secret_file_refusals(workplace: Path, content: bytes, says: str) -> None:

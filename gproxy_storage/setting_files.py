@@ -1,0 +1,81 @@
+"""Reading the files that settings come from: small, regular, UTF-8. Knows no setting."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+MAX_BYTES = 2**20
+"""How long a file of settings may be."""
+
+MAX_KEY_PARTS = 64
+"""How many parts a dotted key of TOML may have: the parser takes the square of it."""
+
+_PART = r"""(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+"""
+_DEEP_KEY = re.compile(rf"""(?<![\w-])(?:{_PART}\.[ \t]*+){{{MAX_KEY_PARTS}}}""")
+
+
+def read_file(path: Path, limit: int = MAX_BYTES) -> bytes | OSError:
+    """Return what a regular file holds, or why it cannot be read; never waits for a writer.
+
+    Longer than the limit it is refused. The null device is an empty file.
+    """
+    try:
+        # A FIFO would wait to be opened by a writer too, and some devices never end.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            kind = os.fstat(descriptor)
+            if not stat.S_ISREG(kind.st_mode) and not _is_null(kind):
+                return _irregular(kind.st_mode)
+            with open(descriptor, "rb", closefd=False) as file:
+                content = file.read(limit + 1)
+        finally:
+            os.close(descriptor)
+    except OSError as exc:
+        if exc.errno == errno.ENXIO:
+            return _irregular(stat.S_IFSOCK)
+        return exc
+    except ValueError:
+        return OSError(errno.EINVAL, "its name holds a NUL")
+    if len(content) > limit:
+        return OSError(errno.EFBIG, f"it is longer than {limit} bytes")
+    return content
+
+
+def _is_null(status: os.stat_result) -> bool:
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == Path(os.devnull).stat().st_rdev
+
+
+def _irregular(mode: int) -> OSError:
+    if stat.S_ISDIR(mode):
+        return IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    names = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+    what = names.get(stat.S_IFMT(mode), "a device")
+    return OSError(errno.EINVAL, f"it is {what}, and no regular file")
+
+
+def decoded(content: bytes | OSError) -> str | None:
+    """Return the text without its byte order mark, or None where it is not UTF-8."""
+    # As the context of another error, a UnicodeDecodeError would show the content.
+    with suppress(UnicodeDecodeError):
+        return content.decode("utf-8-sig") if isinstance(content, bytes) else None
+    return None
+
+
+def parse_toml(text: str) -> dict[str, Any] | str:
+    """Return the tables of a TOML text, or what is wrong with it, without a word of the text."""
+    import tomllib  # noqa: PLC0415 - 6 ms that only a TOML file pays for
+
+    if _DEEP_KEY.search(text):
+        return f"has a key of more than {MAX_KEY_PARTS} parts; shorten it"
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as exc:  # ValueError: also an integer too long
+        position = re.search(r"\(at ([a-z0-9, ]+)\)$", str(exc))
+    where = f" ({position[1]})" if position else ""
+    return f"is not TOML{where}; correct it"
