@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 from peewee import SQL
 
@@ -74,6 +74,12 @@ class BulkWriting:
     def _bulk_insert(self, table: BulkTable, rows: Sequence[Row]) -> None:
         """Insert rows by the driver's fastest way."""
         raise NotImplementedError
+
+    locks_parents: ClassVar[bool] = False
+    """Whether inserting a row locks those that it refers to against whoever changes these."""
+
+    def check_at_once(self) -> None:
+        """Have this transaction's constraints checked by each statement, none first by COMMIT."""
 
     def add_costs(self, costs: Sequence[tuple[int, float]], at: Any) -> None:
         """Add costs to users' quotas, in one statement; who has no quota gets one of 0.

@@ -271,6 +271,8 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
             self._max_packet_bytes = int(cursor.fetchone()[0])
         return self._max_packet_bytes
 
+    locks_parents = True
+
     def _incoming(self, column: str) -> str:
         return f"VALUE({column})" if self.mariadb else f"incoming.{column}"
 

@@ -33,17 +33,24 @@ class Translation:
     def classify(self, exc: BaseException, boundary: BaseException | None = None) -> Failure:
         """Return what an exception means for its transaction; OTHER where no driver spoke.
 
-        A lost connection or a rollback by the server anywhere in the chain decides: MySQL, for
-        one, reports a deadlock inside a savepoint as "SAVEPOINT does not exist".
+        A lost connection, a rollback by the server or a lack of room anywhere in the chain
+        decides: MySQL reports a deadlock inside a savepoint as "SAVEPOINT does not exist", SQLite
+        a full disk as "no such savepoint".
 
         Args:
             boundary: the exception that was being handled before: its chain does not count.
         """
-        failures = [self._failure(error)[0] for error in self._driver_errors(exc, boundary)]
-        for decisive in (Failure.LOST, Failure.TRANSIENT):
-            if decisive in failures:
-                return decisive
-        return failures[0] if failures else Failure.OTHER
+        found = self._deciding(exc, boundary)
+        return self._failure(found)[0] if found is not None else Failure.OTHER
+
+    def _deciding(self, exc: BaseException, boundary: BaseException | None) -> Exception | None:
+        """Return the driver's error behind an exception that says what it means."""
+        errors = list(self._driver_errors(exc, boundary))
+        for decisive in (Failure.LOST, Failure.TRANSIENT, Failure.EXHAUSTED):
+            for error in errors:
+                if self._failure(error)[0] is decisive:
+                    return error
+        return errors[0] if errors else None
 
     def failure_to_retry(
         self, exc: Exception, boundary: BaseException | None = None
@@ -66,12 +73,12 @@ class Translation:
         """Return the package's error for an exception of Peewee or the driver, else None."""
         if not isinstance(exc, peewee.PeeweeException | self.driver_error):
             return None
-        error = next(self._driver_errors(exc, boundary), None)
+        error = self._deciding(exc, boundary)
         if error is None:
             return None
-        name = self._failure(error)[1]
+        failure, name = self._failure(error)
         return as_storage_error(
-            self.classify(exc, boundary),
+            failure,
             name=name,
             unique_key=self.keys.get(name or ""),
             dsn=str(self.dsn),

@@ -18,16 +18,24 @@ from ..models import DownstreamRequest
 from ..money import nano_of, to_double
 from ..rows import DOWNSTREAM_REQUESTS, GIVEN_KEYS, LOGS, USAGES
 from .batch import Batch
-from .bisection import CONCERNS_THE_DATABASE, Bisection, DatabaseAway, reason
+from .bisection import (
+    CONCERNS_THE_DATABASE,
+    QUOTAS_A_STATEMENT,
+    AnotherPass,
+    Bisection,
+    DatabaseAway,
+    Precedents,
+    reason,
+)
 from .rejects import RejectsFile
 
 _USER = USAGES.bulk.columns.index("user_id")
 _COST = USAGES.bulk.columns.index("cost")
+_REQUESTS_USER = DOWNSTREAM_REQUESTS.bulk.columns.index("user_id")
 _TRACE_ID: Any = DownstreamRequest.trace_id
 _IDS_A_QUERY = 1000
-_QUOTAS_A_STATEMENT = 500
 
-# After a row of somebody deleted, more of theirs come: so many batches ask beforehand.
+# After one missing parent, expect more: so many batches ask beforehand.
 _BATCHES_THAT_ASK = 64
 _MAX_MISSING_REFERENCES = 3
 
@@ -81,6 +89,7 @@ class BatchStore:
         self._on_retry = on_retry
         self._registered: set[str] = set()
         self._batches_to_ask = 0
+        self._precedents = Precedents()
         param = database.param
         self._raise_sql = (
             f"UPDATE write_batches SET seq = {param}, at = {param} "  # noqa: S608 - a placeholder
@@ -98,6 +107,7 @@ class BatchStore:
             DatabaseAway: when the batch is not stored, or that is not known, and may be later.
         """
         course = _Course(self._database)
+        self.expect(batch)
         while True:
             try:
                 return self._attempt(writer, batch, rejects, course)
@@ -105,9 +115,15 @@ class BatchStore:
                 raise DatabaseAway(str(exc)) from exc
             except DatabaseAway:
                 raise
+            except AnotherPass:
+                back_off(1)
             except Exception as exc:
                 self._consider(exc, course)
             self._on_retry()
+
+    def expect(self, batch: Batch) -> None:
+        """Note the tables of a batch that is to be stored, now or later."""
+        self._precedents.tables.update(log for log, rows in enumerate(batch.rows) if rows)
 
     def forget(self, writer: str) -> None:
         """Delete a writer's row, once no file has batches of it.
@@ -146,13 +162,11 @@ class BatchStore:
             # Their first column is the key, the caller's to choose.
             self._database.will_insert_id(_TRACE_ID, max(row[0] for row in of_downstream))
         if course.bisection is None:
-            for log, of_log in zip(LOGS, rows, strict=True):
-                if of_log:
-                    self._database.bulk_insert(log.bulk, of_log)
-            self._add_costs(rows[LOGS.index(USAGES)])
+            self._insert_all(rows)
+            self._precedents.faults.clear()
             return Stored(len(batch), 0)
-        accepted, refused = course.bisection.insert(self._database, rows)
-        self._add_costs(accepted[LOGS.index(USAGES)])
+        self._lock_users(rows)
+        refused = course.bisection.insert(self._database, rows, _costs)
         if refused:
             try:
                 rejects.keep(batch.seq, refused)  # before COMMIT: nothing is lost between the two
@@ -163,7 +177,7 @@ class BatchStore:
     def _consider(self, exc: Exception, course: _Course) -> None:
         """Decide how the next attempt differs, or that there is none now."""
         failure = self._database.classify(exc)
-        if failure in CONCERNS_THE_DATABASE:
+        if failure in CONCERNS_THE_DATABASE or isinstance(exc, MemoryError):
             raise DatabaseAway(reason(self._database, exc)) from exc
         if failure in (Failure.LOST, Failure.TRANSIENT):
             if failure is Failure.LOST and course.answered and self._blames_rows(course):
@@ -175,7 +189,7 @@ class BatchStore:
             course.missing_references += 1
             self._batches_to_ask = _BATCHES_THAT_ASK
         elif course.bisection is None:
-            course.bisection = Bisection()
+            course.bisection = Bisection(self._precedents)
         else:
             self._pause(exc, course)
 
@@ -194,7 +208,7 @@ class BatchStore:
         if course.bisection is not None:
             return course.bisection.note_lost_connection()
         if course.kills > 1:
-            course.bisection = Bisection()
+            course.bisection = Bisection(self._precedents)
             return True
         return False
 
@@ -232,17 +246,38 @@ class BatchStore:
             raise DatabaseAway("the writer's row in write_batches was deleted")
         return False
 
-    def _add_costs(self, usages: list[Row]) -> None:
-        """Add the usages' costs to the quotas, in the order of users: two sinks do not deadlock."""
-        nano: dict[int, int] = {}
-        for usage in usages:
-            user = usage[_USER]
-            if user is not None:
-                nano[user] = nano.get(user, 0) + nano_of(usage[_COST])
-        now = self._database.now_to_db()
-        costs = [(user, to_double(total)) for user, total in sorted(nano.items())]
-        for part in parts(costs, _QUOTAS_A_STATEMENT):
-            self._database.add_costs(part, now)
+    def _insert_all(self, rows: tuple[list[Row], ...]) -> None:
+        database = self._database
+        usages, _, downstream = rows
+        ordered: list[Row] = usages
+        if database.locks_parents:
+            ordered = sorted(usages, key=lambda usage: usage[_USER] or 0)
+            if ordered and any(request[_REQUESTS_USER] is not None for request in downstream):
+                self._lock_users(rows)
+        for log, of_log in zip(LOGS, (ordered, *rows[1:]), strict=True):
+            if of_log:
+                database.bulk_insert(log.bulk, of_log)
+        now = database.now_to_db()
+        for part in parts(_costs(usages), QUOTAS_A_STATEMENT):
+            database.add_costs(part, now)
+
+    def _lock_users(self, rows: tuple[list[Row], ...]) -> None:
+        """Lock the users that rows refer to, in the order of their ids, where inserting does.
+
+        Permissions are granted under locks of users in that order: two who take them in another
+        deadlock.
+        """
+        if not self._database.locks_parents:
+            return
+        usages, _, downstream = rows
+        users = {usage[_USER] for usage in usages} | {row[_REQUESTS_USER] for row in downstream}
+        for part in parts(sorted(users - {None}), _IDS_A_QUERY):
+            params = ", ".join([self._database.param] * len(part))
+            lock = self._database.share_lock
+            self._database.query(
+                f"SELECT id FROM users WHERE id IN ({params}) ORDER BY id {lock}",  # noqa: S608 - placeholders
+                part,
+            )
 
     def _without_deleted(self, rows: tuple[list[Row], ...]) -> tuple[list[Row], ...]:
         """Return the rows with NULL for references to what does not exist."""
@@ -263,6 +298,16 @@ class BatchStore:
             sql = f"SELECT id FROM {table} WHERE id IN ({params})"  # noqa: S608 - our own name
             found.update(row[0] for row in self._database.query(sql, part))
         return ids - found
+
+
+def _costs(usages: list[Row]) -> list[tuple[int, float]]:
+    """Return what usages cost each user, in the order of users: two sinks do not deadlock."""
+    nano: dict[int, int] = {}
+    for usage in usages:
+        user = usage[_USER]
+        if user is not None:
+            nano[user] = nano.get(user, 0) + nano_of(usage[_COST])
+    return [(user, to_double(total)) for user, total in sorted(nano.items())]
 
 
 def _with_nulls(row: Row, parents: dict[int, str], missing: dict[str, set[int]]) -> Row:

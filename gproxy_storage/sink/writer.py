@@ -196,6 +196,7 @@ class Writer:
         self.spool_fault = None
         self.spooled += len(batch)
         self._queue.settle(len(batch))
+        self._store.expect(batch)
         return True
 
     def _append_or_put_back(self, batch: Batch) -> bool:
