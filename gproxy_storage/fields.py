@@ -48,7 +48,7 @@ def check_text(field: peewee.Field[Any], value: Any, max_length: int | None = No
         raise _refuse(field, problem)
     if max_length is not None and len(value) > max_length:
         raise _refuse(field, f"has {len(value)} characters; its column takes {max_length}")
-    return value
+    return value if type(value) is str else str.__str__(value)  # not as an enum's member
 
 
 def check_time(field: peewee.Field[Any], value: Any) -> datetime:
@@ -60,9 +60,13 @@ def check_time(field: peewee.Field[Any], value: Any) -> datetime:
             field, "has no time zone: pass an aware datetime, for example datetime.now(UTC)"
         )
     try:
-        return value.astimezone(UTC)
+        at = value.astimezone(UTC)
     except OverflowError:
         raise _refuse(field, "is not within the years 1 to 9999 of UTC") from None
+    if type(at) is datetime:
+        return at
+    # Of another library: drivers look at the type, and at what it calls itself.
+    return datetime.combine(at.date(), at.time(), UTC)
 
 
 class DialectWord(peewee.Node):
@@ -195,6 +199,8 @@ class BytesField(peewee.BlobField):
     def db_value(self, value: Any) -> Any:
         if value is not None and not isinstance(value, bytes | bytearray | memoryview):
             raise _refuse(self, f"must be bytes, not {type(value).__name__}")
+        if value is not None and type(value) is not bytes:
+            value = b"".join((value,))
         return super().db_value(value)
 
     def python_value(self, value: Any) -> bytes | None:

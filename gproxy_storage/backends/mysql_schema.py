@@ -98,7 +98,11 @@ class MySQLSchema(Backend):
         return "utf8mb4_nopad_bin" if self.mariadb else "utf8mb4_0900_bin"
 
     def table_options(self) -> str:
-        return f"ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE {self.table_collation}"
+        # COMPACT, which servers of old keep as their default, takes no index over 255 characters.
+        return (
+            "ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARACTER SET utf8mb4 "
+            f"COLLATE {self.table_collation}"
+        )
 
     @property
     def _sync_lock_name(self) -> str:

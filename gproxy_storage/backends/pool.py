@@ -35,6 +35,9 @@ class ConnectionDriver(Protocol):
     def close_connection(self, conn: Any) -> None:
         """Close a connection; never raises."""
 
+    def is_current(self, conn: Any) -> bool:
+        """Tell without a round trip whether what it was opened on is still in its place."""
+
     def is_alive(self, conn: Any) -> bool:
         """Ask the server, in one round trip; never raises."""
 
@@ -317,7 +320,7 @@ class ConnectionPool:
 
     def _is_fit(self, lease: _Lease) -> bool:
         now = time.monotonic()
-        if self._is_stale(lease, now):
+        if self._is_stale(lease, now) or not self._driver.is_current(lease.conn):
             return False
         return now - lease.idle_since <= IDLE_CHECK_S or self._driver.is_alive(lease.conn)
 

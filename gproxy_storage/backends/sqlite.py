@@ -23,11 +23,12 @@ import peewee
 from peewee import SQL, fn
 
 from ..dsn import Dsn
-from ..errors import ConnectError
+from ..errors import ConnectError, WriteError
 from ..money import NANO
 from ..private_files import create_file
 from .bulk import BulkTable, Row, parts
 from .failures import Failure
+from .sqlite_files import Connection, FileId, OpenFile, files_of, known_id
 from .sqlite_schema import BUSY_TIMEOUT_S, SqliteSchema
 from .sqlite_session import SCRIPT
 from .values import LEAST_MONEY, MOST_MONEY, bucket_shift
@@ -41,6 +42,8 @@ _FORKED_IN_USE = (
 
 # SQLite allows 32,766 parameters; more rows a statement gain nothing.
 _ROWS_A_STATEMENT = 250
+
+_OPENINGS = 5
 
 _PRIMARY_CODE = 0xFF  # SQLite's extended codes keep the primary one in their low byte
 
@@ -67,7 +70,7 @@ _FAILURES = {
 
 # Files, by device and inode, that a connection copied by a fork has open in this process. SQLite
 # would believe the parent's locks to be its own: whoever closed last would delete the other's WAL.
-_barred_files: set[tuple[int, int] | None] = set()
+_barred_files: set[FileId] = set()
 
 
 class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
@@ -95,26 +98,98 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
             returning_clause=True,
             # A transaction that reads first and writes later would fail instead of waiting.
             lock_type="IMMEDIATE" if self.writes else None,
+            factory=Connection,
         )
         self._journal_named = False
+        # From here on whatever directory the process works in.
+        self._path = _absolute(dsn.path)
+        self._was_opened = False
+        self._replaced: set[tuple[OpenFile, ...]] = set()
+        self._connections: set[Connection] = set()
         # A database in memory lives as long as one connection to it.
         self._anchor = self.open_connection() if dsn.in_memory else None
 
-    def open_connection(self) -> sqlite3.Connection:
-        if _barred_files and _file_id(self.dsn.path) in _barred_files:
+    def open_connection(self) -> Connection:
+        if self.dsn.in_memory:
+            return self._open()
+        if _barred_files and known_id(self._path) in _barred_files:
             raise ConnectError(_FORKED_IN_USE, dsn=str(self.dsn))
-        if self.dsn.mode == "rwc":
-            _create_file(Path(self.dsn.path))
-        conn: sqlite3.Connection = super().open_connection()
+        self._close_what_lost_its_log()
+        if self.dsn.mode == "rwc" and not self._was_opened:
+            _create_file(Path(self._path))
+        for _ in range(_OPENINGS):
+            before = known_id(self._path)
+            conn = self._open()
+            conn.files = files_of(self._path)
+            if conn.files[0].file_id == before:
+                self._connections.add(conn)
+                self._was_opened = True
+                return conn
+            self.close_connection(conn)  # replaced meanwhile: nobody knows which one is open
+        raise ConnectError(
+            f"cannot open {self.dsn}: the file is being replaced again and again",
+            dsn=str(self.dsn),
+        )
+
+    def _open(self) -> Connection:
+        conn: Connection = super().open_connection()
         return conn
+
+    def close_connection(self, conn: Connection) -> None:
+        super().close_connection(conn)
+        self._connections.discard(conn)
+
+    def is_current(self, conn: Connection) -> bool:
+        if conn.is_current():
+            return True
+        if conn.files not in self._replaced:
+            self._replaced.add(conn.files)
+            _log.warning(
+                "%s: the file, or its -wal or -shm, was replaced, moved or deleted while it was "
+                "open: its connections are closed, and the file that is there now is opened",
+                self.dsn,
+            )
+        return False
+
+    def _close_what_lost_its_log(self) -> None:
+        """Let no two connections to one file use different -wal or -shm files.
+
+        The last one that is closed writes what its own -wal holds into the file.
+        """
+        if all(conn.is_current() for conn in list(self._connections)):
+            return
+        self.pool.close_idle()
+        if any(
+            conn.shares_database(self._path) and not conn.is_current()
+            for conn in list(self._connections)
+        ):
+            raise ConnectError(
+                f"cannot open {self.dsn}: its -wal or -shm was deleted while it was open; what is "
+                "under way ends first: try again",
+                dsn=str(self.dsn),
+            )
+
+    def begin(self, *args: Any, **kwargs: Any) -> Any:
+        conn = self._state.conn  # in a session that is held, it was lent long ago
+        if conn is not None and not self.is_current(conn):
+            self.replace_connection()
+        return super().begin(*args, **kwargs)
+
+    def commit(self) -> Any:
+        if not self.is_current(self._state.conn):
+            raise WriteError(
+                f"{self.dsn}: the file was replaced, moved or deleted during the transaction: "
+                "nothing was written; run it again"
+            )
+        return super().commit()
 
     def tune(self, conn: sqlite3.Connection) -> None:
         conn.executescript(SCRIPT)
         if not self.writes or self.dsn.in_memory:
-            # The first read, so that a file that is no database is refused here.
-            conn.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+            _read(conn)
             return
         mode = _set_wal(conn)
+        _read(conn)
         # Only beside write-ahead logging does a loss of power cost no more than the last commits.
         conn.execute(f"PRAGMA synchronous = {'normal' if mode == 'wal' else 'full'}")
         if mode != "wal" and not self._journal_named:
@@ -147,6 +222,7 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
             self._anchor = None
 
     def _begin_in_child(self) -> None:
+        self._connections = set()
         super()._begin_in_child()
         if self.dsn.in_memory:
             self.pool.close(
@@ -166,7 +242,7 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
 
     def bar_child(self) -> None:
         if not self.dsn.in_memory:
-            _barred_files.add(_file_id(self.dsn.path))
+            _barred_files.add(known_id(self._path))
             self.pool.close(_FORKED_IN_USE)
 
     def version_text(self) -> str:
@@ -174,6 +250,8 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
 
     def connect_problem(self, exc: Exception) -> str:
         try:
+            if self._was_opened and known_id(self._path) is None:
+                return "the file was moved or deleted while it was open: put it back, or start anew"
             return _open_problem(self.dsn, exc)
         except OSError as denied:  # a directory above the file that may not be searched
             return f"{denied.strerror}: {denied.filename}"
@@ -314,19 +392,18 @@ def _uri(dsn: Dsn) -> str:
     if dsn.in_memory:
         # With cache=shared a reader fails at once with "table is locked"; memdb waits.
         return f"file:/gproxy-{uuid.uuid4().hex}?vfs=memdb"
-    options = {"mode": dsn.mode, **dsn.parameters}
-    # Without the empty authority, a path of two slashes would name a host.
-    authority = "//" if dsn.path.startswith("/") else ""
+    # Not rwc: `_create_file` creates it, and only for the first connection.
+    options = {"mode": "rw" if dsn.mode == "rwc" else dsn.mode, **dsn.parameters}
     query = "&".join(f"{name}={quote(value)}" for name, value in options.items())
-    return f"file:{authority}{quote(dsn.path)}?{query}"
+    # Without the empty authority, a path of two slashes would name a host.
+    return f"file://{quote(_absolute(dsn.path))}?{query}"
 
 
-def _file_id(path: str) -> tuple[int, int] | None:
-    try:
-        status = Path(path).stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
+def _absolute(path: str) -> str:
+    # Neither resolved nor normalised: what a link names may change, and ".." follows it.
+    with suppress(OSError):  # no working directory
+        return str(Path.cwd() / path)
+    return path
 
 
 def _create_file(path: Path) -> None:
@@ -336,6 +413,11 @@ def _create_file(path: Path) -> None:
         # Never open an existing file: closing it would drop this process's SQLite locks.
         if not path.exists():
             os.close(create_file(path))
+
+
+def _read(conn: sqlite3.Connection) -> None:
+    """Read once: a file that is no database is refused here, and a log's files are there now."""
+    conn.execute("SELECT count(*) FROM sqlite_schema").fetchone()
 
 
 def _set_wal(conn: sqlite3.Connection) -> str:
@@ -368,6 +450,12 @@ def _open_problem(dsn: Dsn, exc: Exception) -> str:
         ),
         (path.is_dir(), "the path is a directory; name a file in it"),
         (not path.parent.is_dir(), f"there is no directory {path.parent}; create it"),
+        (
+            dsn.mode == "ro" and os.access(path, os.R_OK) and not os.access(path.parent, os.W_OK),
+            "a file with write-ahead logging is read through a -shm beside it, and the directory "
+            f"{path.parent} cannot be written: let this user write there, or add ?immutable=1 "
+            "where nobody writes the file meanwhile",
+        ),
         (
             not path.exists() and dsn.mode != "rwc",
             "there is no such file; add ?mode=rwc to create it",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -233,3 +234,58 @@ def test_tuples_are_arrays(storage: Storage) -> None:
     given: list[Any] = [{"a": (1, (2,))}]
 
     assert round_trips(storage, Provider, "settings_json", given) == [{"a": [1, [2]]}]
+
+
+# -- subclasses of the types, as other libraries have them ----------------------------------------
+
+
+class Moment(datetime):
+    """A datetime that calls itself something else, as pendulum's and pandas' do."""
+
+    def __str__(self) -> str:
+        return "MOMENT"
+
+    __repr__ = isoformat = __str__  # type: ignore[assignment]  # whatever is asked for
+
+
+class Model(str, enum.Enum):  # noqa: UP042 - as it was before StrEnum
+    GPT = "gpt-4.1"
+
+
+class Count(enum.IntEnum):
+    SEVEN = 7
+
+
+class Number(float):
+    def __str__(self) -> str:
+        return "NUMBER"
+
+    __repr__ = __str__
+
+
+class Octets(bytes):
+    def __bytes__(self) -> bytes:
+        return b"other"
+
+
+def test_subclasses_are_stored_as_what_they_are(storage: Storage) -> None:
+    at = Moment(2025, 10, 26, 0, 30, 1, 123456, tzinfo=UTC)
+    usage = storage.usages.record(model=Model.GPT, at=at, cost=Number(0.25), input_tokens=Count(7))
+    request = storage.downstream_requests.record(
+        trace_id=Count(7),
+        request_method=Model.GPT,
+        request_path="/",
+        at=at,
+        request_body=Octets(b"\0\xff"),
+        request_headers={"x": Model.GPT},
+        response_status=Count(7),
+    )
+
+    found = storage.usages.get(usage.trace_id)
+    assert (found.model, found.at, found.cost, found.input_tokens) == ("gpt-4.1", at, 0.25, 7)
+    stored = storage.downstream_requests.get(request.trace_id, bodies=True)
+    assert (stored.request_method, stored.at, stored.response_status) == ("gpt-4.1", at, 7)
+    assert (stored.request_body, stored.request_headers_json) == (b"\0\xff", {"x": "gpt-4.1"})
+    assert storage.usages.count(since=at, until=at, model=[Model.GPT]) == 1
+    assert storage.users.create(Model.GPT).name == "gpt-4.1"
+    assert storage.users.find(name=Model.GPT) is not None

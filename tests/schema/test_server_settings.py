@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from gproxy_storage.backends import Backend
-from gproxy_storage.errors import NotFoundError, SyncFailed
+from gproxy_storage.errors import ConflictError, MissingReference, NotFoundError, SyncFailed
 from gproxy_storage.schema.sync import plan, sync
 from gproxy_storage.storage import Storage
 from tests import servers
@@ -28,6 +28,7 @@ STRANGE = {
         "--sql-require-primary-key=ON",
         "--sql-generate-invisible-primary-key=ON",
         "--explicit-defaults-for-timestamp=OFF",
+        "--innodb-default-row-format=compact",
         "--default-time-zone=+05:30",
     ),
     "mariadb": (
@@ -35,11 +36,24 @@ STRANGE = {
         "--default-storage-engine=Aria",
         "--character-set-server=latin1",
         "--explicit-defaults-for-timestamp=OFF",
+        "--innodb-default-row-format=compact",
         "--default-time-zone=+05:30",
         "--lower-case-table-names=1",
         "--plugin-load-add=metadata_lock_info",
     ),
 }
+
+
+HOSTILE = (  # not options of the command line, or in the way of the harness
+    "foreign_key_checks = 0",
+    "unique_checks = 0",
+    "lc_messages = 'de_DE'",
+    "sql_safe_updates = 1",
+    "sql_select_limit = 1",
+    "completion_type = CHAIN",
+    "autocommit = 0",
+)
+READ_ONLY = {"mysql": "transaction_read_only = 1", "mariadb": "tx_read_only = 1"}
 
 
 class LowerCaseMySQL(PrivateMySQL):
@@ -78,6 +92,11 @@ def assert_works(dsn: str) -> None:
         assert storage.users.get(alice.id).name == "Alice"
         with pytest.raises(NotFoundError):
             storage.users.get(99)
+        with pytest.raises(ConflictError) as conflict:
+            storage.users.create("Alice")
+        assert (conflict.value.table, conflict.value.fields) == ("users", ("name",))
+        with pytest.raises(MissingReference):
+            storage.keys.create(99)
 
 
 MAKE: dict[str, Callable[[], servers.PrivateServer]] = {
@@ -90,6 +109,17 @@ MAKE: dict[str, Callable[[], servers.PrivateServer]] = {
 def test_strange_settings(backend_name: str) -> None:
     with running(MAKE[backend_name]) as server:
         dsn = server.create_database(servers.database_name())
+        other_dsn = server.create_database(servers.database_name())
+        for setting in (*HOSTILE, READ_ONLY[backend_name]):
+            server.execute(f"SET GLOBAL {setting}")
+        assert_works(other_dsn)
+        for setting in (
+            "tx_read_only" if backend_name == "mariadb" else "transaction_read_only",
+            "autocommit",
+            "completion_type",
+            "sql_select_limit",
+        ):
+            server.execute(f"SET GLOBAL {setting} = DEFAULT")
         assert_works(dsn)
         # Where the case of names is ignored, the database is the same, and so is its lock.
         with opened(dsn) as database, opened(dsn) as other:

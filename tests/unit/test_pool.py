@@ -37,6 +37,7 @@ class Driver:
     # Called first with the name of the call; raises to fail it.
     before: Callable[[str], None] = lambda _: None
     alive: bool = True
+    current: bool = True
     fit: bool = True
 
     def open_connection(self) -> Connection:
@@ -47,6 +48,10 @@ class Driver:
     def close_connection(self, conn: Connection) -> None:
         self.closed.append(conn.number)
         self.before("close")
+
+    def is_current(self, conn: Connection) -> bool:
+        del conn
+        return self.current
 
     def is_alive(self, conn: Connection) -> bool:
         self.checked.append(conn.number)
