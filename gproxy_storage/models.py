@@ -328,8 +328,8 @@ class Usage(Table):
     user = _foreign_key(User, "usages", "user_id", "SET NULL", null=True)
     user_key_id: int | None
     user_key = _foreign_key(UserKey, "usages", "user_key_id", "SET NULL", null=True)
-    operation = TextField()
-    protocol = TextField()
+    operation = TextField(default="generate")
+    protocol = TextField(default="openai")
     model = TextField(null=True)
     input_tokens = BigIntegerField(null=True)
     output_tokens = BigIntegerField(null=True)
@@ -361,7 +361,7 @@ class UpstreamRequest(Table):
     trace_id = BigAutoField()
     downstream_trace_id = BigIntegerField(null=True)
     at = UtcDateTimeField()
-    internal = BooleanField()
+    internal = BooleanField(default=False)
     provider_id: int | None
     provider = _foreign_key(Provider, "upstream_requests", "provider_id", "SET NULL", null=True)
     credential_id: int | None
@@ -369,11 +369,11 @@ class UpstreamRequest(Table):
         Credential, "upstream_requests", "credential_id", "SET NULL", null=True
     )
     request_method = TextField()
-    request_headers_json = HeadersField()
+    request_headers_json = HeadersField(default=dict)
     request_url = TextField(null=True)
     request_body = BodyField(null=True)
     response_status = IntegerField(null=True)
-    response_headers_json = HeadersField()
+    response_headers_json = HeadersField(default=dict)
     response_body = BodyField(null=True)
     initial_latency_ms = BigIntegerField(null=True)
     total_latency_ms = BigIntegerField(null=True)
@@ -391,18 +391,18 @@ class DownstreamRequest(Table):
 
     trace_id = BigAutoField()
     at = UtcDateTimeField()
-    internal = BooleanField()
+    internal = BooleanField(default=False)
     user_id: int | None
     user = _foreign_key(User, "downstream_requests", "user_id", "SET NULL", null=True)
     user_key_id: int | None
     user_key = _foreign_key(UserKey, "downstream_requests", "user_key_id", "SET NULL", null=True)
     request_method = TextField()
-    request_headers_json = HeadersField()
+    request_headers_json = HeadersField(default=dict)
     request_path = TextField()
     request_query = TextField(null=True)
     request_body = BodyField(null=True)
     response_status = IntegerField(null=True)
-    response_headers_json = HeadersField()
+    response_headers_json = HeadersField(default=dict)
     response_body = BodyField(null=True)
     created_at = UtcDateTimeField()
 

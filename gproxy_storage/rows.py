@@ -1,4 +1,9 @@
-"""Rows of the logs, checked for bulk writing: keyword arguments become a tuple of plain values.
+"""Rows of the logs: what `record` and `submit_...` take, and its check for bulk writing.
+
+Each log's row is declared once, as a TypedDict whose keys are its model's columns; a column of
+headers is given without its ``_json``. What a caller leaves out is the model's default.
+
+For bulk writing keyword arguments become a tuple of plain values.
 
 The rules are the fields' own (`fields.py`). For speed, each table's check is one function, put
 together once from its fields: a test per column, inline, that passes what is surely sound, and a
@@ -11,21 +16,116 @@ call of the field's `db_value` for everything else. For a column it reads
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from typing import Any, Required, TypeAlias, TypedDict
 
 import peewee
 
 from .backends.bulk import BulkTable, Kind, Row
+from .dsn.text import nearest
 from .errors import InvalidValue
 from .fields import BytesField, MoneyField, UtcDateTimeField, check_time
 from .models import DownstreamRequest, Table, UpstreamRequest, Usage
+from .money import Amount
 from .storable import GIVEN_IDS
 
+Headers: TypeAlias = Mapping[str, Any] | Sequence[Sequence[str]]
+"""Headers as JSON: a mapping, or (name, value) pairs where names repeat."""
+
+Body: TypeAlias = bytes | bytearray | memoryview
+"""A body as it went over the wire."""
+
+
+class UsageRow(TypedDict, total=False):
+    """What a call used and cost.
+
+    Attributes:
+        at: when it was made; now where absent.
+        cost: in the currency of the quotas, >= 0 and at most 1,000,000; rounded to 1e-9.
+    """
+
+    downstream_trace_id: int | None
+    at: datetime | None
+    provider_id: int | None
+    credential_id: int | None
+    user_id: int | None
+    user_key_id: int | None
+    operation: str
+    protocol: str
+    model: str | None
+    input_tokens: int | None
+    output_tokens: int | None
+    cache_read_input_tokens: int | None
+    cache_creation_input_tokens: int | None
+    cache_creation_input_tokens_5min: int | None
+    cache_creation_input_tokens_1h: int | None
+    cost: Amount
+
+
+class RequestRow(TypedDict, total=False):
+    """What requests of both sides have.
+
+    Attributes:
+        at: when it was sent or came in; now where absent.
+        internal: whether the proxy itself caused it.
+    """
+
+    at: datetime | None
+    internal: bool
+    request_method: Required[str]
+    request_headers: Headers | None
+    request_body: Body | None
+    response_status: int | None
+    response_headers: Headers | None
+    response_body: Body | None
+
+
+class UpstreamRow(RequestRow, total=False):
+    """A request that the proxy sent to a provider.
+
+    Attributes:
+        downstream_trace_id: that of the request which caused it.
+        initial_latency_ms: until the first byte of the response; total: until the last.
+    """
+
+    downstream_trace_id: int | None
+    provider_id: int | None
+    credential_id: int | None
+    request_url: str | None
+    initial_latency_ms: int | None
+    total_latency_ms: int | None
+
+
+class ReceivedRow(RequestRow, total=False):
+    """A request that a user sent to the proxy, without its key."""
+
+    user_id: int | None
+    user_key_id: int | None
+    request_path: Required[str]
+    request_query: str | None
+
+
+class DownstreamRow(ReceivedRow, total=False):
+    """A request that a user sent to the proxy.
+
+    Attributes:
+        trace_id: the caller's own, 1 to 2**63 - 2; the next free one where absent.
+    """
+
+    trace_id: int | None
+
+
+class SubmittedDownstreamRow(ReceivedRow):
+    """The same for a sink, which cannot wait for the database to give a key out."""
+
+    trace_id: int
+
+
 RowCheck: TypeAlias = Callable[..., Row]
-"""Takes the values of a log's `arguments` in their order; raises InvalidValue."""
+"""Takes a log's row as keyword arguments; raises InvalidValue."""
 
 Redactors: TypeAlias = Mapping[str, Callable[[Any], Any]]
 """Name of a column -> what takes its value and returns it without secrets."""
@@ -76,6 +176,54 @@ class Log:
         """The columns that a caller gives: all but ``created_at``, which is now."""
         return self.bulk.columns[:-1]
 
+    def values(self, row: Mapping[str, Any], stored_at: datetime) -> dict[str, Any]:
+        """Return a row's values by column, of each column but a key that is not given.
+
+        Raises:
+            TypeError: when a keyword is unknown or missing, as a signature would.
+        """
+        values, rest = {}, dict(row)
+        for name in self.arguments:
+            field = self.model._meta.columns[name]
+            given, default = rest.pop(keyword(name), _ABSENT), _default(field)
+            if given is _ABSENT or (given is None and callable(default)):
+                given = default() if callable(default) else default
+            if given is not _ABSENT:
+                values[name] = given
+            elif not _is_key(field):
+                raise TypeError(f"record() misses the keyword argument {keyword(name)!r}")
+        if rest:
+            name, hint = self._unknown(rest)
+            raise TypeError(f"record() got an unexpected keyword argument {name!r}; {hint}")
+        if values["at"] is None:
+            values["at"] = stored_at
+        return {**values, "created_at": stored_at}
+
+    def refusal(self, unknown: Mapping[str, Any]) -> InvalidValue:
+        """Return the error for keywords that the log lacks."""
+        name, hint = self._unknown(unknown)
+        return InvalidValue(f"{self.bulk.name} have no {name}: {hint}", argument=name)
+
+    def _unknown(self, given: Mapping[str, Any]) -> tuple[str, str]:
+        known = [keyword(name) for name in self.arguments]
+        name = next(name for name in given if name not in known)
+        return name, nearest(name, known).rstrip() or "correct its name, or leave it out"
+
+
+_ABSENT: Any = object()
+
+
+def keyword(column: str) -> str:
+    """Return the name by which a caller gives a column."""
+    return column.removesuffix("_json")
+
+
+def _default(field: peewee.Field[Any]) -> Any:
+    """Return what a column is where a caller gives nothing, or what makes it; else `_ABSENT`."""
+    if field.default is None and not field.null and field.column_name != "at":
+        return _ABSENT
+    return float(field.default) if isinstance(field, MoneyField) else field.default
+
 
 def _is_key(field: peewee.Field[Any]) -> bool:
     return bool(field.primary_key)
@@ -107,31 +255,44 @@ def row_check(log: Log, *, max_body_bytes: int, redactors: Redactors) -> RowChec
         max_body_bytes: how long a body may be.
         redactors: are applied before a value is checked.
     """
-    lines = [
-        f"def check_{log.bulk.name}({', '.join(log.arguments)}):",
-        "    created_at = stamp()",
-        "    at = created_at if at is None else check_at(at)",
-    ]
-    names: dict[str, Any] = {"stamp": stamp}
+    names: dict[str, Any] = {"stamp": stamp, "refusal": log.refusal}
+    keywords, lines = [], []
     for name in log.arguments:
         field = log.model._meta.columns[name]
         names[f"check_{name}"] = _careful(field, max_body_bytes)
+        default = _default(field)
+        if default is _ABSENT:
+            keywords.append(keyword(name))
+        elif callable(default):
+            names[f"default_{name}"] = default
+            keywords.append(f"{keyword(name)}=None")
+            given = keyword(name)
+            lines.append(f"    {name} = default_{name}() if {given} is None else {given}")
+        else:
+            keywords.append(f"{keyword(name)}={default!r}")
         if name in redactors:
             names[f"redact_{name}"] = redactors[name]
             lines.append(f"    {name} = redact_{name}({name})")
         sound = _sound(field, max_body_bytes)
         if isinstance(field, MoneyField):
-            # round() is as exact as a Decimal, and much faster; 0.0 in place of -0.0.
-            lines.append(f"    if {sound}: {name} = round({name}, 9) or 0.0")
-            lines.append(f"    else: {name} = check_{name}({name})")
+            # Most are money already. round() is as exact as a Decimal, and much faster.
+            lines.append(f"    if not ({sound}): {name} = check_{name}({name})")
+            lines.append(f"    elif round({name} * 1e9) / 1e9 != {name}: {name} = round({name}, 9)")
         elif sound is not None:
             lines.append(f"    if not ({sound}): {name} = check_{name}({name})")
         elif name != "at":
             lines.append(f"    {name} = check_{name}({name})")
     lines.append(f"    return {', '.join(log.bulk.columns)}")
+    called = f"submit_{log.bulk.name.removesuffix('s')}"  # Python's error of a missing one says so
+    head = [
+        f"def {called}(*, {', '.join(keywords)}, **unknown):",
+        "    if unknown: raise refusal(unknown)",
+        "    created_at = stamp()",
+        "    at = created_at if at is None else check_at(at)",
+    ]
     # Only column names of our own models and the constants of fields.py are in the text.
-    exec("\n".join(lines), names)  # noqa: S102 - see above
-    check: RowCheck = names[f"check_{log.bulk.name}"]
+    exec("\n".join([*head, *lines]), names)  # noqa: S102 - see above
+    check: RowCheck = names[called]
     return check
 
 
@@ -150,9 +311,18 @@ def innocuous_row(log: Log) -> Row:
     )
 
 
+_second = [(0, "1970-01-01T00:00:00.")]
+"""The second of the last stamp and its text, which many share: making it anew takes 1 us."""
+
+
 def stamp() -> str:
     """Return the time now as rows carry it."""
-    return datetime.now(UTC).isoformat(timespec="microseconds")[:26] + "Z"
+    second, microseconds = divmod(time.time_ns() // 1000, 1_000_000)
+    known, text = _second[0]
+    if second != known:
+        text = datetime.fromtimestamp(second, UTC).isoformat()[:19] + "."
+        _second[0] = second, text
+    return f"{text}{microseconds:06d}Z"
 
 
 def time_text(at: datetime) -> str:

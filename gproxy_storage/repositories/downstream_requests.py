@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
 from typing import Any, Unpack
 
 import peewee
 
 from ..models import DownstreamRequest
+from ..rows import DOWNSTREAM_REQUESTS, DownstreamRow
 from .arguments import require_given_id
-from .base import Filter, now
+from .base import Filter
 from .pages import PAGE_ROWS, Page
-from .redaction import redact_query, redact_url
-from .requests import Body, Headers, RequestFilters, Requests, batch_rows, stored_headers
+from .requests import RequestFilters, Requests, batch_rows
 
 
 class DownstreamFilters(RequestFilters, total=False):
@@ -34,61 +33,31 @@ class DownstreamRequests(Requests[DownstreamRequest]):
 
     model = DownstreamRequest
     filters = DownstreamFilters
+    log = DOWNSTREAM_REQUESTS
 
-    def record(
-        self,
-        *,
-        request_method: str,
-        request_path: str,
-        request_query: str | None = None,
-        request_headers: Headers | None = None,
-        request_body: Body | None = None,
-        response_status: int | None = None,
-        response_headers: Headers | None = None,
-        response_body: Body | None = None,
-        user_id: int | None = None,
-        user_key_id: int | None = None,
-        internal: bool = False,
-        at: datetime | None = None,
-        trace_id: int | None = None,
-        redact: bool = True,
-    ) -> DownstreamRequest:
+    def record(self, *, redact: bool = True, **row: Unpack[DownstreamRow]) -> DownstreamRequest:
         """Store a request and its response.
 
         A user or key that no longer exists becomes NULL.
 
         Args:
-            internal: whether the proxy itself caused it.
-            at: when it came in; now where absent.
-            trace_id: the caller's own, 1 to 2**63 - 2; the next free one where absent. The
-                database gives out none that is not above it.
             redact: False stores headers, path and query as they are, credentials in them too.
+            row: ``request_method`` and ``request_path``, which must be given, ``request_query``,
+                ``request_headers``, ``request_body``, ``response_status``, ``response_headers``,
+                ``response_body``, ``user_id``, ``user_key_id``, ``internal`` (whether the proxy
+                itself caused it; False), ``at``, when it came in (now), ``trace_id``: the caller's
+                own, 1 to 2**63 - 2; the next free one where absent. The database gives out none
+                that is not above it.
         Raises:
             ConflictError: when a request with that trace id exists.
             InvalidValue: when a value cannot be stored.
+            TypeError: when a field is unknown or missing.
         """
-        if trace_id is not None:
-            trace_id = require_given_id("trace_id", trace_id)
-        stored_at = now()
-        values = {
-            "trace_id": trace_id,
-            "at": stored_at if at is None else at,
-            "internal": internal,
-            "user_id": user_id,
-            "user_key_id": user_key_id,
-            "request_method": request_method,
-            "request_headers_json": stored_headers(request_headers, redact),
-            "request_path": redact_url(request_path) if redact else request_path,
-            "request_query": redact_query(request_query) if redact else request_query,
-            "request_body": request_body,
-            "response_status": response_status,
-            "response_headers_json": stored_headers(response_headers, redact),
-            "response_body": response_body,
-            "created_at": stored_at,
-        }
-        if trace_id is None:
-            del values["trace_id"]
-        self._check(values)
+        if row.get("trace_id") is None:
+            row.pop("trace_id", None)
+        else:
+            require_given_id("trace_id", row["trace_id"])
+        values = self._values(row, redact)
         return self._record(values, self._store)
 
     def list(

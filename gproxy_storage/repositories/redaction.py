@@ -8,7 +8,7 @@ Bodies are stored as they are.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -154,3 +154,13 @@ def _redact_encoded(piece: str, layers: int) -> str:
     # Who encodes more often than that has something to hide.
     redacted = _redact_text(plain, is_query=True, layers=layers - 1) if layers else REDACTED
     return piece if redacted == plain else quote(redacted, safe="[]")
+
+
+REDACTORS: Mapping[str, Callable[[Any], Any]] = {
+    "request_headers_json": redact_headers,
+    "response_headers_json": redact_headers,
+    "request_url": redact_url,
+    "request_path": redact_url,
+    "request_query": redact_query,
+}
+"""Column of a log of requests -> what takes credentials out of its value."""

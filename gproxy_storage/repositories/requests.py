@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeAlias, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, TypeVar
 
 import peewee
 
 from ..errors import InvalidValue
 from ..fields import BodyField, TextField, check_text
 from ..models import DownstreamRequest, UpstreamRequest
+from ..rows import Log as LogTable
 from .arguments import require_id, require_ids
-from .base import BATCH_ROWS, Filter
+from .base import BATCH_ROWS, Filter, now
 from .logs import Log, LogFilters
-from .redaction import redact_headers
+from .redaction import REDACTORS
 
 R = TypeVar("R", UpstreamRequest, DownstreamRequest)
-
-Headers: TypeAlias = Mapping[str, Any] | Sequence[Sequence[str]]
-"""Headers as JSON: a mapping, or (name, value) pairs where names repeat."""
-
-Body: TypeAlias = bytes | bytearray | memoryview
-"""A body as it went over the wire."""
 
 _BODIES_A_BATCH = 20  # bodies may be large: `iter` holds no more at a time
 
@@ -43,7 +38,12 @@ class Requests(Log[R]):
 
     Bodies are read only where `bodies=True` asks for them. On a row without them, asking for one
     raises instead of answering None.
+
+    Attributes:
+        log: the columns of its rows.
     """
+
+    log: ClassVar[LogTable]
 
     def _select(self, **filters: Any) -> peewee.ModelSelect[R]:
         query: Any = super()._select(**filters)
@@ -103,6 +103,17 @@ class Requests(Log[R]):
             request.is_null(False) | response.is_null(False)
         )
 
+    def _values(self, row: Mapping[str, Any], redact: bool) -> dict[str, Any]:
+        """Return a row's values by column, checked, without credentials unless they are wanted."""
+        values = self.log.values(row, now())
+        for name in values.keys() & REDACTORS.keys():
+            if redact:
+                values[name] = REDACTORS[name](values[name])
+            elif isinstance(values[name], Mapping):
+                values[name] = dict(values[name])
+        self._check(values)
+        return values
+
     def _store(self, values: dict[str, Any]) -> R:
         row: R = self.model(**values)
         if row.trace_id is not None:
@@ -112,15 +123,6 @@ class Requests(Log[R]):
 
     def _contains(self, column: peewee.Field[Any], argument: str, text: Any) -> peewee.Expression:
         return self._database.contains(column, require_part(argument, text))
-
-
-def stored_headers(headers: Headers | None, redact: bool) -> Any:
-    """Return headers as a row holds them; none are the empty object."""
-    if headers is None:
-        return {}
-    if redact:
-        return redact_headers(headers)
-    return dict(headers) if isinstance(headers, Mapping) else headers
 
 
 def batch_rows(bodies: bool) -> int:

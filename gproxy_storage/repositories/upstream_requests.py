@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
 from typing import Any, Unpack
 
 import peewee
 
 from ..models import UpstreamRequest
+from ..rows import UPSTREAM_REQUESTS, UpstreamRow
 from .arguments import require_at_least_zero
-from .base import Filter, now
+from .base import Filter
 from .logs import of_channel
 from .pages import PAGE_ROWS, Page
-from .redaction import redact_url
-from .requests import Body, Headers, RequestFilters, Requests, batch_rows, stored_headers
+from .requests import RequestFilters, Requests, batch_rows
 
 
 class UpstreamFilters(RequestFilters, total=False):
@@ -37,58 +36,26 @@ class UpstreamRequests(Requests[UpstreamRequest]):
 
     model = UpstreamRequest
     filters = UpstreamFilters
+    log = UPSTREAM_REQUESTS
 
-    def record(
-        self,
-        *,
-        request_method: str,
-        request_url: str | None = None,
-        request_headers: Headers | None = None,
-        request_body: Body | None = None,
-        response_status: int | None = None,
-        response_headers: Headers | None = None,
-        response_body: Body | None = None,
-        initial_latency_ms: int | None = None,
-        total_latency_ms: int | None = None,
-        provider_id: int | None = None,
-        credential_id: int | None = None,
-        downstream_trace_id: int | None = None,
-        internal: bool = False,
-        at: datetime | None = None,
-        redact: bool = True,
-    ) -> UpstreamRequest:
+    def record(self, *, redact: bool = True, **row: Unpack[UpstreamRow]) -> UpstreamRequest:
         """Store a request and its response.
 
         A provider or credential that no longer exists becomes NULL.
 
         Args:
-            initial_latency_ms: until the first byte of the response; total: until the last.
-            downstream_trace_id: that of the request which caused this one.
-            internal: whether the proxy itself caused it.
-            at: when it was sent; now where absent.
             redact: False stores headers and URL as they are, credentials in them too.
+            row: ``request_method``, which must be given, ``request_url``, ``request_headers``,
+                ``request_body``, ``response_status``, ``response_headers``, ``response_body``,
+                ``initial_latency_ms`` (until the first byte), ``total_latency_ms`` (until the
+                last), ``provider_id``, ``credential_id``, ``downstream_trace_id`` (that of the
+                request which caused this one), ``internal`` (whether the proxy itself caused it;
+                False), ``at``, when it was sent (now).
         Raises:
             InvalidValue: when a value cannot be stored, or a latency is negative.
+            TypeError: when a field is unknown or missing.
         """
-        stored_at = now()
-        values = {
-            "downstream_trace_id": downstream_trace_id,
-            "at": stored_at if at is None else at,
-            "internal": internal,
-            "provider_id": provider_id,
-            "credential_id": credential_id,
-            "request_method": request_method,
-            "request_headers_json": stored_headers(request_headers, redact),
-            "request_url": redact_url(request_url) if redact else request_url,
-            "request_body": request_body,
-            "response_status": response_status,
-            "response_headers_json": stored_headers(response_headers, redact),
-            "response_body": response_body,
-            "initial_latency_ms": initial_latency_ms,
-            "total_latency_ms": total_latency_ms,
-            "created_at": stored_at,
-        }
-        self._check(values)
+        values = self._values(row, redact)
         for name in ("initial_latency_ms", "total_latency_ms"):
             require_at_least_zero(name, values[name])
         return self._record(values, self._store)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from typing import Any, Unpack
 
 import peewee
 
 from ..models import Usage
-from ..money import Amount
+from ..rows import USAGES, UsageRow
 from .arguments import require_at_least_zero, require_cost, require_id
 from .base import Filter, now
 from .logs import Log, LogFilters, of_channel
@@ -43,55 +42,27 @@ class Usages(Log[Usage]):
     model = Usage
     filters = UsageFilters
 
-    def record(
-        self,
-        *,
-        user_id: int | None = None,
-        user_key_id: int | None = None,
-        provider_id: int | None = None,
-        credential_id: int | None = None,
-        operation: str = "generate",
-        protocol: str = "openai",
-        model: str | None = None,
-        cost: Amount = 0,
-        at: datetime | None = None,
-        downstream_trace_id: int | None = None,
-        **tokens: int | None,
-    ) -> Usage:
+    def record(self, **row: Unpack[UsageRow]) -> Usage:
         """Store a usage and add its cost to the user's quota, in one transaction.
 
         A user, key, provider or credential that no longer exists becomes NULL: what a call cost
         is kept whatever happens to who made it.
 
         Args:
-            cost: in the currency of the quotas, >= 0 and at most 1,000,000; rounded to 1e-9.
-            at: when the call was made; now where absent.
-            tokens: ``input_tokens``, ``output_tokens``, ``cache_read_input_tokens``,
-                ``cache_creation_input_tokens`` and its ``_5min`` and ``_1h``, each >= 0.
+            row: ``user_id``, ``user_key_id``, ``provider_id``, ``credential_id``, ``operation``
+                (generate), ``protocol`` (openai), ``model``, ``cost`` (0), ``at``, when the call
+                was made (now), ``downstream_trace_id``, and >= 0 each: ``input_tokens``,
+                ``output_tokens``, ``cache_read_input_tokens``, ``cache_creation_input_tokens``
+                and its ``_5min`` and ``_1h``. The cost is in the currency of the quotas, >= 0, at
+                most 1,000,000, and rounded to 1e-9.
         Raises:
             InvalidValue: when a number is outside of its bounds, or `at` has no time zone.
-            TypeError: when a token count has another name.
+            TypeError: when a field is unknown.
         """
-        known = {field.name for field in TOKENS}
-        for name, count in tokens.items():
-            if name not in known:
-                raise TypeError(f"record() got an unexpected keyword argument {name!r}")
-            require_at_least_zero(name, count)
-        stored_at = now()
-        values = {
-            "downstream_trace_id": downstream_trace_id,
-            "at": stored_at if at is None else at,
-            "provider_id": provider_id,
-            "credential_id": credential_id,
-            "user_id": user_id,
-            "user_key_id": user_key_id,
-            "operation": operation,
-            "protocol": protocol,
-            "model": model,
-            "cost": require_cost("cost", cost),
-            "created_at": stored_at,
-            **tokens,
-        }
+        values = USAGES.values(row, now())
+        values["cost"] = require_cost("cost", values["cost"])
+        for field in TOKENS:
+            require_at_least_zero(field.name, values[field.name])
         self._check(values)
         return self._record(values, self._store)
 

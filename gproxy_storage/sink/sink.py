@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, Unpack
 
 from ..backends.base import Backend
 from ..backends.bulk import Row
-from ..errors import InvalidValue, WriteError
-from ..money import Amount
-from ..repositories.redaction import redact_headers, redact_query, redact_url
-from ..repositories.requests import Body, Headers
-from ..rows import DOWNSTREAM_REQUESTS, LOGS, UPSTREAM_REQUESTS, USAGES, Log, Redactors, row_check
+from ..errors import WriteError
+from ..repositories.redaction import REDACTORS
+from ..rows import (
+    DOWNSTREAM_REQUESTS,
+    LOGS,
+    UPSTREAM_REQUESTS,
+    USAGES,
+    Log,
+    SubmittedDownstreamRow,
+    UpstreamRow,
+    UsageRow,
+    row_check,
+)
 from .cipher import SpoolCipher
 from .engine import Engine
 from .exits import open_sinks
@@ -25,15 +32,6 @@ from .settings import SinkSettings
 from .stats import SinkStats
 
 _USAGES, _UPSTREAM, _DOWNSTREAM = map(LOGS.index, (USAGES, UPSTREAM_REQUESTS, DOWNSTREAM_REQUESTS))
-REDACTORS: Redactors = {
-    "request_headers_json": redact_headers,
-    "response_headers_json": redact_headers,
-    "request_url": redact_url,
-    "request_path": redact_url,
-    "request_query": redact_query,
-}
-"""What is taken out of requests before they are stored."""
-
 _USAGE_BYTES = 600
 _REQUEST_BYTES = 1000
 _LONG = {
@@ -87,158 +85,56 @@ class Sink:
 
     # -- rows ---------------------------------------------------------------------------------
 
-    def submit_usage(
-        self,
-        *,
-        user_id: int | None = None,
-        user_key_id: int | None = None,
-        provider_id: int | None = None,
-        credential_id: int | None = None,
-        operation: str = "generate",
-        protocol: str = "openai",
-        model: str | None = None,
-        cost: Amount = 0.0,
-        at: datetime | None = None,
-        downstream_trace_id: int | None = None,
-        input_tokens: int | None = None,
-        output_tokens: int | None = None,
-        cache_read_input_tokens: int | None = None,
-        cache_creation_input_tokens: int | None = None,
-        cache_creation_input_tokens_5min: int | None = None,
-        cache_creation_input_tokens_1h: int | None = None,
-        **unknown: object,
-    ) -> None:
+    def submit_usage(self, **row: Unpack[UsageRow]) -> None:
         """Take a usage, as `Usages.record` does, to be stored soon.
 
         Args:
-            cost: is added to the user's quota; >= 0 and at most 1,000,000, rounded to 1e-9.
-            at: when the call was made; now where absent.
+            row: ``user_id``, ``user_key_id``, ``provider_id``, ``credential_id``, ``operation``
+                (generate), ``protocol`` (openai), ``model``, ``cost`` (0), ``at`` (now),
+                ``downstream_trace_id``, and >= 0 each: ``input_tokens``, ``output_tokens``,
+                ``cache_read_input_tokens``, ``cache_creation_input_tokens`` and its ``_5min``
+                and ``_1h``. The cost is added to the user's quota; it is >= 0, at most 1,000,000,
+                and rounded to 1e-9.
         Raises:
             InvalidValue: when a value cannot be stored or a field is unknown. Nothing was taken.
             WriteError: when the sink is closed.
         """
-        if unknown:
-            raise _unknown(unknown, USAGES.bulk.name)
-        self._queue.put(
-            _USAGES,
-            self._check_usage(
-                downstream_trace_id,
-                at,
-                provider_id,
-                credential_id,
-                user_id,
-                user_key_id,
-                operation,
-                protocol,
-                model,
-                input_tokens,
-                output_tokens,
-                cache_read_input_tokens,
-                cache_creation_input_tokens,
-                cache_creation_input_tokens_5min,
-                cache_creation_input_tokens_1h,
-                cost,
-            ),
-            _USAGE_BYTES,
-        )
+        self._queue.put(_USAGES, self._check_usage(**row), _USAGE_BYTES)
 
-    def submit_upstream_request(
-        self,
-        *,
-        request_method: str,
-        request_url: str | None = None,
-        request_headers: Headers | None = None,
-        request_body: Body | None = None,
-        response_status: int | None = None,
-        response_headers: Headers | None = None,
-        response_body: Body | None = None,
-        initial_latency_ms: int | None = None,
-        total_latency_ms: int | None = None,
-        provider_id: int | None = None,
-        credential_id: int | None = None,
-        downstream_trace_id: int | None = None,
-        internal: bool = False,
-        at: datetime | None = None,
-        **unknown: object,
-    ) -> None:
+    def submit_upstream_request(self, **row: Unpack[UpstreamRow]) -> None:
         """Take a request that the proxy sent to a provider, to be stored soon.
 
         Args:
-            request_headers, response_headers: as JSON; credentials in them, in URL and query
-                are replaced unless the sink was opened with ``redact=False``.
-            at: when it was sent; now where absent.
+            row: ``request_method``, which must be given, ``request_url``, ``request_headers``,
+                ``request_body``, ``response_status``, ``response_headers``, ``response_body``,
+                ``initial_latency_ms``, ``total_latency_ms``, ``provider_id``, ``credential_id``,
+                ``downstream_trace_id``, ``internal`` (False), ``at``, when it was sent (now).
+                Credentials in headers and URL are replaced unless the sink was opened with
+                ``redact=False``.
         Raises:
             InvalidValue: when a value cannot be stored or a field is unknown. Nothing was taken.
             WriteError: when the sink is closed.
         """
-        if unknown:
-            raise _unknown(unknown, UPSTREAM_REQUESTS.bulk.name)
-        row = self._check_upstream(
-            downstream_trace_id,
-            at,
-            internal,
-            provider_id,
-            credential_id,
-            request_method,
-            {} if request_headers is None else request_headers,
-            request_url,
-            request_body,
-            response_status,
-            {} if response_headers is None else response_headers,
-            response_body,
-            initial_latency_ms,
-            total_latency_ms,
-        )
-        self._queue.put(_UPSTREAM, row, _size(row, _UPSTREAM_LONG))
+        checked = self._check_upstream(**row)
+        self._queue.put(_UPSTREAM, checked, _size(checked, _UPSTREAM_LONG))
 
-    def submit_downstream_request(
-        self,
-        *,
-        trace_id: int,
-        request_method: str,
-        request_path: str,
-        request_query: str | None = None,
-        request_headers: Headers | None = None,
-        request_body: Body | None = None,
-        response_status: int | None = None,
-        response_headers: Headers | None = None,
-        response_body: Body | None = None,
-        user_id: int | None = None,
-        user_key_id: int | None = None,
-        internal: bool = False,
-        at: datetime | None = None,
-        **unknown: object,
-    ) -> None:
+    def submit_downstream_request(self, **row: Unpack[SubmittedDownstreamRow]) -> None:
         """Take a request that a user sent to the proxy, to be stored soon.
 
         Args:
-            trace_id: the row's key, the caller's to choose, 1 to 2**63 - 2. One that exists is
-                rejected later.
-            request_headers, response_headers: as JSON; credentials in them, in URL and query
-                are replaced unless the sink was opened with ``redact=False``.
-            at: when it came; now where absent.
+            row: ``trace_id``, ``request_method`` and ``request_path``, which must be given,
+                ``request_query``, ``request_headers``, ``request_body``, ``response_status``,
+                ``response_headers``, ``response_body``, ``user_id``, ``user_key_id``,
+                ``internal`` (False), ``at``, when it came (now). The trace id is the row's key, the
+                caller's to choose, 1 to 2**63 - 2; one that exists is rejected later.
+                Credentials in headers, path and query are replaced unless the sink was opened
+                with ``redact=False``.
         Raises:
             InvalidValue: when a value cannot be stored or a field is unknown. Nothing was taken.
             WriteError: when the sink is closed.
         """
-        if unknown:
-            raise _unknown(unknown, DOWNSTREAM_REQUESTS.bulk.name)
-        row = self._check_downstream(
-            trace_id,
-            at,
-            internal,
-            user_id,
-            user_key_id,
-            request_method,
-            {} if request_headers is None else request_headers,
-            request_path,
-            request_query,
-            request_body,
-            response_status,
-            {} if response_headers is None else response_headers,
-            response_body,
-        )
-        self._queue.put(_DOWNSTREAM, row, _size(row, _DOWNSTREAM_LONG))
+        checked = self._check_downstream(**row)
+        self._queue.put(_DOWNSTREAM, checked, _size(checked, _DOWNSTREAM_LONG))
 
     # -- the end of it ------------------------------------------------------------------------
 
@@ -395,8 +291,3 @@ def _size(row: Row, long: tuple[int, ...]) -> int:
         if value:
             size += len(value)
     return size
-
-
-def _unknown(fields: dict[str, object], table: str) -> InvalidValue:
-    name = next(iter(fields))
-    return InvalidValue(f"{table} have no {name}: correct its name, or leave it out", argument=name)

@@ -16,7 +16,7 @@ from gproxy_storage.backends.bulk import Kind
 from gproxy_storage.errors import InvalidValue
 from gproxy_storage.fields import BytesField, HeadersField, UtcDateTimeField
 from gproxy_storage.models import DownstreamRequest, Provider, Usage, User
-from gproxy_storage.rows import DOWNSTREAM_REQUESTS, LOGS, USAGES, Log, row_check
+from gproxy_storage.rows import DOWNSTREAM_REQUESTS, LOGS, USAGES, Log, keyword, row_check
 from tests.contract.support import NOW, insert, rows_of
 from tests.support import assert_query_count
 from tests.values import (
@@ -88,6 +88,11 @@ def defaults(log: Log) -> dict[str, Any]:
     }
 
 
+def keywords(log: Log, given: dict[str, Any]) -> dict[str, Any]:
+    """Return values by column as a caller gives them."""
+    return {keyword(name): given.get(name) for name in log.arguments}
+
+
 def columns_of(kind: type[peewee.Field[Any]]) -> list[tuple[Log, str]]:
     return [
         (log, name)
@@ -120,7 +125,7 @@ def test_good_values_are_stored_as_the_models_store_them(
                     continue
                 base = {} if log is not DOWNSTREAM_REQUESTS else {"trace_id": number + 1}
                 given = {**defaults(log), **base, name: value}
-                rows.append(check(*(given.get(argument) for argument in log.arguments)))
+                rows.append(check(**keywords(log, given)))
                 created = model(**given, created_at=NOW)
                 created.save(force_insert=True)
                 expected.append(created.get_id())
@@ -139,7 +144,7 @@ def test_bad_values_are_refused_as_the_models_refuse_them(kind: type[peewee.Fiel
         for value in BAD[kind]:
             given = {**defaults(log), "trace_id": 1, name: value}
             with pytest.raises(InvalidValue) as ours:
-                check(*(given.get(argument) for argument in log.arguments))
+                check(**keywords(log, given))
             with pytest.raises(InvalidValue) as theirs:
                 field.db_value(value)
             assert str(ours.value) == str(theirs.value)
@@ -150,11 +155,12 @@ def test_what_the_models_leave_to_the_database_is_refused_at_once() -> None:
     for log in LOGS:
         check = check_of(log)
         for name in log.arguments:
-            if log.model._meta.columns[name].null or name == "at":
+            field = log.model._meta.columns[name]
+            if field.null or name == "at" or callable(field.default):
                 continue
             given = {**defaults(log), "trace_id": 1, name: None}
             with pytest.raises(InvalidValue, match=rf"^{name} must not be None$"):
-                check(*(given.get(argument) for argument in log.arguments))
+                check(**keywords(log, given))
 
 
 def test_negative_counts_and_long_bodies_are_refused() -> None:
@@ -167,10 +173,10 @@ def test_negative_counts_and_long_bodies_are_refused() -> None:
             given = {**defaults(log), "trace_id": 1}
             for bad in (value, float(value)) if name == "cost" else (value,):
                 with pytest.raises(InvalidValue, match=name):
-                    check(*({**given, name: bad}.get(argument) for argument in log.arguments))
+                    check(**keywords(log, {**given, name: bad}))
             if name.endswith("_body"):
                 fits = {**given, name: value[:MAX_BODY_BYTES]}
-                check(*(fits.get(argument) for argument in log.arguments))
+                check(**keywords(log, fits))
 
 
 def test_a_row_keeps_nothing_of_the_callers() -> None:
@@ -182,7 +188,7 @@ def test_a_row_keeps_nothing_of_the_callers() -> None:
         "request_body": body,
         "request_headers_json": headers,
     }
-    row = check(*(given.get(argument) for argument in DOWNSTREAM_REQUESTS.arguments))
+    row = check(**keywords(DOWNSTREAM_REQUESTS, given))
     body[:], headers["a"] = b"DONE", []
 
     assert b"body" in row
@@ -196,8 +202,7 @@ def test_many_rows_are_few_statements(storage: Storage) -> None:
         provider = insert(Provider)
     given = {**defaults(USAGES), "user_id": user.id, "provider_id": provider.id, "at": NOW}
     rows = [
-        check(*({**given, "at": NOW + timedelta(seconds=n)}.get(name) for name in USAGES.arguments))
-        for n in range(1000)
+        check(**keywords(USAGES, {**given, "at": NOW + timedelta(seconds=n)})) for n in range(1000)
     ]
     most = 4 if storage.database.name == "sqlite" else 1
     with storage.session(), assert_query_count(storage.database, most):
@@ -212,10 +217,7 @@ def test_a_large_row(storage: Storage) -> None:
     check = row_check(DOWNSTREAM_REQUESTS, max_body_bytes=10**7, redactors={})
     body = EVERY_BYTE * 12_000
     given = {**defaults(DOWNSTREAM_REQUESTS), "request_body": body}
-    rows = [
-        check(*({**given, "trace_id": n}.get(name) for name in DOWNSTREAM_REQUESTS.arguments))
-        for n in (1, 2)
-    ]
+    rows = [check(**keywords(DOWNSTREAM_REQUESTS, {**given, "trace_id": n})) for n in (1, 2)]
     with storage.session():
         storage.database.bulk_insert(DOWNSTREAM_REQUESTS.bulk, rows)
         assert rows_of(DownstreamRequest, "request_body") == [(body,), (body,)]

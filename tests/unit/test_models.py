@@ -9,6 +9,7 @@ import pytest
 
 from gproxy_storage import fields, sealed_fields
 from gproxy_storage.models import INDEXES, TABLES, Table
+from gproxy_storage.rows import LOGS
 
 OURS = {fields.__name__, sealed_fields.__name__}
 
@@ -75,7 +76,9 @@ def test_defaults_in_python_are_the_databases(model: type[Table]) -> None:
             for node in each.constraints or ()
             if isinstance(node, peewee.SQL) and node.sql.startswith("DEFAULT ")
         ]
-        assert in_database == ([] if each.default is None else [each.default])
+        # Those without are what a log's row is where a caller leaves it out.
+        if in_database or model not in {log.model for log in LOGS}:
+            assert in_database == ([] if each.default is None else [each.default])
 
 
 def test_rows_show_no_secret() -> None:
