@@ -16,14 +16,15 @@ from psycopg2 import extensions, extras
 
 from ..dsn import Dsn, is_secret
 from ..secret import REDACTED, SecretText
-from . import postgres_session
+from . import postgres_green, postgres_session
 from .base import shut_down
-from .bulk import BulkTable, Row
+from .bulk import BulkTable, Row, parts
 from .failures import Failure, TakenId
 from .postgres_copy import copy_text
 from .postgres_schema import PostgresSchema
 
 _COPY_CHUNK_BYTES = 256 * 1024
+_ROWS_A_STATEMENT = 250
 
 _FAILURES = {  # SQLSTATE, or its class (https://www.postgresql.org/docs/current/errcodes-appendix)
     "23505": Failure.CONFLICT,
@@ -108,6 +109,7 @@ class PostgresBackend(PostgresSchema, peewee.PostgresqlDatabase):
         super().__init__(database, database.database, **_connect_params(database))
 
     def _connect(self) -> Any:
+        postgres_green.warn_of_blocking()
         conn = super()._connect()
         if conn.info.parameter_status("standard_conforming_strings") == "off":
             # From then on it would write strings for a session where that is so.
@@ -204,9 +206,18 @@ class PostgresBackend(PostgresSchema, peewee.PostgresqlDatabase):
     # -- writing ------------------------------------------------------------------------------
 
     def _bulk_insert(self, table: BulkTable, rows: Sequence[Row]) -> None:
+        if postgres_green.is_green():
+            self._insert_rows(table, rows)
+            return
         sql = f"COPY {table.into} FROM STDIN"
         with self._noted(sql), self.raw_cursor(self.connection()) as cursor:
             cursor.copy_expert(sql, copy_text(table, rows), _COPY_CHUNK_BYTES)
+
+    def _insert_rows(self, table: BulkTable, rows: Sequence[Row]) -> None:
+        noted = f"INSERT INTO {table.into}"
+        with self._noted(noted), self.raw_cursor(self.connection()) as cursor:
+            for part in parts(rows, _ROWS_A_STATEMENT):
+                cursor.execute(*postgres_green.insert(table, part))
 
     def check_at_once(self) -> None:
         self.execute_sql("SET CONSTRAINTS ALL IMMEDIATE")
