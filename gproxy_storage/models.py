@@ -28,6 +28,7 @@ from .fields import (
     UtcDateTimeField,
 )
 from .money import MAX_COST
+from .naming import give_repr
 from .sealed_fields import EncryptedJSONField, EncryptedTextField, SealedField, SealedRow
 
 
@@ -544,3 +545,7 @@ SEALED_FIELDS: dict[type[Table], tuple[SealedField, ...]] = {
     )
 }
 """The encrypted fields of each table that has some."""
+
+for _model in TABLES:
+    _unique = [index for index in INDEXES.get(_model, ()) if index.unique]
+    give_repr(_model, {"name", "label", *(name for index in _unique for name, _ in index.columns)})

@@ -25,6 +25,7 @@ from ..models import (
     UserQuota,
 )
 from ..money import add
+from ..repositories.conflicts import described
 from .operations import (
     LOGS,
     NATURAL_KEYS,
@@ -179,7 +180,7 @@ class Net:
         entry = self._entry(model, key, parents)
         if put.changes is None:
             if entry.values is not None or entry.stored_id is not None:
-                raise conflict(model)
+                raise conflict(model, put.values)
             entry.values = dict(put.values)
         else:
             self._upsert(entry, put.values, put.changes)
@@ -347,12 +348,14 @@ def _not_found(model: type[Table], name: str, value: Any) -> NotFoundError:
     )
 
 
-def conflict(model: type[Table]) -> ConflictError:
+def conflict(model: type[Table], values: Mapping[str, Any]) -> ConflictError:
     """Return the error for a row that was to be new and is not."""
     table, names = model._meta.table_name, NATURAL_KEYS.get(model, ("id",))
+    columns = [model._meta.fields[name].column_name for name in names]
+    known = {name: value for name, value in values.items() if not isinstance(value, PendingId)}
     return ConflictError(
-        f"a row with the same {', '.join(names)} in {table} is in the batch or exists; nothing "
-        "of the batch was written",
+        f"a row of {table} with {described(model, columns, known)} is in the batch or exists: "
+        f"use upsert, or another {names[-1]}; nothing of the batch was written",
         table=table,
-        fields=[model._meta.fields[name].column_name for name in names],
+        fields=columns,
     )

@@ -216,8 +216,8 @@ class Writer:
         lock_users(self._database, (values["user"] for _, values in entries))
         self._learn_ids(UserModelPermission, entries)
         self._put_many(UserModelPermission, self._unknown(entries))
-        if self._unknown(entries):  # a collation takes another pattern for the same
-            raise conflict(UserModelPermission)
+        for _, values in self._unknown(entries):  # a collation takes another pattern for the same
+            raise conflict(UserModelPermission, values)
 
     def _unknown(self, entries: Sequence[tuple[Entry, _Values]]) -> list[tuple[Entry, _Values]]:
         return [each for each in entries if (each[0].model, each[0].key) not in self._ids]

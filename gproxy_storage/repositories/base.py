@@ -16,6 +16,7 @@ from ..database import run_query, run_transaction
 from ..errors import ConflictError, InvalidValue, MissingReference, NotFoundError
 from ..models import Table
 from .arguments import KEEP, Kept, require_id, require_ids, require_limit, require_text
+from .conflicts import explained
 
 __all__ = ["ANY", "KEEP", "Change", "Filter", "Repository", "condition", "now"]
 
@@ -144,7 +145,7 @@ class Repository(Generic[M]):
             row.save(force_insert=True)
             return row
 
-        with self._naming_reference(values):
+        with self._naming_reference(values), self._naming_row(values, creating=True):
             return self._write(write)
 
     def _update(self, row_id: int, changes: Mapping[str, Any]) -> M:
@@ -164,7 +165,7 @@ class Repository(Generic[M]):
                 raise self._not_found(**{key: row_id})
             return row
 
-        with self._naming_reference(given):
+        with self._naming_reference(given), self._naming_row(given):
             return self._write(write)
 
     def _save(self, row: M, changes: Mapping[str, Any]) -> bool:
@@ -266,6 +267,15 @@ class Repository(Generic[M]):
                 require_text(name, value)
             elif value is None and not _takes_none(self.model._meta.combined[name]):
                 raise InvalidValue(f"{name} must not be None", argument=name)
+
+    @contextmanager
+    def _naming_row(self, values: Mapping[str, Any], *, creating: bool = False) -> Iterator[None]:
+        """Say which row exists already, and what to do about it."""
+        try:
+            yield
+        except ConflictError as exc:
+            upsert = creating and hasattr(self, "upsert")
+            raise explained(exc, self.model, values, upsert=upsert) from exc.__cause__
 
     @contextmanager
     def _naming_reference(self, values: Mapping[str, Any]) -> Iterator[None]:

@@ -131,7 +131,8 @@ class Log(Repository[L], Generic[L]):
             write: stores values and what belongs to them; called again after a failure.
         """
         try:
-            return self._write(partial(write, values))
+            with self._naming_row(values):
+                return self._write(partial(write, values))
         except MissingReference:
             left = self._write(partial(_without_missing, self.model, values))
             if left == values:

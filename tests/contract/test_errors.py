@@ -114,6 +114,83 @@ def test_a_primary_key_conflicts_too(storage: Storage) -> None:
     assert caught.value.fields in (("name",), ())
 
 
+def test_a_conflict_says_which_row_and_what_to_do(storage: Storage) -> None:
+    alice, bob = storage.users.create("alice"), storage.users.create("bob")
+    openai = storage.providers.create("openai", channel="c")
+    gpt = storage.catalog.create(openai, "gpt")
+    storage.catalog.create(openai, "o3")
+    storage.keys.create(alice, api_key=MARK)
+    trace_id = storage.downstream_requests.record(
+        trace_id=7, request_method="GET", request_path="/"
+    ).trace_id
+    long = storage.users.create("x" * 255)
+
+    for write, says in (
+        (
+            lambda: storage.users.create("alice"),
+            "users with name 'alice' exists: use upsert, or another name",
+        ),
+        (
+            lambda: storage.users.update(bob.id, name="alice"),
+            "users with name 'alice' exists: use another name",
+        ),
+        (
+            lambda: storage.catalog.create(openai, "gpt"),
+            "models with provider 'openai' and model_id 'gpt' exists: "
+            "use upsert, or another model_id",
+        ),
+        (
+            lambda: storage.catalog.create(openai.id, "gpt"),
+            f"models with provider_id {openai.id} and model_id 'gpt' exists: "
+            "use upsert, or another model_id",
+        ),
+        (
+            lambda: storage.catalog.update(gpt.id, model_id="o3"),
+            "models with the same provider_id and model_id 'o3' exists: use another model_id",
+        ),
+        (
+            lambda: storage.keys.create(bob, api_key=MARK),
+            "user_keys with the same api_key_digest exists: use another value",
+        ),
+        (
+            lambda: storage.downstream_requests.record(
+                trace_id=trace_id, request_method="GET", request_path="/"
+            ),
+            "downstream_requests with trace_id 7 exists: use another trace_id",
+        ),
+        (
+            lambda: storage.users.create(long.name),
+            f"users with name '{'x' * 76}...' exists: use upsert, or another name",
+        ),
+    ):
+        with refused(ConflictError) as caught:
+            write()
+        assert str(caught.value) == f"a row of {says}"
+
+
+def test_a_conflict_in_a_batch_says_which_row(storage: Storage) -> None:
+    storage.users.create("alice")
+    openai = storage.providers.create("openai", channel="c")
+    storage.catalog.create(openai, "gpt")
+
+    for record, says in (
+        (lambda batch: batch.users.create("alice"), "users with name 'alice'"),
+        (
+            lambda batch: [batch.catalog.create(openai, "o3") for _ in range(2)],
+            f"models with provider_id {openai.id} and model_id 'o3'",
+        ),
+        (
+            lambda batch: [batch.catalog.create(batch.provider("openai"), "o3") for _ in range(2)],
+            "models with the same provider_id and model_id 'o3'",
+        ),
+    ):
+        batch = storage.batch()
+        record(batch)
+        with pytest.raises(ConflictError) as caught:
+            batch.write()
+        assert str(caught.value).startswith(f"a row of {says} is in the batch or exists: use ")
+
+
 # -- references ---------------------------------------------------------------------------------
 
 

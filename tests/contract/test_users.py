@@ -10,7 +10,7 @@ import pytest
 from gproxy_storage import Storage
 from gproxy_storage.crypto import passwords
 from gproxy_storage.errors import ConflictError, CryptoError, InvalidValue, NotFoundError
-from gproxy_storage.models import User
+from gproxy_storage.models import User, UserKey
 from tests.contract.support import in_threads, insert
 from tests.support import assert_query_count
 
@@ -32,6 +32,30 @@ def test_a_user_is_created_and_found(storage: Storage) -> None:
     assert storage.users.find(name="Alice") is None
 
 
+def test_the_repr_names_the_row_and_shows_no_secret(storage: Storage) -> None:
+    alice = storage.users.create("alice", password=PASSWORD)
+    key, plaintext = storage.keys.create(alice, label="laptop")
+    openai = storage.providers.create("openai", channel="c")
+    secret = storage.credentials.create(openai, kind="k", secret={"api_key": "canary"}, name="main")
+
+    assert repr(alice) == f"<User id={alice.id} name='alice'>"
+    assert repr(storage.users.get(alice.id)) == repr(alice)
+    assert repr(key) == f"<UserKey id={key.id} label='laptop'>"
+    assert repr(secret) == f"<Credential id={secret.id} name='main'>"
+    assert repr(storage.catalog.create(openai, "gpt")).endswith(
+        f" provider_id={openai.id} model_id='gpt'>"
+    )
+    assert repr(storage.usages.record(cost=1, user_id=alice.id)).startswith("<Usage trace_id=")
+    assert len(repr(storage.users.create("x" * 255))) < 130
+    assert repr(User(name="new")) == "<User id=None name='new'>"
+    with storage.session(), assert_query_count(storage.database, 1):
+        partial = UserKey.select(UserKey.id, UserKey.api_key_digest).get()
+        assert repr(partial) == f"<UserKey id={key.id}>"
+    for shown in (repr(alice), repr(key), repr(secret), repr(partial)):
+        assert plaintext not in shown
+        assert "argon2" not in shown
+
+
 def test_a_user_that_is_not_there(storage: Storage) -> None:
     with pytest.raises(NotFoundError, match="users has no row with id 7") as caught:
         storage.users.get(7)
@@ -42,7 +66,10 @@ def test_a_user_that_is_not_there(storage: Storage) -> None:
 
 def test_a_name_is_taken_once(storage: Storage) -> None:
     first = storage.users.create("alice")
-    with pytest.raises(ConflictError, match="the same name in users exists"):
+    with pytest.raises(
+        ConflictError,
+        match=r"^a row of users with name 'alice' exists: use upsert, or another name$",
+    ):
         storage.users.create("alice", password=PASSWORD)
 
     assert [user.id for user in storage.users.list()] == [first.id]

@@ -24,7 +24,7 @@ ROOMS = (
     ("backends",),
     ("database",),
     ("unlocked", "vault"),
-    ("fields", "sealed_fields"),
+    ("fields", "sealed_fields", "naming"),
     ("models",),
     ("encryption",),
     ("rows",),

@@ -38,7 +38,10 @@ def check(printed: str, dsn: str, run: int) -> None:
     assert re.fullmatch(r"API key     sk-api01-\w{3}\.\.\. \(shown once, .*\)\n", lines[3])
     assert lines[4] == "login       by key: alice; by a wrong key: None\n"
     assert lines[5] == summary(run)
-    assert lines[6] == "refused     ConflictError: a row with the same name in users exists\n"
+    assert lines[6] == (
+        "refused     ConflictError: a row of users with name 'alice' exists: "
+        "use upsert, or another name\n"
+    )
     assert len(lines) == 7
 
 
@@ -135,11 +138,11 @@ def test_bad_lines_are_named_and_nobody_is_created(database_dsn: str, tmp_path: 
 
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.removeprefix(PLAINTEXT_WARNING).splitlines() == [
-        "line 3: a row with the same name in users exists",
+        "line 3: a row of users with name 'good' exists: use upsert, or another name",
         "line 4: admin must be yes, no or empty",
         "line 5: 1 cells instead of 2",
         "line 6: name must be a str that is not blank",
-        "line 7: a row with the same name in users exists",
+        "line 7: a row of users with name 'taken' exists: use upsert, or another name",
         "nobody was created",
     ]
     with Storage.connect(database_dsn) as storage:

@@ -1,0 +1,62 @@
+"""What a conflict is about, in words: the row's name, as the call gave it, and what to do next.
+
+Values come from the call's own arguments, never from a server's message; those of secrets, and of
+what identifies them, are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import peewee
+
+from ..errors import ConflictError
+from ..models import Table
+from ..naming import is_secret, short
+
+_ABSENT = object()
+
+
+def explained(
+    error: ConflictError, model: type[Table], values: Mapping[str, Any], *, upsert: bool
+) -> ConflictError:
+    """Return the error for a row that a call wanted to write.
+
+    Args:
+        error: what the database's refusal became; where it is about another table or an unknown
+            index, it is returned as it is.
+        values: what the call gave, by field or column.
+        upsert: whether an upsert would have updated the row.
+    """
+    table, fields = model._meta.table_name, tuple(error.fields)
+    if not fields and "primary key" in str(error):  # MariaDB names no column of it
+        key: Any = model._meta.primary_key
+        fields = (key.column_name,)
+    elif error.table != table or not fields or not set(fields) <= model._meta.columns.keys():
+        return error
+    last = model._meta.columns[fields[-1]]
+    other = f"another {'value' if is_secret(last) else last.name}"
+    return ConflictError(
+        f"a row of {table} with {described(model, fields, values)} exists: "
+        f"{'use upsert, or ' if upsert else 'use '}{other}",
+        table=table,
+        fields=fields,
+    )
+
+
+def described(model: type[Table], columns: Sequence[str], values: Mapping[str, Any]) -> str:
+    """Return what identifies a row: each column with its value, as far as it is known and shown."""
+    return " and ".join(_described(model._meta.columns[column], values) for column in columns)
+
+
+def _described(field: peewee.Field[Any], values: Mapping[str, Any]) -> str:
+    value = values.get(field.name, values.get(field.column_name, _ABSENT))
+    if value is _ABSENT or is_secret(field):
+        return f"the same {field.column_name}"
+    if isinstance(value, Table):
+        name = value.__data__.get("name")
+        if isinstance(name, str):
+            return f"{field.name} {short(name)}"
+        value = value.get_id()
+    return f"{field.column_name} {short(value)}"
