@@ -267,7 +267,7 @@ def _attempts(
     max_attempts: int,
     boundary: BaseException | None,
 ) -> T:
-    broken = False
+    broken = only_reads = False
     for attempt in range(1, max_attempts + 1):
         try:
             if broken:
@@ -278,7 +278,10 @@ def _attempts(
             failure = database.failure_to_retry(exc, boundary)
             if failure is None or attempt == max_attempts:
                 raise
-            broken = broken or failure is Failure.LOST
+            if failure is Failure.READ_ONLY and only_reads:
+                raise  # the new connection, too
+            only_reads = failure is Failure.READ_ONLY
+            broken = broken or failure is Failure.LOST or only_reads
         back_off(attempt)
     raise AssertionError("unreachable: the last attempt returns or raises")
 

@@ -378,8 +378,12 @@ class Backend(BulkWriting, Translation, Values, SchemaWork, peewee.Database):
             interruption = self.interruption(exc)
             if interruption is not None:
                 raise interruption from None
-            state.unsettled = False
-            if state.transactions and state.ended is None and not self.has_transaction(state.conn):
+            state.unsettled = self.must_replace(self.classify(exc))
+            if (
+                state.transactions
+                and state.ended is None
+                and (state.unsettled or not self.has_transaction(state.conn))
+            ):
                 state.ended = exc
             raise
         state.unsettled = False

@@ -87,6 +87,7 @@ def as_storage_error(
     dsn: str,
     fallback: type[WriteError | ReadError],
     reason: str,
+    only_reads: str,
 ) -> StorageError:
     """Return the package's error for a failure.
 
@@ -96,11 +97,14 @@ def as_storage_error(
         dsn: the masked DSN.
         fallback: the class for what no other covers.
         reason: the backend and the driver's code, for `fallback`.
+        only_reads: why the database would not be written, and what to do.
     """
     if failure is Failure.CONFLICT:
         table, fields = unique_key or _columns(name)
         what = f"{', '.join(fields)} in {table}" if table else name or "unique value"
         return ConflictError(f"a row with the same {what} exists", table=table, fields=fields)
+    if failure is Failure.READ_ONLY:
+        return WriteError(f"{dsn} cannot be written: {only_reads}")
     make = _SIMPLE.get(failure)
     if make is not None:
         return make(f" ({name})" if name else "", name, dsn)
@@ -116,9 +120,6 @@ _SIMPLE: dict[Failure, Callable[[str, str | None, str], StorageError]] = {
     ),
     Failure.SCHEMA: lambda where, *_: SchemaError(
         f"the database lacks a table or column{where}: run `gproxy-storage sync`"
-    ),
-    Failure.READ_ONLY: lambda _, __, dsn: WriteError(
-        f"{dsn} cannot be written: check its mode and the file's permissions"
     ),
     Failure.TRANSIENT: lambda _, __, dsn: WriteError(
         f"{dsn}: rolled back for another transaction's sake (a lock, a deadlock): run it again, or "

@@ -56,6 +56,7 @@ _FAILURES: dict[int, Failure] = {
     ER.OPTION_PREVENTS_STATEMENT: Failure.READ_ONLY,
     1792: Failure.READ_ONLY,  # ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION
     1836: Failure.READ_ONLY,  # ER_READ_ONLY_MODE
+    1874: Failure.READ_ONLY,  # ER_INNODB_READ_ONLY
     ER.TABLEACCESS_DENIED_ERROR: Failure.DENIED,
     ER.DBACCESS_DENIED_ERROR: Failure.DENIED,
     ER.NO_SUCH_TABLE: Failure.SCHEMA,
@@ -68,6 +69,7 @@ _FAILURES: dict[int, Failure] = {
     ER.RECORD_FILE_FULL: Failure.EXHAUSTED,
     0: Failure.LOST,  # PyMySQL's own "connection is closed"
     ER.SERVER_SHUTDOWN: Failure.LOST,
+    3032: Failure.LOST,  # ER_SERVER_OFFLINE_MODE
     _CONNECTION_KILLED: Failure.LOST,
     _DISCONNECTED_IDLE: Failure.LOST,
     CR.CR_SERVER_GONE_ERROR: Failure.LOST,
@@ -205,8 +207,13 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
         return f"{' '.join(said.split())}; {hint}"
 
     def failure(self, error: Exception) -> tuple[Failure, str | None]:
-        found = _FAILURES.get(_code(error), Failure.OTHER)
+        code = _code(error)
+        found = _FAILURES.get(code, Failure.OTHER)
         said = str(error.args[1]) if len(error.args) > 1 else ""
+        if code == ER.OPTION_PREVENTS_STATEMENT and "read-only" not in said:
+            return Failure.OTHER, None  # another of the server's options
+        if code == ER.UNKNOWN_COM_ERROR and "WSREP" in said:
+            return Failure.LOST, None  # a node of a Galera cluster that is not part of it now
         match found:
             case Failure.CONFLICT:  # Duplicate entry 'value' for key 'table.index'
                 key = said.rpartition("for key ")[2].strip("'").rpartition(".")[2]

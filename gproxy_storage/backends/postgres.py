@@ -107,6 +107,9 @@ class PostgresBackend(PostgresSchema, peewee.PostgresqlDatabase):
 
     def __init__(self, database: Dsn) -> None:
         super().__init__(database, database.database, **_connect_params(database))
+        if postgres_session.READ_ONLY in database.parameters.get("options", ""):
+            self.replaces_read_only = False
+            self.only_reads = f"the DSN's options set {postgres_session.READ_ONLY}"
 
     def _connect(self) -> Any:
         postgres_green.warn_of_blocking()

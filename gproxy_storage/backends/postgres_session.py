@@ -43,7 +43,9 @@ TIME_OUTS: Final = (
 )
 """None of them, or long operations would be cut off."""
 
-_OF_THE_DSN: Final = {*TIME_OUTS, "default_transaction_read_only"}
+READ_ONLY: Final = "default_transaction_read_only"
+
+_OF_THE_DSN: Final = {*TIME_OUTS, READ_ONLY}
 """As the DSN's `options` say, where they name one."""
 
 PRIVILEGED: Final = {"session_replication_role": "origin"}

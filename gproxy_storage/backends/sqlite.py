@@ -78,6 +78,8 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
 
     name = "sqlite"
     driver_error = sqlite3.Error
+    only_reads = "check its mode and the file's permissions"
+    replaces_read_only = False
     field_types = {  # noqa: RUF012 - Peewee's interface, read only
         **peewee.SqliteDatabase.field_types,
         "DATETIME": "TEXT",

@@ -25,6 +25,7 @@ _SAYS_NOT_STORED = (
     Failure.REFERENCE,
     Failure.VALUE,
     Failure.DENIED,
+    Failure.READ_ONLY,
 )
 """What a server answers to COMMIT when it has rolled back."""
 

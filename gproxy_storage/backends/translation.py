@@ -22,6 +22,16 @@ class Translation:
     driver_error: ClassVar[type[Exception]]
     """The root of the driver's exceptions."""
 
+    only_reads = (
+        "the server at this address only reads: it is a standby, or a primary that gives way to "
+        "another; name the primary, or several hosts with target_session_attrs=read-write, or try "
+        "again"
+    )
+    """What is said of a database that would not be written."""
+
+    replaces_read_only = True
+    """Whether a connection that only reads is replaced: behind its address another may lead now."""
+
     def failure(self, error: Exception) -> tuple[Failure, str | None]:
         """Classify an error of the driver; with it the column, index or value's name at fault.
 
@@ -65,7 +75,12 @@ class Translation:
         if isinstance(exc, WriteError) and exc.committed is None:
             return None
         failure = self.classify(exc, boundary)
-        return failure if failure in (Failure.LOST, Failure.TRANSIENT) else None
+        again = failure in (Failure.LOST, Failure.TRANSIENT) or self.must_replace(failure)
+        return failure if again else None
+
+    def must_replace(self, failure: Failure) -> bool:
+        """Tell whether a failure leaves a connection that answers and must not be used again."""
+        return failure is Failure.READ_ONLY and self.replaces_read_only
 
     def translate(
         self, exc: Exception, *, writing: bool, boundary: BaseException | None = None
@@ -84,6 +99,7 @@ class Translation:
             dsn=str(self.dsn),
             fallback=WriteError if writing else ReadError,
             reason=f"{self.name}: {self._reason(error)}",
+            only_reads=self.only_reads,
         )
 
     def commit_unknown(self) -> WriteError:
