@@ -10,6 +10,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 from ..errors import StorageError
+from .signals import pass_over_signals
 
 if TYPE_CHECKING:
     from .sink import Sink
@@ -24,6 +25,7 @@ _still: list[Sink] = []
 
 def close_all() -> None:
     """Drain what is open. `os._exit` and signals that kill pass by."""
+    pass_over_signals()
     for sink in list(open_sinks):
         try:
             sink.close()

@@ -29,6 +29,7 @@ from .exits import open_sinks
 from .identity import database_id
 from .queue import RowQueue
 from .settings import SinkSettings
+from .signals import raise_exit_on_signals
 from .stats import SinkStats
 
 _USAGES, _UPSTREAM, _DOWNSTREAM = map(LOGS.index, (USAGES, UPSTREAM_REQUESTS, DOWNSTREAM_REQUESTS))
@@ -50,6 +51,13 @@ class Sink:
 
     What a batch's transaction holds: the rows, the users' quotas, and the number that tells
     whether it is stored. While the database is away, batches go to a file and come back.
+
+    What is in the queue is written when the block or the interpreter ends: by `sys.exit`, an
+    exception, Ctrl-C; not by `os._exit` or SIGKILL. For SIGTERM and SIGHUP, which end a process
+    at once by default, the first sink that a process's main thread opens sets a handler that
+    raises SystemExit, unless there is one or they are ignored; one that is set later replaces it.
+    Where the main thread opens none, set one yourself: ``signal.signal(signal.SIGTERM, lambda *_:
+    sys.exit(143))``. What must not be lost whatever happens is safe once `flush` returned True.
 
     Raises:
         ConfigError: when the spool directory cannot be used, or the database has no id yet and
@@ -82,6 +90,7 @@ class Sink:
         self._queue = self._new_queue()
         self._engine = self._new_engine()
         open_sinks.add(self)
+        raise_exit_on_signals()
 
     # -- rows ---------------------------------------------------------------------------------
 
