@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 from .backends.base import Backend
+from .backends.widths import WIDEN
 from .config import DEFAULT_DATA_DIR, Settings, clean_secret
 from .crypto.keyset import Mode
 from .database import db_from_dsn, run_query, run_transaction, session, transaction, translated
@@ -50,6 +52,8 @@ if TYPE_CHECKING:
     from .sink.sink import Sink
 
 T = TypeVar("T")
+
+_logger = logging.getLogger("gproxy_storage")
 
 
 class Storage:
@@ -119,8 +123,7 @@ class Storage:
     @classmethod
     def from_settings(cls, settings: Settings, *, sync: bool = True) -> Self:
         """Open the storage that loaded settings name. Errors as `open`'s."""
-        if settings.dsn_is_default and settings.dsn.mode == "rwc":
-            _create_data_dir(settings.data_dir, settings.dsn.setting)
+        _prepare_data_dir(settings)
         return cls._connect(
             settings.dsn,
             settings.secret_key,
@@ -128,6 +131,15 @@ class Storage:
             data_dir=settings.data_dir,
             sync=sync,
         )
+
+    @classmethod
+    def for_schema(cls, settings: Settings) -> Self:
+        """Open the storage to change its schema by `sync`, which this does not do yet.
+
+        The secret is not needed. Errors as `inspect`'s.
+        """
+        _prepare_data_dir(settings)
+        return cls._connect(settings.dsn, None, sync=False, start=lambda _: None)
 
     @classmethod
     @without_locals
@@ -278,6 +290,14 @@ class Storage:
         unlock(self._vault, secret)  # before anything is written
         if sync:
             self.sync_report = self.sync()
+            if self.sync_report.narrower:
+                _logger.warning(
+                    "%d tables have columns that are narrower than this package makes them, and "
+                    "refuse or round some values: `gproxy-storage status` names them, %s widens "
+                    "them",
+                    len({drift.table for drift in self.sync_report.narrower}),
+                    WIDEN,
+                )
         settle(self.database, self._vault, secret, may_change=sync and self.database.writes)
 
     def _unlock(self, secret: Secret | None, *, sync: bool) -> None:
@@ -287,6 +307,8 @@ class Storage:
         if sync:
             self.sync_report = self.sync()
             self._vault.insert_row()
+        else:
+            self.plan()  # what is narrow counts before values are sealed
         row = self._vault.peek()
         check_still_there(self._vault, row)
         if row is not None and row.sealed is None:
@@ -330,9 +352,21 @@ class Storage:
 
     # -- the schema ---------------------------------------------------------------------------
 
-    def sync(self, *, lock_timeout_s: float = LOCK_TIMEOUT_S) -> SyncReport:
+    def sync(
+        self,
+        *,
+        widen: bool = False,
+        lock_timeout_s: float = LOCK_TIMEOUT_S,
+        progress: Callable[[], None] = lambda: None,
+    ) -> SyncReport:
         """Bring the schema up to date; a no-op, without a lock, when it is.
 
+        Args:
+            widen: change the columns that are narrower than ours, too, one ALTER a table; the
+                database copies such a table, and its writers wait for that. Killed anywhere, call
+                it again.
+            lock_timeout_s: seconds to wait for locks in all, >= 0.
+            progress: called after each statement.
         Raises:
             SchemaError: when it cannot be brought up to date.
             KeyringLost: when the table of the keyring, which is open, is not there any more.
@@ -342,7 +376,9 @@ class Storage:
 
         report = sync(
             self.database,
+            widen=widen,
             lock_timeout_s=lock_timeout_s,
+            progress=progress,
             refuse=lambda plan: check_new_tables(self._vault, plan.new_tables),
         )
         if report:
@@ -350,11 +386,15 @@ class Storage:
                 self._vault.insert_row()
         return report
 
-    def plan(self) -> Plan:
-        """Compare the live schema with the models; takes no lock, writes nothing."""
+    def plan(self, *, widen: bool = False) -> Plan:
+        """Compare the live schema with the models; takes no lock, writes nothing.
+
+        Args:
+            widen: as `sync`'s.
+        """
         from .schema.sync import plan  # noqa: PLC0415 - as above
 
-        return plan(self.database)
+        return plan(self.database, widen=widen)
 
     def row_counts(self) -> dict[str, int | None]:
         """Return the number of rows of each table; None for a table that does not exist."""
@@ -501,6 +541,11 @@ def _renew_lock() -> None:
 
 
 os.register_at_fork(after_in_child=_renew_lock)
+
+
+def _prepare_data_dir(settings: Settings) -> None:
+    if settings.dsn_is_default and settings.dsn.mode == "rwc":
+        _create_data_dir(settings.data_dir, settings.dsn.setting)
 
 
 def _create_data_dir(path: Path, setting: str | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, ClassVar, TypeVar
 
@@ -23,6 +23,7 @@ from .state import SessionState
 from .transactions import Savepoint, Transaction, transaction_ended
 from .translation import Translation
 from .values import Values
+from .widths import Shortfall
 
 T = TypeVar("T")
 
@@ -65,6 +66,8 @@ class Backend(BulkWriting, Translation, Values, SchemaWork, peewee.Database):
         """Name of each unique index -> its table and columns, for messages about conflicts."""
         self.ids: dict[str, str] = {}
         """Name of each table whose primary key the database can give out -> that column."""
+        self.narrow: Mapping[str, Shortfall] = {}
+        """Each column that holds less than ours, as ``table.column``, as the last sync found it."""
         self.write_guard: Callable[[Any], None] | None = None
         """Called with each write query before it is executed; raises to refuse it."""
         self.vault: Any = None

@@ -10,7 +10,7 @@ class ColumnRow(NamedTuple):
 
     `kind` is ``table``, or in words what else has the name: ``view``, ``sequence``. A generated
     column is one that no statement can write. `collation` is empty where the backend has no more
-    than one that matters.
+    than one that matters. `default` is SQL, empty where widening a column keeps it anyway.
     """
 
     table: str
@@ -22,6 +22,7 @@ class ColumnRow(NamedTuple):
     generated: bool = False
     auto_increment: bool = False
     collation: str = ""
+    default: str = ""
 
 
 class IndexRow(NamedTuple):

@@ -18,6 +18,7 @@ from ..errors import (
     StorageError,
     WriteError,
 )
+from .widths import WIDEN
 
 
 class Failure(enum.Enum):
@@ -26,6 +27,7 @@ class Failure(enum.Enum):
     CONFLICT = "a unique value exists already"
     REFERENCE = "a foreign key points to no row"
     VALUE = "a value does not fit its column"
+    NARROW = "a value does not fit its column, which is narrower than ours"
     READ_ONLY = "the database cannot be written"
     DENIED = "the user lacks a privilege"
     SCHEMA = "a table or column is missing"
@@ -117,6 +119,11 @@ _SIMPLE: dict[Failure, Callable[[str, str | None, str], StorageError]] = {
     ),
     Failure.VALUE: lambda where, name, _: InvalidValue(
         f"a value does not fit its column{where}", argument=name
+    ),
+    Failure.NARROW: lambda where, name, _: InvalidValue(
+        f"a value does not fit its column{where}, which is narrower than this package makes it: "
+        f"run {WIDEN}",
+        argument=name,
     ),
     Failure.SCHEMA: lambda where, *_: SchemaError(
         f"the database lacks a table or column{where}: run `gproxy-storage sync`"

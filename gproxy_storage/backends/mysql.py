@@ -30,6 +30,12 @@ READ_TIMEOUT_S = 120
 
 _CONNECTION_KILLED = 1927  # MariaDB only
 _DISCONNECTED_IDLE = 4031  # MySQL 8.0.24
+_BEYOND_COLUMN = {
+    ER.WARN_DATA_OUT_OF_RANGE,
+    ER.TRUNCATED_WRONG_VALUE,
+    ER.TRUNCATED_WRONG_VALUE_FOR_FIELD,
+    ER.WARN_DATA_TRUNCATED,
+}
 _CHECK_FAILED = {3819, 4025}  # MySQL, MariaDB
 
 _FAILURES: dict[int, Failure] = {
@@ -222,8 +228,15 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
                 return found, said.partition("CONSTRAINT `")[2].partition("`")[0] or None
             case Failure.VALUE | Failure.SCHEMA:
                 named = _NAMED.search(said)
-                return found, re.split("[.`]+", named[named.lastindex or 0])[-1] if named else None
+                name = re.split("[.`]+", named[named.lastindex or 0])[-1] if named else None
+                return Failure.NARROW if self._is_narrow(_code(error), name) else found, name
         return found, None
+
+    def _is_narrow(self, code: int, column: str | None) -> bool:
+        if code == ER.DATA_TOO_LONG:  # no text or body of ours is too long for a column of ours
+            return True
+        columns = {name.rpartition(".")[2] for name in self.narrow}
+        return code in _BEYOND_COLUMN and column in columns
 
     def reason(self, error: Exception) -> str:
         return f"{type(error).__name__} ({_code(error)})"

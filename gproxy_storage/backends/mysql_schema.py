@@ -12,33 +12,32 @@ import peewee
 from .base import Backend
 from .catalog import CatalogRows, ColumnRow, ForeignKeyRow, IndexRow
 from .failures import SyncLockHeldError
-
-_FAMILIES = {
-    **dict.fromkeys(
-        ("bool", "tinyint", "smallint", "mediumint", "int", "integer", "bigint"), "integer"
-    ),
-    **dict.fromkeys(("float", "double", "double precision"), "real"),
-    **dict.fromkeys(("char", "varchar", "tinytext", "text", "mediumtext", "longtext"), "text"),
-    **dict.fromkeys(("varbinary", "tinyblob", "blob", "mediumblob", "longblob"), "bytes"),
-    **dict.fromkeys(("datetime", "timestamp"), "time"),
-}
+from .mysql_types import shortfall, type_family
+from .widths import Shortfall
 
 # A join of the two takes ten times as long on MariaDB, which also says 'NULL' for "no default".
 # Names of columns and indexes are compared without regard to case. An engine other than InnoDB has
-# no transactions and ignores foreign keys.
+# no transactions and ignores foreign keys. A default is a text, or, on MariaDB and where MySQL says
+# so, an expression, in which MySQL has a backslash before each quote.
 _COLUMNS = """
     SELECT table_name AS t,
         CASE WHEN table_type LIKE '%%VIEW' THEN 'view'
             WHEN table_type NOT IN ('BASE TABLE', 'SYSTEM VERSIONED') THEN LOWER(table_type)
             WHEN engine <> 'InnoDB' THEN CONCAT(engine, ' table') ELSE 'table' END,
-        NULL, '', 1, 0, 0, 0, '', 0 AS n
+        NULL, '', 1, 0, 0, 0, '', '', 0 AS n
     FROM information_schema.tables
     WHERE table_schema = DATABASE() AND table_name IN %s
     UNION ALL
-    SELECT table_name, '', LOWER(column_name), data_type, is_nullable = 'YES',
+    SELECT table_name, '', LOWER(column_name), column_type, is_nullable = 'YES',
         column_default IS NOT NULL AND (column_default <> 'NULL' OR is_nullable = 'NO'),
         COALESCE(generation_expression, '') <> '',
-        extra LIKE '%%auto_increment%%', COALESCE(collation_name, ''), ordinal_position
+        extra LIKE '%%auto_increment%%', COALESCE(collation_name, ''),
+        CASE WHEN column_default IS NULL THEN ''
+            WHEN VERSION() LIKE '%%MariaDB%%' THEN IF(column_default = 'NULL', '', column_default)
+            WHEN extra LIKE '%%DEFAULT_GENERATED%%'
+                THEN REPLACE(column_default, CONCAT(CHAR(92), CHAR(39)), CHAR(39))
+            ELSE QUOTE(column_default) END,
+        ordinal_position
     FROM information_schema.columns
     WHERE table_schema = DATABASE() AND table_name IN %s
     ORDER BY t, n"""
@@ -150,8 +149,25 @@ class MySQLSchema(Backend):
         )
 
     def type_family(self, column_type: str) -> str:
-        base = column_type.lower().partition("(")[0].removesuffix(" auto_increment")
-        return _FAMILIES.get(base, base)
+        return type_family(column_type)
+
+    def shortfall(self, there: str, collation: str, wanted: str) -> Shortfall | None:
+        return shortfall(there, collation, wanted)
+
+    not_indexable = frozenset({"LONGTEXT", "LONGBLOB"})
+
+    def widen_clause(
+        self, column: str, wanted: str, *, there: str, nullable: bool, default: str
+    ) -> str:
+        # What is not said again is lost. A JSON column that is none stays one: not all may be JSON.
+        family = type_family(there)
+        words = [column, wanted if type_family(wanted) == family else self.field_types["TEXT"]]
+        if family == "text":
+            words.append(f"CHARACTER SET utf8mb4 COLLATE {self.table_collation}")
+        words.append("NULL" if nullable else "NOT NULL")
+        if default:
+            words.append(f"DEFAULT ({default})")
+        return f"MODIFY COLUMN {' '.join(words)}"
 
 
 def _foreign_keys(rows: Iterable[tuple[Any, ...]], ours: Set[str]) -> Iterator[ForeignKeyRow]:

@@ -49,6 +49,9 @@ _FAILURES = {  # SQLSTATE, or its class (https://www.postgresql.org/docs/current
     "XX": Failure.EXHAUSTED,
 }
 
+_TOO_LONG = "22001"
+_OUT_OF_RANGE = "22003"
+
 _HINTS = (
     ("password authentication failed", "check the user and the password"),
     ("no password supplied", "put the password into the DSN, or use a passfile"),
@@ -182,6 +185,9 @@ class PostgresBackend(PostgresSchema, peewee.PostgresqlDatabase):
                 return found, ", ".join(
                     f"{diag.table_name}.{column.strip()}" for column in columns[1].split(",")
                 )
+        # No text of ours is too long for a column of ours, and a number only for a narrow one.
+        if state == _TOO_LONG or (state == _OUT_OF_RANGE and self.narrow):
+            return Failure.NARROW, name
         if found is Failure.SCHEMA:
             quoted = re.search(r'"([^"]+)"', diag.message_primary or "")
             name = quoted[1] if quoted else None

@@ -12,11 +12,14 @@ from psycopg2 import extensions
 from .base import Backend
 from .catalog import CatalogRows, ColumnRow, ForeignKeyRow, IndexRow
 from .failures import Failure, SyncLockHeldError
+from .widths import Shortfall, short_fractions, short_numbers, short_text
 
 _SYNC_KEY = 0x6770726F78790001  # "gproxy", 1: advisory locks are per database already
 
+_NO_END = 2**30
+_INTEGER_BYTES = {"smallint": 2, "integer": 4, "bigint": 8, "bigserial": 8}
 _FAMILIES = {
-    **dict.fromkeys(("smallint", "integer", "bigint", "bigserial"), "integer"),
+    **dict.fromkeys(_INTEGER_BYTES, "integer"),
     "boolean": "boolean",
     "real": "real",
     "double precision": "real",
@@ -142,6 +145,35 @@ class PostgresSchema(Backend):
         )
 
     def type_family(self, column_type: str) -> str:
-        # The length stands in the middle of "timestamp(3) with time zone".
-        base = re.sub(r"\(.*?\)", "", column_type.lower())
+        base = _base(column_type)
         return _FAMILIES.get(base, base)
+
+    def shortfall(self, there: str, collation: str, wanted: str) -> Shortfall | None:
+        del collation  # a database has one encoding
+        live, length = _base(there), _length(there)
+        match _FAMILIES.get(live):
+            case "text" if length is not None and length < (_length(wanted) or _NO_END):
+                return short_text(length)
+            case "integer" if _INTEGER_BYTES[live] < _INTEGER_BYTES.get(_base(wanted), 0):
+                return short_numbers(_INTEGER_BYTES[live])
+            case "real" if live == "real":
+                return Shortfall("numbers are rounded to fewer digits")
+            case "time" if length is not None and length < 6:
+                return Shortfall(short_fractions(length))
+        return None
+
+    def widen_clause(
+        self, column: str, wanted: str, *, there: str, nullable: bool, default: str
+    ) -> str:
+        del there, nullable, default  # all but the type stays
+        return f"ALTER COLUMN {column} TYPE {wanted}"
+
+
+def _base(column_type: str) -> str:
+    # The length stands in the middle of "timestamp(3) with time zone".
+    return re.sub(r"\(.*?\)", "", column_type.lower())
+
+
+def _length(column_type: str) -> int | None:
+    found = re.search(r"\((\d+)\)", column_type)
+    return int(found[1]) if found else None

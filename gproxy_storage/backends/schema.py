@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import ClassVar
 
 from .catalog import CatalogRows
+from .widths import Shortfall
 
 
 class SchemaWork:
@@ -63,4 +64,28 @@ class SchemaWork:
 
     def type_family(self, column_type: str) -> str:
         """Return the family of a column's type, as the catalog or as DDL spells it."""
+        raise NotImplementedError
+
+    def shortfall(self, there: str, collation: str, wanted: str) -> Shortfall | None:  # noqa: ARG002 - see below
+        """Return what a column that is there cannot hold; None where it holds what ours would.
+
+        Args:
+            there, collation: the column's, as the catalog says them.
+            wanted: our type, as DDL spells it, of the same family or one that holds it.
+        """
+        return None  # where types do not bound values
+
+    not_indexable: ClassVar[frozenset[str]] = frozenset()
+    """Our types of which no column can be in an index as a whole."""
+
+    def widen_clause(
+        self, column: str, wanted: str, *, there: str, nullable: bool, default: str
+    ) -> str:
+        """Return what follows ALTER TABLE to change a column to our type, and no more.
+
+        Args:
+            column: its quoted name.
+            there: its type now.
+            default: SQL; see `ColumnRow`.
+        """
         raise NotImplementedError

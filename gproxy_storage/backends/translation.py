@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 import peewee
@@ -10,6 +10,7 @@ import peewee
 from ..dsn import Dsn
 from ..errors import ReadError, StorageError, WriteError
 from .failures import Failure, RedactedError, TakenId, as_storage_error, driver_errors
+from .widths import Shortfall
 
 
 class Translation:
@@ -19,6 +20,7 @@ class Translation:
     dsn: Dsn
     keys: dict[str, tuple[str, tuple[str, ...]]]
     ids: dict[str, str]
+    narrow: Mapping[str, Shortfall]
     driver_error: ClassVar[type[Exception]]
     """The root of the driver's exceptions."""
 
@@ -128,7 +130,7 @@ class Translation:
     def describe(self, exc: Exception) -> str:
         """Return the server's words for a failed DDL statement, where they show no row."""
         error = next(self._driver_errors(exc), exc)
-        if self.classify(exc) in (Failure.CONFLICT, Failure.VALUE):
+        if self.classify(exc) in (Failure.CONFLICT, Failure.VALUE, Failure.NARROW):
             return self._reason(error)
         return " ".join(str(error).split())
 

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..backends.sqlite import to_look_at
+from ..backends.widths import WIDEN
 from ..config import Settings
 from ..sink.inspection import look_at
 from ..storage import Storage
+from .progress import progress
 from .spool_report import show_spool
 
 if TYPE_CHECKING:
+    from ..schema.sync import SyncReport
     from .main import Options
 
 EXIT_TO_DO = 3
@@ -72,6 +75,8 @@ def status(options: Options, as_json: bool) -> None:
         click.echo("Opening the storage would fail: mend what is incompatible by hand.")
     elif plan:
         click.echo("Opening the storage, or `gproxy-storage sync`, adds what is missing.")
+    if plan.narrower:
+        click.echo(f"Only {WIDEN} changes what is narrower.")
 
 
 @click.command()
@@ -80,20 +85,32 @@ def status(options: Options, as_json: bool) -> None:
     is_flag=True,
     help=f"Print the SQL and do nothing. Exit code {EXIT_TO_DO} when there is something to do.",
 )
+@click.option(
+    "--widen",
+    is_flag=True,
+    help="Change the columns that are narrower than this package makes them, too. The database "
+    "copies each such table, and its writers wait meanwhile.",
+)
 @JSON
 @click.pass_context
-def sync(ctx: click.Context, dry_run: bool, as_json: bool) -> None:
-    """Bring the schema up to date, as opening the storage does."""
+def sync(ctx: click.Context, dry_run: bool, widen: bool, as_json: bool) -> None:
+    """Bring the schema up to date, as opening the storage does.
+
+    With --widen, run it again where it was cut off.
+    """
     options: Options = ctx.obj
     if dry_run:
         with open_to_look(load_settings(options)) as storage:
-            plan = storage.plan()
+            plan = storage.plan(widen=widen)
         click.echo(json.dumps(plan.to_dict(), indent=2) if as_json else str(plan))
         if plan.incompatible:
             ctx.exit(1)
         ctx.exit(EXIT_TO_DO if plan else 0)
-    with Storage.from_settings(load_settings(options)) as storage:
-        report = storage.sync() if storage.sync_report is None else storage.sync_report
+    if widen:
+        report = _widen(load_settings(options))
+    else:
+        with Storage.from_settings(load_settings(options)) as storage:
+            report = storage.sync() if storage.sync_report is None else storage.sync_report
     if as_json:
         click.echo(json.dumps(report.to_dict(), indent=2))
         return
@@ -104,3 +121,10 @@ def sync(ctx: click.Context, dry_run: bool, as_json: bool) -> None:
         if report
         else "The schema is up to date."
     )
+
+
+def _widen(settings: Settings) -> SyncReport:
+    with Storage.for_schema(settings) as storage:
+        steps = len(storage.plan(widen=True).steps)
+        with progress("widening", steps, "statements") as done:
+            return storage.sync(widen=True, progress=done)

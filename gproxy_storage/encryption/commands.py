@@ -25,6 +25,7 @@ from .columns import COLUMNS, count_values
 from .creation import create_keyring
 from .outcome import Outcome
 from .reseal import reseal
+from .room import check_room
 from .scan import Checked, InUse, all_forms, all_kids, check, scan
 from .startup import warn_if_short
 
@@ -101,7 +102,9 @@ class Encryption:
         Raises:
             WrongSecret: when there are values in GPROXY's format, and the secret opens none.
             KeyringLost: when there are values that a lost keyring has sealed.
+            InvalidValue: when a value would be too long for its column once it is sealed.
         """
+        check_room(self._database)
         if dry_run:
             to_seal = all_forms(self.scan())[Form.PLAINTEXT]
             changed = self.mode in (Mode.PLAINTEXT, Mode.DECRYPTING) or to_seal > 0
@@ -167,6 +170,7 @@ class Encryption:
 
         Raises:
             ConfigError: when the database is neither in GPROXY's mode nor on the way from it.
+            InvalidValue: when a value would be too long for its column once it is sealed.
         """
         mode = self.mode
         if mode is Mode.ENCRYPTED:
@@ -176,6 +180,7 @@ class Encryption:
                 f"upgrade needs mode v2, and the database is in mode {mode}: run `gproxy-storage "
                 "encryption encrypt`"
             )
+        check_room(self._database)
         if dry_run:
             forms = all_forms(self.scan())
             return Outcome(mode, changed=True, sealed=forms[Form.V2] + forms[Form.PLAINTEXT])

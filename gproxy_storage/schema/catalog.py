@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from ..backends.base import Backend
 from ..backends.catalog import CatalogRows, ColumnRow, ForeignKeyRow, IndexRow
-from .definitions import Definition
+from ..backends.widths import Shortfall
+from .definitions import Column, Definition
 
-_Family = Callable[[str], str]
 _Row = TypeVar("_Row", ColumnRow, IndexRow, ForeignKeyRow)
 
 
 @dataclass(frozen=True, slots=True)
 class LiveColumn:
-    """A column as the database has it."""
+    """A column as the database has it.
+
+    Attributes:
+        shortfall: what it cannot hold that the declared column can, where the families agree.
+        widen_clause: what follows ALTER TABLE to make it the declared column, where it is narrower.
+    """
 
     name: str
     type: str
@@ -27,6 +32,8 @@ class LiveColumn:
     generated: bool
     auto_increment: bool
     collation: str
+    shortfall: Shortfall | None = None
+    widen_clause: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +128,16 @@ def read_snapshot(database: Backend, wanted: Sequence[Definition]) -> Snapshot:
     index_names = [index.name for definition in wanted for index in definition.indexes]
     key_names = [key.name for definition in wanted for key in definition.foreign_keys]
     rows = database.read_catalog(names, index_names, key_names)
-    return _snapshot(rows, set(names), set(index_names), set(key_names), database.type_family)
+    declared = {
+        (definition.name, column.name): column
+        for definition in wanted
+        for column in definition.columns
+    }
+
+    def live(row: ColumnRow) -> LiveColumn:
+        return _column(database, row, declared.get((row.table, row.column or "")))
+
+    return _snapshot(rows, set(names), set(index_names), set(key_names), live)
 
 
 def _snapshot(
@@ -129,7 +145,7 @@ def _snapshot(
     names: set[str],
     index_names: set[str],
     key_names: set[str],
-    family: _Family,
+    live: Callable[[ColumnRow], LiveColumn],
 ) -> Snapshot:
     """Group the rows by table, and by the names that we would give.
 
@@ -156,7 +172,7 @@ def _snapshot(
             tables[name] = LiveTable(
                 name=name,
                 kind=kind,
-                columns=dict(_columns(columns, family)),
+                columns={row.column: live(row) for row in columns if row.column is not None},
                 primary_key=tuple(
                     row.column for row in indexes.get(name, ()) if row.primary and row.column
                 ),
@@ -174,22 +190,31 @@ def _by(attribute: str, rows: Iterable[_Row]) -> dict[str, list[_Row]]:
     return groups
 
 
-def _columns(rows: Iterable[ColumnRow], family: _Family) -> Iterator[tuple[str, LiveColumn]]:
-    for row in rows:
-        if row.column is not None:
-            yield (
-                row.column,
-                LiveColumn(
-                    name=row.column,
-                    type=row.type,
-                    family=family(row.type),
-                    nullable=bool(row.nullable),
-                    has_default=bool(row.has_default),
-                    generated=bool(row.generated),
-                    auto_increment=bool(row.auto_increment),
-                    collation=row.collation,
-                ),
-            )
+def _column(database: Backend, row: ColumnRow, declared: Column | None) -> LiveColumn:
+    family = database.type_family(row.type)
+    there = LiveColumn(
+        name=row.column or "",
+        type=row.type,
+        family=family,
+        nullable=bool(row.nullable),
+        has_default=bool(row.has_default),
+        generated=bool(row.generated),
+        auto_increment=bool(row.auto_increment),
+        collation=row.collation,
+    )
+    if declared is None or family not in declared.families:
+        return there
+    shortfall = database.shortfall(row.type, row.collation, declared.type)
+    if shortfall is None:
+        return there
+    clause = database.widen_clause(
+        declared.quoted,
+        declared.type,
+        there=row.type,
+        nullable=there.nullable,
+        default=row.default,
+    )
+    return replace(there, shortfall=shortfall, widen_clause=clause)
 
 
 def _index(parts: Sequence[IndexRow]) -> LiveIndex:

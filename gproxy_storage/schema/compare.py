@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from ..backends.widths import Shortfall
 from .catalog import LiveColumn, LiveForeignKey, LiveIndex, LiveTable
 from .definitions import Column, Definition, ForeignKey, IndexDefinition
 from .retired import RETIRED, RetiredIndex
@@ -20,7 +21,9 @@ class Comparison:
     Attributes:
         new_columns, new_indexes, new_foreign_keys: what a table that exists lacks and can get.
         retired: indexes of earlier releases that it still has.
-        missing, incompatible, extra: the differences in words, by how much they matter.
+        narrow: the columns that hold less than is declared, and what they lack.
+        widen_clauses: what follows ALTER TABLE to change those of them that can be changed.
+        missing, incompatible, narrower, extra: the differences in words, by how much they matter.
     """
 
     def __init__(
@@ -33,8 +36,11 @@ class Comparison:
         self.new_indexes: list[IndexDefinition] = []
         self.new_foreign_keys: list[ForeignKey] = []
         self.retired: list[RetiredIndex] = []
+        self.narrow: dict[str, Shortfall] = {}
+        self.widen_clauses: dict[str, str] = {}
         self.missing: list[str] = []
         self.incompatible: list[str] = []
+        self.narrower: list[str] = []
         self.extra: list[str] = []
         self._definition = definition
         self._occupied = occupied
@@ -67,6 +73,7 @@ class Comparison:
                     f"column {column.name} is missing, and is NOT NULL without a default: rows "
                     "that exist would have no value for it"
                 )
+        self._compare_widths(live)
         self._compare_collations(live)
         wanted = {column.name for column in self._definition.columns}
         for name, there in live.columns.items():
@@ -79,6 +86,32 @@ class Comparison:
                     f"column {there.name} is not ours and is NOT NULL without a default: every "
                     "insert would fail"
                 )
+
+    def _compare_widths(self, live: LiveTable) -> None:
+        groups: dict[str, list[str]] = {}
+        for column in self._definition.columns:
+            there = live.columns.get(column.name)
+            if there is None or there.shortfall is None or _column_problems(column, there):
+                continue
+            self.narrow[column.name] = there.shortfall
+            what = f"{there.type}, not {column.type}: {there.shortfall.cost}"
+            obstacle = self._widening_obstacle(column, live)
+            if obstacle:
+                what += f"; {obstacle}"
+            else:
+                self.widen_clauses[column.name] = there.widen_clause
+            groups.setdefault(what, []).append(column.name)
+        self.narrower = [f"{', '.join(names)}: {what}" for what, names in groups.items()]
+
+    def _widening_obstacle(self, column: Column, live: LiveTable) -> str | None:
+        keys = {key.column for key in self._definition.foreign_keys}
+        if column.primary_key or column.name in keys:
+            return "change it by hand, with the keys that refer to it"
+        if not column.indexable:
+            for index in live.indexes:
+                if not index.prefix and column.name in (name for name, _ in index.columns):
+                    return f"index {index.name} is in the way: drop it first"
+        return None
 
     def _compare_collations(self, live: LiveTable) -> None:
         names: dict[str, list[str]] = {}

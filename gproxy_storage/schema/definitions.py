@@ -15,13 +15,17 @@ class Column:
     """A column as a model declares it.
 
     Attributes:
+        quoted: its name as SQL spells it.
         type: the backend's type as DDL spells it.
+        indexable: whether an index can cover it as a whole.
         families: the families of live types that hold its values (`Backend.type_family`).
         add_ddl: what follows ADD COLUMN.
     """
 
     name: str
+    quoted: str
     type: str
+    indexable: bool
     families: frozenset[str]
     nullable: bool
     has_default: bool
@@ -169,7 +173,9 @@ class _Renderer:
             )
         return Column(
             name=field.column_name,
+            quoted=self._name(field.column_name),
             type=column_type,
+            indexable=column_type not in self._database.not_indexable,
             families=self._database.also_holds.get(family, frozenset()) | {family},
             nullable=field.null,
             has_default=any(text.startswith("DEFAULT") for text in constraints),

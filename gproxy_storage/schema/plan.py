@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from ..backends.widths import Shortfall
 from .catalog import LiveTable, Snapshot
 from .checks import Check, duplicate_checks, orphan_checks
 from .compare import Comparison
@@ -21,6 +22,7 @@ class Level(enum.Enum):
 
     MISSING = "missing"
     INCOMPATIBLE = "incompatible"
+    NARROWER = "narrower"
     EXTRA = "extra"
 
 
@@ -28,8 +30,9 @@ class Level(enum.Enum):
 class Drift:
     """One difference between the live schema and the models.
 
-    MISSING is what sync adds, INCOMPATIBLE what it refuses to touch, EXTRA is for information: it
-    stays, but for the indexes in `retired.py`.
+    MISSING is what sync adds, INCOMPATIBLE what it refuses to touch, NARROWER a column that refuses
+    or changes some values and that sync changes when told to, EXTRA is for information: it stays,
+    but for the indexes in `retired.py`.
     """
 
     level: Level
@@ -65,11 +68,15 @@ class Plan:
     """What sync would do, in order, and how the live schema differs from the models.
 
     Falsy when there is nothing to do and nothing in the way; str() prints it for a person.
+
+    Attributes:
+        narrow: each column that holds less than ours, as ``table.column``.
     """
 
     steps: tuple[Step, ...]
     drift: tuple[Drift, ...]
     checks: tuple[Check, ...] = ()
+    narrow: Mapping[str, Shortfall] = field(default_factory=dict)
 
     @property
     def incompatible(self) -> tuple[Drift, ...]:
@@ -80,6 +87,11 @@ class Plan:
     def new_tables(self) -> frozenset[str]:
         """The tables that it creates."""
         return frozenset(step.table for step in self.steps if step.reason == _NEW_TABLE)
+
+    @property
+    def narrower(self) -> tuple[Drift, ...]:
+        """The columns that hold less than ours."""
+        return tuple(drift for drift in self.drift if drift.level is Level.NARROWER)
 
     def __bool__(self) -> bool:
         return bool(self.steps or self.incompatible)
@@ -100,21 +112,24 @@ class Plan:
         }
 
 
-def make_plan(snapshot: Snapshot, wanted: Sequence[Definition]) -> Plan:
+def make_plan(snapshot: Snapshot, wanted: Sequence[Definition], *, widen: bool = False) -> Plan:
     """Compare a snapshot with the definitions and say what is to be done.
 
     Args:
         wanted: parents before children; steps come in that order, renames first.
+        widen: change columns that are narrower than ours, too.
     """
     steps, tables = _renamed(snapshot, wanted)
     drift: list[Drift] = []
     checks: list[Check] = []
+    narrow: dict[str, Shortfall] = {}
     for definition in wanted:
         live = tables.get(definition.name)
         found = Comparison(definition, live, snapshot.occupied)
         for level, whats in (
             (Level.MISSING, found.missing),
             (Level.INCOMPATIBLE, found.incompatible),
+            (Level.NARROWER, found.narrower),
             (Level.EXTRA, found.extra),
         ):
             drift += [Drift(level, definition.name, what) for what in whats]
@@ -125,10 +140,13 @@ def make_plan(snapshot: Snapshot, wanted: Sequence[Definition]) -> Plan:
             ]
         else:
             steps += _changes(definition, found)
+            narrow |= {f"{definition.name}.{name}": lack for name, lack in found.narrow.items()}
+            if widen and found.widen_clauses:
+                steps.append(_widening(definition, found))
             if not found.incompatible:
                 checks += duplicate_checks(definition, live, found)
                 checks += orphan_checks(definition, live, found, tables)
-    return Plan(tuple(steps), tuple(drift), tuple(checks))
+    return Plan(tuple(steps), tuple(drift), tuple(checks), narrow)
 
 
 def _renamed(
@@ -146,6 +164,11 @@ def _renamed(
         reason = f"{rename.old} is now named {rename.new}"
         steps.append(Step(rename.table, sql, reason, rename=rename))
     return steps, tables
+
+
+def _widening(definition: Definition, found: Comparison) -> Step:
+    sql = f"ALTER TABLE {definition.quoted} {', '.join(found.widen_clauses.values())}"
+    return Step(definition.name, sql, f"{', '.join(found.widen_clauses)} narrower than ours")
 
 
 def _changes(definition: Definition, found: Comparison) -> list[Step]:

@@ -21,11 +21,15 @@ from ..errors import StorageError
 from . import LOCK_TIMEOUT_S
 from .catalog import read_snapshot
 from .definitions import definitions
-from .plan import Plan, Step, make_plan
+from .plan import Drift, Plan, Step, make_plan
 from .progress import Progress
 
 Hook = Callable[[str], None]
 Refuse = Callable[[Plan], None]
+
+
+def _silent() -> None:
+    """Show no progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +39,12 @@ class SyncReport:
     Attributes:
         applied: the steps that were executed, in order; empty when nothing was missing.
         elapsed_s: how long it took, in seconds.
+        narrower: the columns that hold less than ours, and what that costs.
     """
 
     applied: tuple[Step, ...]
     elapsed_s: float
+    narrower: tuple[Drift, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.applied)
@@ -48,29 +54,39 @@ class SyncReport:
         return {
             "applied": [step.to_dict() for step in self.applied],
             "elapsed_s": round(self.elapsed_s, 3),
+            "narrower": [{"table": drift.table, "what": drift.what} for drift in self.narrower],
         }
 
 
-def plan(database: Backend) -> Plan:
-    """Compare the live schema with the models; takes no lock, writes nothing."""
-    return run_query(database, lambda: _plan(database))
+def plan(database: Backend, *, widen: bool = False) -> Plan:
+    """Compare the live schema with the models; takes no lock, writes nothing.
+
+    Args:
+        widen: as `sync`'s.
+    """
+    return run_query(database, lambda: _plan(database, widen=widen))
 
 
 def sync(
     database: Backend,
     *,
+    widen: bool = False,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
+    progress: Callable[[], None] = _silent,
     refuse: Refuse | None = None,
     hook: Hook | None = None,
 ) -> SyncReport:
     """Make the live schema the one that the models declare.
 
-    Adds what is missing, and drops the indexes in `retired.py`; never retypes or rebuilds, and
-    drops nothing else. Nothing to do: no lock, no DDL.
+    Adds what is missing, and drops the indexes in `retired.py`; never retypes or rebuilds but for
+    `widen`, and drops nothing else. Nothing to do: no lock, no DDL.
 
     Args:
+        widen: change the columns that are narrower than ours to our types, one ALTER a table. The
+            database copies such a table, and its writers wait for that.
         lock_timeout_s: seconds to wait for locks in all, >= 0: other processes' syncs, and
             transactions that use a table. Those behind it in a queue wait a second at most.
+        progress: called after each step.
         refuse: called with each plan before anything is done; raises to do nothing.
         hook: called with a name between any two steps; for tests.
     Raises:
@@ -79,22 +95,38 @@ def sync(
         SyncFailed: when a lock cannot be had in time, or the database refuses a step.
     """
     return _Sync(
-        database, lock_timeout_s, refuse or (lambda _: None), hook or (lambda _: None)
+        database,
+        widen=widen,
+        lock_timeout_s=lock_timeout_s,
+        progress=progress,
+        refuse=refuse or (lambda _: None),
+        hook=hook or (lambda _: None),
     ).run()
 
 
-def _plan(database: Backend) -> Plan:
+def _plan(database: Backend, *, widen: bool) -> Plan:
     wanted = definitions(database)
-    return make_plan(read_snapshot(database, wanted), wanted)
+    found = make_plan(read_snapshot(database, wanted), wanted, widen=widen)
+    database.narrow = found.narrow  # for the errors of values that are too long
+    return found
 
 
 class _Sync:
     """One run of sync."""
 
     def __init__(
-        self, database: Backend, lock_timeout_s: float, refuse: Refuse, hook: Hook
+        self,
+        database: Backend,
+        *,
+        widen: bool,
+        lock_timeout_s: float,
+        progress: Callable[[], None],
+        refuse: Refuse,
+        hook: Hook,
     ) -> None:
         self._database = database
+        self._widen = widen
+        self._count = progress
         self._lock_timeout_s = lock_timeout_s
         self._refuse = refuse
         self._hook = hook
@@ -108,17 +140,18 @@ class _Sync:
         is_outermost = database.is_closed()
         try:
             with session(database), translated(database, writing=True):
-                first = plan(database)
-                self._progress.refuse(first)
-                self._refuse(first)
-                if first.steps:
-                    self._until_unblocked()
+                found = plan(database, widen=self._widen)
+                self._progress.refuse(found)
+                self._refuse(found)
+                if found.steps:
+                    found = self._until_unblocked()
         except BaseException:  # a signal handler may have raised while a lock was being left
             unwind(database, is_outermost)
             raise
-        return SyncReport(tuple(self._progress.applied), time.monotonic() - self._started)
+        elapsed_s = time.monotonic() - self._started
+        return SyncReport(tuple(self._progress.applied), elapsed_s, found.narrower)
 
-    def _until_unblocked(self) -> None:
+    def _until_unblocked(self) -> Plan:
         """Attempt it until the tables' locks can be had, or the time is over.
 
         Each attempt waits a second at most for a lock, for whoever comes later queues behind it.
@@ -126,7 +159,7 @@ class _Sync:
         boundary = sys.exception()
         while True:
             try:
-                self._attempt()
+                return self._attempt()
             except SyncLockHeldError as exc:
                 raise self._progress.sync_lock_held(self._lock_timeout_s) from exc
             except StorageError:
@@ -140,15 +173,13 @@ class _Sync:
                     raise self._progress.blocked(self._lock_timeout_s) from exc
                 # A pause, so that those who queued behind the attempt get through.
                 time.sleep(min(random.uniform(0.2, 0.5), self._left_s()))  # noqa: S311 - no secret
-            else:
-                return
 
-    def _attempt(self) -> None:
+    def _attempt(self) -> Plan:
         database, progress = self._database, self._progress
         progress.begin()
         with database.sync_lock(max(self._left_s(), 0)):
             self._hook("locked")
-            now = _plan(database)
+            now = _plan(database, widen=self._widen)
             progress.refuse(now)
             self._refuse(now)
             for check in now.checks:
@@ -158,12 +189,16 @@ class _Sync:
                 progress.start(step, number, len(now.steps))
                 database.execute_sql(step.sql)
                 progress.applied.append(step)
+                self._count()
                 self._hook(f"after {step.sql[:60]}")
+            left = now
             if now.steps:
                 self._record_renames(now)
-                progress.verify(_plan(database))
+                left = _plan(database, widen=self._widen)
+                progress.verify(left)
             self._hook("before commit")
             progress.finish()
+        return left
 
     def _record_renames(self, done: Plan) -> None:
         """Note in `storage_state`, which exists by now, which renames this database had."""

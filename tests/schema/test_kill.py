@@ -22,18 +22,18 @@ def snapshot(database: Backend) -> Snapshot:
         return read_snapshot(database, definitions(database))
 
 
-def boundaries(dsn: str, prepare: Callable[[Backend], None]) -> int:
+def boundaries(dsn: str, prepare: Callable[[Backend], None], *, widen: bool) -> int:
     """Count the step boundaries of a sync of what `prepare` leaves."""
     names: list[str] = []
     with opened(dsn) as database:
         prepare(database)
-        sync(database, hook=names.append)
+        sync(database, widen=widen, hook=names.append)
     assert names[0] == "locked"
     assert names[-1] == "before commit"
     return len(names)
 
 
-def killed_at(dsn: str, boundary: int) -> None:
+def killed_at(dsn: str, boundary: int, *, widen: bool) -> None:
     """Sync in a child that is killed at a boundary."""
 
     def run() -> str:
@@ -46,7 +46,7 @@ def killed_at(dsn: str, boundary: int) -> None:
             left -= 1
 
         with opened(dsn) as database:
-            sync(database, hook=hook)
+            sync(database, widen=widen, hook=hook)
         return "came to the end"
 
     child = Child(run)
@@ -54,26 +54,28 @@ def killed_at(dsn: str, boundary: int) -> None:
     assert child.exit_code == -signal.SIGKILL
 
 
-def kill_at_every_boundary(dsn: str, prepare: Callable[[Backend], None], *, every: int = 1) -> None:
+def kill_at_every_boundary(
+    dsn: str, prepare: Callable[[Backend], None], *, every: int = 1, widen: bool = False
+) -> None:
     """Kill a sync at each boundary, or at each `every`th and the last, and look what is left."""
-    count = boundaries(dsn, prepare)
+    count = boundaries(dsn, prepare, widen=widen)
     for boundary in sorted({*range(0, count, every), count - 1}):
         with opened(dsn) as database:
             prepare(database)
             before = snapshot(database)
-        killed_at(dsn, boundary)
+        killed_at(dsn, boundary, widen=widen)
         with opened(dsn) as database:
             after = snapshot(database)
             if database.transactional_ddl:
                 assert after == before, f"killed at boundary {boundary}"
             else:
                 assert not plan(database).incompatible
-                steps = len(plan(database).steps)
+                steps = len(plan(database, widen=widen).steps)
                 assert steps == max(0, count - 2 - boundary), f"killed at boundary {boundary}"
-            sync(database, lock_timeout_s=10)
+            sync(database, widen=widen, lock_timeout_s=10)
             assert {one.level for one in plan(database).drift} <= {Level.EXTRA}
             with assert_query_count(database, 3) as statements:
-                assert not sync(database)
+                assert not sync(database, widen=widen)
             assert not statements.locks
 
 

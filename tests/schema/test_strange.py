@@ -79,12 +79,12 @@ TOLD = {
     "mysql": [
         f"users: text in name compares by utf8mb4_general_ci, not utf8mb4_0900_bin: {RELAXED}",
         "users: column extra (bigint)",
-        "users: column word (varchar)",
+        "users: column word (varchar(9))",
     ],
     "mariadb": [
         f"users: text in name compares by utf8mb4_general_ci, not utf8mb4_nopad_bin: {RELAXED}",
-        "users: column extra (bigint)",
-        "users: column word (varchar)",
+        "users: column extra (bigint(20))",
+        "users: column word (varchar(9))",
     ],
 }
 
