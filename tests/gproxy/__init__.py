@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from operator import itemgetter
 from pathlib import Path
@@ -18,13 +18,16 @@ from urllib.parse import unquote, urlsplit
 
 from gproxy_storage.backends import Backend
 from gproxy_storage.database import session
+from gproxy_storage.fields import MoneyField
+from gproxy_storage.models import TABLES
+from gproxy_storage.money import from_double
 from tests.support import opened
 
 HERE = Path(__file__).parent
 
 Rows = Mapping[str, Sequence[Mapping[str, Any]]]
 
-_KEYS = {"usages": "trace_id", "upstream_requests": "trace_id", "downstream_requests": "trace_id"}
+MODELS: Mapping[str, Any] = {model._meta.table_name: model for model in TABLES}
 
 
 def restore(dsn: str, backend: str, name: str = "plain") -> None:
@@ -49,8 +52,8 @@ def expected_rows(backend: str, name: str = "plain") -> Rows:
     found = json.loads((HERE / f"{name}.{backend}.rows.json").read_text())
     return {
         table: sorted(
-            ({column: _value(value) for column, value in row.items()} for row in rows),
-            key=itemgetter(_KEYS.get(table, "id")),
+            (_row(table, row) for row in rows),
+            key=itemgetter(MODELS[table]._meta.primary_key.column_name),
         )
         for table, rows in found.items()
         if not table.startswith("opened.")  # the same here: nothing is sealed
@@ -58,18 +61,37 @@ def expected_rows(backend: str, name: str = "plain") -> Rows:
 
 
 def read_rows(database: Backend, tables: Rows) -> Rows:
-    """Every row of these tables through our models, with the columns that are expected."""
-    from gproxy_storage.models import TABLES
+    """Every row of these tables through our models, with the columns that are expected.
 
-    models = {model._meta.table_name: model for model in TABLES}
+    Money is read as what it means, and as the double that is stored beside that.
+    """
     with session(database):
-        return {
-            table: [
-                {column: _plain(getattr(row, column)) for column in (rows[0] if rows else ())}
-                for row in models[table].select().order_by(models[table]._meta.primary_key)
-            ]
-            for table, rows in tables.items()
+        return {table: list(_rows(MODELS[table], expected)) for table, expected in tables.items()}
+
+
+def _rows(model: Any, expected: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    columns = [name for name in (expected[0] if expected else ()) if name in model._meta.columns]
+    raw = [model._meta.columns[name].alias(_raw(name)).coerce(False) for name in _money(model)]
+    for row in model.select(model, *raw).order_by(model._meta.primary_key):
+        yield {name: getattr(row, name) for name in columns} | {
+            _raw(name): getattr(row, _raw(name)) for name in _money(model)
         }
+
+
+def _row(table: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    found = {column: _value(value) for column, value in row.items()}
+    for name in _money(MODELS[table]):
+        found[_raw(name)] = found[name]
+        found[name] = from_double(found[name])
+    return found
+
+
+def _money(model: Any) -> list[str]:
+    return [f.column_name for f in model._meta.sorted_fields if isinstance(f, MoneyField)]
+
+
+def _raw(column: str) -> str:
+    return f"{column}_as_stored"
 
 
 def _value(value: Any) -> Any:
@@ -79,7 +101,3 @@ def _value(value: Any) -> Any:
     if kind == "time":  # to microseconds, which is what a datetime holds
         return datetime.fromisoformat(re.sub(r"(\.\d{6})\d*Z", r"\1+00:00", inner))
     return bytes.fromhex(inner) if kind == "hex" else inner
-
-
-def _plain(value: Any) -> Any:
-    return float(value) if type(value).__name__ == "Decimal" else value

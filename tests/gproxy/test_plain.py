@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 
 from gproxy_storage import Storage
@@ -86,7 +88,7 @@ def test_rows_are_written_beside_those_of_gproxy(dsn: str, backend: str) -> None
         with storage.batch() as batch:
             batch.users.create("another")
             batch.providers.upsert("new", channel="d")
-        assert float(storage.quotas.get(alice).cost_used) == pytest.approx(float(used) + 0.5)
+        assert storage.quotas.get(alice).cost_used == used + Decimal("0.5")
         found = storage.keys.authenticate(plaintext)
         assert found is not None
         assert found.user.id == user.id
