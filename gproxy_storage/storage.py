@@ -236,6 +236,8 @@ class Storage:
         # Imported when first needed: who only opens a storage starts sooner without.
         from .encryption.commands import Encryption  # noqa: PLC0415 - see above
 
+        if self.database.narrow is None:
+            self.plan()  # whether sealed values will fit
         return Encryption(self.database, self._vault)
 
     # -- repositories that start-up does without ----------------------------------------------
@@ -307,8 +309,6 @@ class Storage:
         if sync:
             self.sync_report = self.sync()
             self._vault.insert_row()
-        else:
-            self.plan()  # what is narrow counts before values are sealed
         row = self._vault.peek()
         check_still_there(self._vault, row)
         if row is not None and row.sealed is None:

@@ -66,8 +66,8 @@ class Backend(BulkWriting, Translation, Values, SchemaWork, peewee.Database):
         """Name of each unique index -> its table and columns, for messages about conflicts."""
         self.ids: dict[str, str] = {}
         """Name of each table whose primary key the database can give out -> that column."""
-        self.narrow: Mapping[str, Shortfall] = {}
-        """Each column that holds less than ours, as ``table.column``, as the last sync found it."""
+        self.narrow: Mapping[str, Shortfall] | None = None
+        """Each column that holds less than ours, as ``table.column``; None before a look at it."""
         self.write_guard: Callable[[Any], None] | None = None
         """Called with each write query before it is executed; raises to refuse it."""
         self.vault: Any = None

@@ -235,7 +235,7 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
     def _is_narrow(self, code: int, column: str | None) -> bool:
         if code == ER.DATA_TOO_LONG:  # no text or body of ours is too long for a column of ours
             return True
-        columns = {name.rpartition(".")[2] for name in self.narrow}
+        columns = {name.rpartition(".")[2] for name in self.narrow or ()}
         return code in _BEYOND_COLUMN and column in columns
 
     def reason(self, error: Exception) -> str:

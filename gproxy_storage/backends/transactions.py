@@ -24,6 +24,7 @@ _SAYS_NOT_STORED = (
     Failure.CONFLICT,
     Failure.REFERENCE,
     Failure.VALUE,
+    Failure.NARROW,
     Failure.DENIED,
     Failure.READ_ONLY,
 )

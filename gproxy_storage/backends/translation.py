@@ -20,7 +20,7 @@ class Translation:
     dsn: Dsn
     keys: dict[str, tuple[str, tuple[str, ...]]]
     ids: dict[str, str]
-    narrow: Mapping[str, Shortfall]
+    narrow: Mapping[str, Shortfall] | None
     driver_error: ClassVar[type[Exception]]
     """The root of the driver's exceptions."""
 

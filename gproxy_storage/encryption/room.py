@@ -22,8 +22,9 @@ def check_room(database: Backend) -> None:
     Raises:
         InvalidValue: when one would; it names rows and the command that makes room.
     """
+    narrow = database.narrow or {}
     for column in COLUMNS:
-        lack = database.narrow.get(column.name)
+        lack = narrow.get(column.name)
         if lack is None or lack.max_characters is None:
             continue
         rows = [
