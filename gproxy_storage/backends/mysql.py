@@ -94,12 +94,39 @@ _NAMED = re.compile(
     r"|^Unknown column '([\w.]+)'"
 )
 
-_HINTS = {
+_HINTS: dict[int, str] = {
     ER.ACCESS_DENIED_ERROR: "check the user and the password",
     ER.DBACCESS_DENIED_ERROR: "grant the user access to the database, or correct its name",
     ER.BAD_DB_ERROR: "create the database, or correct its name",
     ER.CON_COUNT_ERROR: "lower max_connections in the DSN, or raise the server's",
+    ER.HOST_NOT_PRIVILEGED: "give the user an account for this client's host",
+    3159: "use ssl-mode=REQUIRED",  # ER_SECURE_TRANSPORT_REQUIRED
 }
+
+# PyMySQL makes one code of all that fails before the server speaks. The first one found decides.
+_SAID: tuple[tuple[str, str], ...] = (
+    ("server doesn't support it", "it has no TLS: use ssl-mode=PREFERRED, or switch TLS on there"),
+    ("certificate has expired|not yet valid", "renew the server's certificate, or check the clock"),
+    (
+        "[Hh]ostname mismatch|IP address mismatch|doesn't match",
+        "connect to a name that the certificate has, or use ssl-mode=VERIFY_CA",
+    ),
+    (
+        "CERTIFICATE_VERIFY_FAILED",
+        "give the CA that signed the server's certificate as ssl-ca, or use ssl-mode=REQUIRED, "
+        "which checks no certificate",
+    ),
+    (
+        "WRONG_VERSION_NUMBER|UNSUPPORTED_PROTOCOL|PROTOCOL_VERSION",
+        "the server speaks no version of TLS that this Python takes: update it, or use "
+        "ssl-mode=DISABLED",
+    ),
+    ("Authentication plugin", "give the user another, for example caching_sha2_password"),
+)
+_SAID_OF_SOCKETS = (
+    ("Permission denied", "check the modes of the socket and its directory"),
+    ("", "check that the server runs and that its socket is there, or name a host"),
+)
 
 
 _SOCKET_MODULES = {"pymysql", "socket", "ssl", "_socket", "gevent", "eventlet"}
@@ -209,7 +236,13 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
 
     def connect_problem(self, exc: Exception) -> str:
         code, said = _code(exc), str(exc.args[-1] if exc.args else exc)
-        hint = _HINTS.get(code, "check that the server runs and that host and port are right")
+        hints = _SAID
+        if code == CR.CR_CONN_HOST_ERROR and "socket" in self.dsn.parameters:
+            hints = (*hints, *_SAID_OF_SOCKETS)
+        hint = _HINTS.get(code) or next(
+            (hint for pattern, hint in hints if re.search(pattern, said)),
+            "check that the server runs and that host and port are right",
+        )
         return f"{' '.join(said.split())}; {hint}"
 
     def failure(self, error: Exception) -> tuple[Failure, str | None]:

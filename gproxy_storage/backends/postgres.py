@@ -52,7 +52,41 @@ _FAILURES = {  # SQLSTATE, or its class (https://www.postgresql.org/docs/current
 _TOO_LONG = "22001"
 _OUT_OF_RANGE = "22003"
 
-_HINTS = (
+_HINTS = (  # regular expressions; the first that is found decides
+    ("server does not support SSL", "it has no TLS: use sslmode=prefer, or switch ssl on there"),
+    (
+        "root certificate file|root certificate store",
+        "give the certificate of the CA as sslrootcert, or sslrootcert=system",
+    ),
+    (
+        "certificate verify failed|self-signed|certificate has expired",
+        "check that sslrootcert is the CA that signed the server's certificate, and the dates of "
+        "both",
+    ),
+    (
+        "does not match host name",
+        "connect to a name that the certificate has, or use sslmode=verify-ca",
+    ),
+    ("private key", "check sslkey: that it is its owner's alone, fits sslcert, and sslpassword"),
+    ("client certificate|certificate file", "check sslcert and sslkey"),
+    (
+        "protocol version|unsupported protocol|no protocols available",
+        "check ssl_min_protocol_version and ssl_max_protocol_version",
+    ),
+    (
+        "no pg_hba.conf entry .*(no encryption|SSL off)",
+        "use sslmode=require, or allow this client in the server's pg_hba.conf",
+    ),
+    (
+        "Peer authentication failed",
+        "the socket lets in the user of the system who has that name: connect to a host, or change "
+        "the server's pg_hba.conf",
+    ),
+    (
+        "on socket .*No such file or directory",
+        "check that the server runs and that its socket is in that directory, or name a host",
+    ),
+    ("on socket .*Permission denied", "check the modes of the socket and its directory"),
     ("password authentication failed", "check the user and the password"),
     ("no password supplied", "put the password into the DSN, or use a passfile"),
     ("no pg_hba.conf entry", "allow this client in the server's pg_hba.conf"),
@@ -164,7 +198,7 @@ class PostgresBackend(PostgresSchema, peewee.PostgresqlDatabase):
     def connect_problem(self, exc: Exception) -> str:
         said = " ".join(str(exc).split())
         hint = next(
-            (hint for words, hint in _HINTS if words in said),
+            (hint for pattern, hint in _HINTS if re.search(pattern, said)),
             "check that the server runs and that host and port are right",
         )
         return f"{said}; {hint}"

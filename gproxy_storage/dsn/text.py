@@ -21,6 +21,15 @@ SCHEMES: Mapping[str, Backend] = {
     "mariadb": "mysql",  # the server's version tells the two apart, not the DSN
 }
 
+# What others call the same.
+OTHER_NAMES: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("pg", "pgsql", "psql", "psycopg", "psycopg2", "asyncpg", "postgre"), "postgres"
+    ),
+    **dict.fromkeys(("mysql2", "pymysql", "mysqldb", "aiomysql"), "mysql"),
+    **dict.fromkeys(("sqlite3", "aiosqlite", "file"), "sqlite"),
+}
+
 ESCAPES = (
     "in a user, password, database or value write '@' as %40, ':' %3A, '/' %2F, '?' %3F, "
     "'#' %23, '%' %25, '&' %26, '=' %3D"
@@ -68,6 +77,15 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
     near = difflib.get_close_matches(name.lower(), known, n=1)
     return f"did you mean {near[0]!r}? " if near else ""
+
+
+def nearest_scheme(scheme: str) -> str:
+    """Return a question that suggests the scheme which was meant, or nothing."""
+    name, plus, _ = scheme.lower().partition("+")
+    meant = OTHER_NAMES.get(name, name if plus and name in SCHEMES else None)
+    if meant is None:
+        return nearest(name, SCHEMES)
+    return f"did you mean {meant!r}? {'a DSN names no driver; ' if plus else ''}"
 
 
 def _one_line(text: str) -> str:

@@ -13,7 +13,7 @@ from ..secret import REDACTED, Secret, without_locals
 from .hosts import Host, is_socket, parse_hosts, quoted, render_host
 from .parameters import Parameters, PoolOptions, read_query
 from .rules import Backend, is_secret
-from .text import ESCAPES, LOGIN, SCHEME, SCHEMES, Source, misplaced, nearest
+from .text import ESCAPES, LOGIN, SCHEME, SCHEMES, Source, misplaced, nearest_scheme
 
 Mode = Literal["ro", "rw", "rwc", "memory"]
 
@@ -181,7 +181,9 @@ def _parse(source: Source) -> Dsn:
         return _parse_network(source, backend, rest)
     if backend:
         raise source.error("scheme", f"'//' is missing behind it; {_FORMS}")
-    problem = f"it is not known; {nearest(scheme, SCHEMES)}" if slashes else "it is missing; "
+    problem = f"it is not known; {nearest_scheme(scheme)}" if slashes else "it is missing; "
+    if scheme.lower() == "jdbc":
+        problem = "leave out 'jdbc:'; "
     raise source.error("scheme", f"{problem}known are {', '.join(SCHEMES)}: {_FORMS}")
 
 
