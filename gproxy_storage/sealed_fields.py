@@ -143,6 +143,10 @@ class SealedField(peewee.FieldDatabaseHook, peewee.Field):
             stored = self._pending
         else:
             stored = self.sealed(keyring, value, self.place(pk))
+        return self.admit(stored)
+
+    def admit(self, stored: str) -> Ticket:
+        """Let what was sealed for a row be written in this transaction, which is fenced."""
         return Ticket(stored, self, self._stamp())
 
     def db_value(self, value: Any) -> SecretParameter | None:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -20,19 +20,23 @@ from ..errors import ConfigError, SchemaError, SecretError
 from ..secret import Secret
 from ..sink.inspection import look_at
 from ..storage import Storage
+from .encryption_report import (
+    check_to_dict,
+    show_checked,
+    show_outcome,
+    show_status,
+    status_to_dict,
+)
 from .progress import progress
 from .schema import EXIT_TO_DO, load_settings
 
 if TYPE_CHECKING:
     from ..encryption.commands import Encryption, Progress
-    from ..encryption.outcome import Evidence, Outcome
-    from ..encryption.scan import Checked
+    from ..encryption.outcome import Outcome
     from .main import Options
 
 NEW_SECRET_KEY = f"NEW_{SECRET_KEY}"
 NEW_SECRET_KEY_FILE = f"NEW_{SECRET_KEY_FILE}"
-
-_SHOWN = 20
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 _DRY_RUN = click.option(
@@ -82,30 +86,13 @@ def status(options: Options, as_json: bool) -> None:
     with Storage.inspect(to_look_at(settings.dsn)) as storage:
         mode = storage.encryption.try_secret(settings.secret_key)
         row = storage.encryption.row()
+        keys = storage.encryption.keys
         in_use = {} if row is None else storage.encryption.scan()
-        found: dict[str, Any] = {
-            "mode": mode and mode.value,
-            "generation": row and row.generation,
-            "kdf": row.kdf.rpartition("$")[0] if row and row.kdf else None,
-            "columns": {
-                column: {
-                    "values": dict(sorted(held.forms.items())),
-                    "keys": dict(sorted(held.kids.items())),
-                }
-                for column, held in in_use.items()
-            },
-        }
+    found = status_to_dict(row, mode, keys, in_use)
     if as_json:
         click.echo(json.dumps(found, indent=2))
-        return
-    click.echo(f"mode        {found['mode'] or 'sealed: set DATABASE_SECRET_KEY to see it'}")
-    click.echo(f"generation  {'none: not synced yet' if row is None else row.generation}")
-    click.echo(f"kdf         {found['kdf'] or 'none'}")
-    for column, held in found["columns"].items():
-        values = ", ".join(f"{count} {form}" for form, count in held["values"].items())
-        click.echo(f"{column}: {values or 'no values'}")
-        for kid, count in held["keys"].items():
-            click.echo(f"  key {kid}: {count}")
+    else:
+        show_status(found)
 
 
 @encryption.command()
@@ -114,7 +101,8 @@ def status(options: Options, as_json: bool) -> None:
 def check(ctx: click.Context, as_json: bool) -> None:
     """Open every value in its place and compare every digest.
 
-    Changes nothing. Exit code 1 when something is wrong. It proves neither that values are the
+    Names the rows that do not open, whose digest does not fit, or that are in the clear. Changes
+    nothing. Exit code 1 when something is wrong. It proves neither that values are the
     latest nor that rows are complete.
     """
     settings = _to_look_at(_with_secret(load_settings(ctx.obj)))
@@ -124,11 +112,9 @@ def check(ctx: click.Context, as_json: bool) -> None:
         is_clean = storage.encryption.is_clean(checked)
         mode = storage.encryption.mode
     if as_json:
-        columns = {column: found.to_dict() for column, found in checked.items()}
-        click.echo(json.dumps({"mode": mode, "clean": is_clean, "columns": columns}, indent=2))
+        click.echo(json.dumps(check_to_dict(checked, mode, is_clean=is_clean), indent=2))
     else:
-        click.echo(f"mode {mode}")
-        _print_checked(checked, is_clean=is_clean)
+        show_checked(checked, mode, is_clean=is_clean)
     ctx.exit(0 if is_clean else 1)
 
 
@@ -181,7 +167,8 @@ def change_secret(ctx: click.Context, dry_run: bool, as_json: bool) -> None:
 def rotate_key(ctx: click.Context, dry_run: bool, as_json: bool) -> None:
     """Seal all values under a new data key, and drop the old one.
 
-    After a leak of the secret run change-secret first: this alone leaves it in force.
+    Values that do not open are named and left as they are, and their key stays with them; exit
+    code 1 then. After a leak of the secret run change-secret first: this alone leaves it in force.
     """
     settings = _with_secret(load_settings(ctx.obj))
     _run(ctx, settings, lambda keys, done: keys.rotate_key(done, dry_run=dry_run), as_json)
@@ -242,7 +229,7 @@ def _run(
         settings = _to_look_at(settings)
     with (
         Storage.for_encryption(settings, sync=not dry_run) as storage,
-        progress("writing", _count(storage)) as done,
+        progress("looking at" if dry_run else "writing", _count(storage)) as done,
     ):
         outcome = operation(storage.encryption, done)
     _report(ctx, outcome, dry_run=dry_run, as_json=as_json)
@@ -255,37 +242,10 @@ def _report(
     if as_json:
         click.echo(json.dumps(outcome.to_dict(), indent=2))
     else:
-        would = "would be " if dry_run else ""
-        click.echo(f"mode {outcome.mode}: {what or f'{outcome.sealed} values {would}written'}")
-        if outcome.keys_dropped:
-            click.echo(f"{outcome.keys_dropped} unused keys dropped")
-        for note in outcome.notes:
-            click.echo(note)
-        _print_evidence(outcome.unreadable)
+        show_outcome(outcome, dry_run=dry_run, what=what)
     if outcome.unreadable:
         ctx.exit(1)
     ctx.exit(EXIT_TO_DO if dry_run and outcome.changed else 0)
-
-
-def _print_checked(checked: dict[str, Checked], *, is_clean: bool) -> None:
-    for column, found in checked.items():
-        click.echo(
-            f"{column}: {found.rows} values, {found.unreadable.count} unreadable, "
-            f"{found.plaintext} plaintext, {found.digest_mismatches.count} digest mismatches"
-        )
-        _print_evidence(found.unreadable)
-        _print_evidence(
-            found.digest_mismatches, f"{column}, row {{}}: the digest is not that of the key"
-        )
-    click.echo("Everything opens." if is_clean else "Something is wrong: see above.")
-
-
-def _print_evidence(found: Evidence[Any], words: str = "{}") -> None:
-    shown = found.first[:_SHOWN]
-    for one in shown:
-        click.echo(f"  {words.format(one)}", err=True)
-    if found.count > len(shown):
-        click.echo(f"  and {found.count - len(shown)} more", err=True)
 
 
 def _count(storage: Storage) -> int:

@@ -6,7 +6,6 @@ another command did meanwhile.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 
 from ..backends.base import Backend
@@ -18,7 +17,7 @@ from ..errors import WrongSecret
 from ..unlocked import KeyringRow, Unlocked
 from ..vault import TABLE, Vault
 from . import gproxy
-from .scan import all_forms, all_kids, scan
+from .scan import InUse, scan, together
 
 Change = Callable[[Keyring], Keyring | None]
 """Returns the new keyring, or None to leave it as it is."""
@@ -61,52 +60,54 @@ def change_keyring(
 
 
 def drop_unused(database: Backend, vault: Vault) -> int:
-    """Drop the keys that no value uses; mode encrypted when all values are sealed our way.
+    """Drop the keys that no value needs; mode encrypted when all values are sealed our way.
 
     Returns:
         How many data keys were dropped.
     """
     while True:
         state = vault.state
-        in_use = scan(database)
-        kids, forms = all_kids(in_use), all_forms(in_use)
-        # Nobody uses any of these any more: who writes uses the active key, as the fence says.
-        unused = state.keyring.kids - kids.keys() - {state.keyring.active_kid or ""}
+        # Nobody uses what is not in here any more: who writes uses the active key, by the fence.
+        in_use = together(scan(database, state.keyring.kids))
+        dropped = _finish(database, vault, state, in_use)
         # Only if no other command has changed the keyring since before the scan.
-        if _finish(database, vault, state.generation, unused, forms):
-            return len(unused)
+        if dropped is not None:
+            return dropped
 
 
-def _finish(
-    database: Backend, vault: Vault, generation: int, unused: frozenset[str], forms: Counter[Form]
-) -> bool:
-    def write() -> Unlocked | None:
-        opened = _opened(vault, vault.lock())
-        if opened.generation != generation:
+def _finish(database: Backend, vault: Vault, before: Unlocked, in_use: InUse) -> int | None:
+    def write() -> tuple[Unlocked, int] | None:
+        row = vault.lock()
+        if not before.is_of(row):
             return None
-        keyring = _finished(opened.keyring, unused, forms)
-        if keyring is None:
-            return opened
+        opened = _opened(vault, row)
+        keyring = finished(opened.keyring, in_use)
+        if keyring is opened.keyring:
+            return opened, 0
         state, row = opened.resealed(keyring)
         vault.write(row)
-        return state
+        return state, len(opened.keyring.kids) - len(keyring.kids)
 
-    state = run_transaction(database, write)
-    if state is None:
+    done = run_transaction(database, write)
+    if done is None:
         vault.refresh()
-        return False
+        return None
+    state, dropped = done
     vault.adopt(state)
-    return True
+    return dropped
 
 
-def _finished(keyring: Keyring, unused: frozenset[str], forms: Counter[Form]) -> Keyring | None:
-    """Return the keyring without what no value needs, or None when it is as it should be."""
-    finished = keyring.without_keys(unused) if unused else keyring
+def finished(keyring: Keyring, in_use: InUse) -> Keyring:
+    """Return the keyring without what no value needs, or as it is when that is nothing."""
+    needed = in_use.kids.keys() | in_use.suspects | {keyring.active_kid or ""}
+    unused = keyring.kids - needed
+    found = keyring.without_keys(unused) if unused else keyring
+    forms = in_use.forms
     if keyring.mode is Mode.MIGRATING and not forms[Form.V2]:
         mode = Mode.MIGRATING if forms[Form.PLAINTEXT] else Mode.ENCRYPTED
-        if finished.has_v2 or mode is not keyring.mode:
-            finished = finished.with_v2(None, mode=mode)
-    return None if finished is keyring else finished
+        if found.has_v2 or mode is not keyring.mode:
+            found = found.with_v2(None, mode=mode)
+    return found
 
 
 def take_out_keyring(database: Backend, vault: Vault) -> None:

@@ -6,8 +6,9 @@ under the fence. Killed anywhere, it is run again; two at once both finish.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
 
 from ..backends.base import Backend
 from ..crypto.envelope import Form
@@ -16,17 +17,17 @@ from ..crypto.keyring import Keyring
 from ..crypto.keys import Key
 from ..crypto.keyset import Mode
 from ..database import run_query, run_transaction, session
-from ..errors import ConfigError, SecretError, WrongSecret
+from ..errors import ConfigError, KeyringLost, SecretError, WrongSecret
 from ..secret import Secret
 from ..unlocked import KeyringRow, Unlocked
 from ..vault import Vault
-from .changes import Change, change_keyring, drop_unused, take_out_keyring
+from .changes import Change, change_keyring, drop_unused, finished, take_out_keyring
 from .columns import COLUMNS, count_values
-from .creation import create_keyring
+from .creation import create_keyring, rehearsed_keyring
 from .outcome import Outcome
-from .reseal import reseal
+from .reseal import Resealed, rehearse, reseal
 from .room import check_room
-from .scan import Checked, InUse, all_forms, all_kids, check, scan
+from .scan import Checked, InUse, all_forms, check, scan
 from .startup import warn_if_short
 
 Progress = Callable[[int], None]
@@ -34,6 +35,15 @@ Progress = Callable[[int], None]
 
 def _silent(_: int) -> None:
     """Show no progress."""
+
+
+class _Run(NamedTuple):
+    """What became of the values and the keyring, or would become."""
+
+    done: Resealed
+    keyring: Keyring
+    dropped: int
+    changes: bool = False
 
 
 class Encryption:
@@ -52,7 +62,14 @@ class Encryption:
     @property
     def mode(self) -> Mode:
         """What the database's encrypted columns hold."""
+        self._vault.refresh()
         return self._vault.keyring.mode
+
+    @property
+    def keys(self) -> list[str]:
+        """The ids of the data keys, as far as they are known, the one in force first."""
+        keyring = self._vault.keyring
+        return [kid for kid in (keyring.active_kid,) if kid] + _not_in_force(keyring)
 
     def try_secret(self, secret: Secret | None) -> Mode | None:
         """Return the database's mode; None where it takes another secret to know."""
@@ -65,7 +82,7 @@ class Encryption:
             self._vault.adopt(Unlocked.open(row, secret))
         except WrongSecret:
             return None
-        return self.mode
+        return self._vault.keyring.mode
 
     def row(self) -> KeyringRow | None:
         """Return the keyring's row."""
@@ -77,7 +94,7 @@ class Encryption:
 
     def scan(self) -> dict[str, InUse]:
         """Read the form and the key id of every value, by ``table.column``."""
-        return scan(self._database)
+        return scan(self._database, self._vault.keyring.kids)
 
     def check(self, progress: Progress = _silent) -> dict[str, Checked]:
         """Open every value, by ``table.column``; writes nothing."""
@@ -88,7 +105,7 @@ class Encryption:
         return not any(
             found.unreadable
             or found.digest_mismatches
-            or (found.plaintext and self.mode is Mode.ENCRYPTED)
+            or (found.plaintext and self._vault.keyring.mode is Mode.ENCRYPTED)
             for found in checked.values()
         )
 
@@ -104,24 +121,18 @@ class Encryption:
             KeyringLost: when there are values that a lost keyring has sealed.
             InvalidValue: when a value would be too long for its column once it is sealed.
         """
-        check_room(self._database)
-        if dry_run:
-            to_seal = all_forms(self.scan())[Form.PLAINTEXT]
-            changed = self.mode in (Mode.PLAINTEXT, Mode.DECRYPTING) or to_seal > 0
-            return Outcome(self.mode, changed=changed, sealed=to_seal)
-        with self._session():
-            self._database.overwrite_deleted()
-            while self.mode is Mode.PLAINTEXT:
-                created = create_keyring(
-                    self._database, self._vault, secret, even_if_decrypted=True
-                )
-                if created is None:  # another process was first
-                    self._unlock(secret)
-            if self.mode is Mode.DECRYPTING or (
-                self.mode is Mode.ENCRYPTED and all_forms(self.scan())[Form.PLAINTEXT]
+        with self._session(dry_run=dry_run, scrubs=True):
+            check_room(self._database)
+            self._unlock(secret)
+            before = self._vault.state
+            keyring = self._keyring_for(secret, dry_run=dry_run)
+            change = None
+            if keyring.mode is Mode.DECRYPTING or (
+                keyring.mode is Mode.ENCRYPTED and all_forms(self.scan())[Form.PLAINTEXT]
             ):
-                self._change(_to_migrating, keep_gproxy_off=True)
-            return self._reseal(progress, scrub=True)
+                change = _to_migrating
+            run = self._carry_out(keyring, change, progress, dry_run, keep_gproxy_off=True)
+            return self._outcome(run, before, scrub=not dry_run)
 
     def change_secret(self, old: Secret, new: Secret, *, dry_run: bool = False) -> Outcome:
         """Seal the keyring under a new secret: one row is written, no value is touched.
@@ -131,7 +142,7 @@ class Encryption:
             ConfigError: when the database is in GPROXY's mode, or not encrypted.
             WrongSecret: when neither secret opens the keyring.
         """
-        with self._session():
+        with self._session(dry_run=dry_run, scrubs=True):
             kdf = Kdf.new()
             key: Key | None = None
             while True:
@@ -140,30 +151,38 @@ class Encryption:
                 if old == new:
                     raise SecretError("the new secret is the present one: choose another")
                 if is_new:
-                    return Outcome(self.mode, notes=["the new secret is already in effect"])
-                self._refuse_v2("change-secret")
+                    return Outcome(
+                        state.keyring.mode, notes=["the new secret is already in effect"]
+                    )
+                if self._vault.keyring.mode is Mode.V2:  # GPROXY's key is made of the secret
+                    raise _in_gproxys_format("change-secret")
                 if dry_run:
-                    return Outcome(self.mode, changed=True)
+                    return Outcome(state.keyring.mode, changed=True)
                 if key is None:
                     warn_if_short(new)
-                    self._database.overwrite_deleted()
                     key = kdf.derive(new)
                 if self._put_under(kdf, key, new):
-                    return self._scrubbed(Outcome(self.mode, changed=True))
+                    return self._scrubbed(Outcome(state.keyring.mode, changed=True))
 
     def rotate_key(self, progress: Progress = _silent, *, dry_run: bool = False) -> Outcome:
         """Seal all values under a new data key, and drop the old ones.
 
+        A value that does not open stays as it is, and its key with it; the new one is in force for
+        all others. A rotation that was cut off is finished instead.
+
         Raises:
-            ConfigError: when the database is not in mode encrypted.
+            ConfigError: when the database is neither in mode encrypted nor on the way to it.
         """
-        self._refuse_v2("rotate-key")
-        _check_rotates(self.mode)
-        if dry_run:
-            return Outcome(self.mode, changed=True, sealed=all_kids(self.scan()).total())
-        with self._session():
-            self._change(_to_new_key)
-            return self._reseal(progress)
+        with self._session(dry_run=dry_run):
+            self._vault.refresh()
+            before = self._vault.state
+            _check_rotates(before.keyring.mode)
+            change = self._new_key()
+            run = self._carry_out(before.keyring, change, progress, dry_run)
+            outcome = self._outcome(run, before)
+            if change is None:
+                outcome.notes.append("this finishes an earlier rotation; the next makes a new key")
+            return outcome
 
     def upgrade(self, progress: Progress = _silent, *, dry_run: bool = False) -> Outcome:
         """Bring a database in GPROXY's format to ours; GPROXY must be stopped before.
@@ -172,23 +191,21 @@ class Encryption:
             ConfigError: when the database is neither in GPROXY's mode nor on the way from it.
             InvalidValue: when a value would be too long for its column once it is sealed.
         """
-        mode = self.mode
-        if mode is Mode.ENCRYPTED:
-            return Outcome(mode, notes=["the database has no value in GPROXY's format"])
-        if mode not in (Mode.V2, Mode.MIGRATING):
-            raise ConfigError(
-                f"upgrade needs mode v2, and the database is in mode {mode}: run `gproxy-storage "
-                "encryption encrypt`"
-            )
-        check_room(self._database)
-        if dry_run:
-            forms = all_forms(self.scan())
-            return Outcome(mode, changed=True, sealed=forms[Form.V2] + forms[Form.PLAINTEXT])
-        with self._session():
-            self._database.overwrite_deleted()
-            if mode is Mode.V2:
-                self._change(_from_v2, keep_gproxy_off=True)
-            return self._reseal(progress, scrub=True)
+        with self._session(dry_run=dry_run, scrubs=True):
+            self._vault.refresh()
+            before = self._vault.state
+            mode = before.keyring.mode
+            if mode is Mode.ENCRYPTED:
+                return Outcome(mode, notes=["the database has no value in GPROXY's format"])
+            if mode not in (Mode.V2, Mode.MIGRATING):
+                raise ConfigError(
+                    f"upgrade needs mode v2, and the database is in mode {mode}: run "
+                    "`gproxy-storage encryption encrypt`"
+                )
+            check_room(self._database)
+            change = _from_v2 if mode is Mode.V2 else None
+            run = self._carry_out(before.keyring, change, progress, dry_run, keep_gproxy_off=True)
+            return self._outcome(run, before, scrub=not dry_run)
 
     def decrypt(self, progress: Progress = _silent, *, dry_run: bool = False) -> Outcome:
         """Open all values and store them in the clear, and take out the keyring.
@@ -198,39 +215,126 @@ class Encryption:
         Raises:
             ConfigError: when there are values in GPROXY's format.
         """
-        mode = self.mode
-        if mode is Mode.PLAINTEXT:
-            return Outcome(mode, notes=["the database is not encrypted"])
-        self._refuse_v2("decrypt")
-        if dry_run:
-            return Outcome(mode, changed=True, sealed=all_kids(self.scan()).total())
-        with self._session():
-            self._change(_to_decrypting, unless_decrypted=True)
-            done = reseal(self._database, self._vault, progress)
-            if not done.unreadable:
-                take_out_keyring(self._database, self._vault)
-            return Outcome(self.mode, True, done.sealed, done.unreadable)
+        with self._session(dry_run=dry_run):
+            self._refresh_unless_decrypted()
+            before = self._vault.state
+            if before.keyring.mode is Mode.PLAINTEXT:
+                return Outcome(Mode.PLAINTEXT, notes=["the database is not encrypted"])
+            self._refuse_v2("decrypt")
+            change = _to_decrypting
+            run = self._carry_out(before.keyring, change, progress, dry_run, unless_decrypted=True)
+            outcome = self._outcome(run, before)
+            if run.done.unreadable:
+                outcome.notes.append(
+                    "the keyring stays, for not all values open: overwrite them or delete their "
+                    "rows, and run it again"
+                )
+            return outcome
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _session(self) -> AbstractContextManager[None]:
-        if self._database.in_transaction():
+    @contextmanager
+    def _session(self, *, dry_run: bool, scrubs: bool = False) -> Iterator[None]:
+        """A session outside of transactions; `scrubs` where what is overwritten must go."""
+        if not dry_run and self._database.in_transaction():
             raise ConfigError("keys cannot be changed inside a transaction: leave it first")
-        return session(self._database)
+        with session(self._database):
+            if scrubs and not dry_run:
+                self._database.overwrite_deleted()
+            yield
+
+    def _keyring_for(self, secret: Secret, *, dry_run: bool) -> Keyring:
+        """Return the keyring to encrypt under: made where there is none, or only like it."""
+        if dry_run:
+            keyring = self._vault.keyring
+            is_missing = keyring.mode is Mode.PLAINTEXT
+            return rehearsed_keyring(self._database, secret) if is_missing else keyring
+        while self._vault.keyring.mode is Mode.PLAINTEXT:
+            created = create_keyring(self._database, self._vault, secret, even_if_decrypted=True)
+            if created is None:  # another process was first
+                self._unlock(secret)
+        return self._vault.keyring
+
+    def _new_key(self) -> Change | None:
+        """Return the change to a new data key; None where an earlier rotation is to be finished.
+
+        It was cut off where a key that is not in force has values that open, or none at all. What
+        does not open is no reason to wait: its key stays.
+        """
+        keyring = self._vault.keyring
+        if len(keyring.kids) > 1:
+            rehearsed = rehearse(self._database, keyring, _silent)
+            if rehearsed.sealed or finished(keyring, rehearsed.left).kids != keyring.kids:
+                return None
+
+        def change(now: Keyring) -> Keyring | None:
+            _check_rotates(now.mode)  # another command may have changed it
+            return now.with_new_key() if now.kids == keyring.kids else None
+
+        return change
+
+    def _carry_out(
+        self,
+        keyring: Keyring,
+        change: Change | None,
+        progress: Progress,
+        dry_run: bool,
+        **options: bool,
+    ) -> _Run:
+        """Change the keyring, re-seal all values, drop what is not needed then; or tell of it."""
+        if dry_run:
+            target = (change and change(keyring)) or keyring
+            done = rehearse(self._database, target, progress)
+            if change is not _to_decrypting:
+                final = finished(target, done.left)
+            else:
+                final = target if done.unreadable else Keyring.plaintext()
+            dropped = len(target.kids) - len(final.kids)
+            return _Run(done, final, dropped, changes=final is not self._vault.keyring)
+        if change is not None:
+            self._change(change, **options)
+        done = reseal(self._database, self._vault, progress)
+        dropped = 0
+        if change is not _to_decrypting:
+            dropped = drop_unused(self._database, self._vault)
+        elif not done.unreadable:
+            take_out_keyring(self._database, self._vault)
+        return _Run(done, self._vault.keyring, dropped)
+
+    def _outcome(self, run: _Run, before: Unlocked, *, scrub: bool = False) -> Outcome:
+        done, keyring = run.done, run.keyring
+        changes = run.changes or self._vault.state.generation != before.generation
+        outcome = Outcome(
+            keyring.mode,
+            changes or done.sealed > 0,
+            done.sealed,
+            done.unreadable,
+            0 if keyring.mode is Mode.PLAINTEXT else run.dropped,
+            _not_in_force(keyring),
+        )
+        return self._scrubbed(outcome) if scrub else outcome
 
     def _change(self, change: Change, **options: bool) -> None:
         change_keyring(self._database, self._vault, change, **options)
 
-    def _reseal(self, progress: Progress, *, scrub: bool = False) -> Outcome:
-        done = reseal(self._database, self._vault, progress)
-        dropped = drop_unused(self._database, self._vault)
-        outcome = Outcome(self.mode, True, done.sealed, done.unreadable, dropped)
-        return self._scrubbed(outcome) if scrub else outcome
+    # Each operation begins in step with the database: another process may have changed the keyring,
+    # or an operation here that was interrupted.
 
     def _unlock(self, secret: Secret) -> None:
         row = self._vault.peek()
-        if row is not None and row.sealed is not None:
+        if row is None or row.sealed is None:
+            self._vault.refresh()
+        elif not self._vault.state.is_of(row):
             self._vault.adopt(Unlocked.open(row, secret))
+
+    def _refresh_unless_decrypted(self) -> None:
+        try:
+            self._vault.refresh()
+        except KeyringLost:
+            row = self._vault.peek()
+            if row is None or row.sealed is not None or not row.decrypted:
+                raise
+            self._vault.adopt(Unlocked.plaintext(row))
 
     def _open_with(self, old: Secret, new: Secret) -> tuple[Unlocked, bool]:
         """Open the keyring with the old secret, or the new one; tell whether it was the new."""
@@ -267,11 +371,8 @@ class Encryption:
         return state is not None
 
     def _refuse_v2(self, command: str) -> None:
-        if self.mode is Mode.V2 or self._vault.keyring.has_v2:
-            raise ConfigError(
-                f"{command} cannot be done while there are values in GPROXY's format: stop GPROXY "
-                "and run `gproxy-storage encryption upgrade` first"
-            )
+        if self._vault.keyring.has_v2:
+            raise _in_gproxys_format(command)
 
     def _scrubbed(self, outcome: Outcome) -> Outcome:
         if not self._database.scrub():
@@ -280,6 +381,17 @@ class Encryption:
                 "VACUUM and PRAGMA wal_checkpoint(TRUNCATE) when they have stopped"
             )
         return outcome
+
+
+def _not_in_force(keyring: Keyring) -> list[str]:
+    return sorted(keyring.kids - {keyring.active_kid or ""})
+
+
+def _in_gproxys_format(command: str) -> ConfigError:
+    return ConfigError(
+        f"{command} cannot be done while there are values in GPROXY's format: stop GPROXY "
+        "and run `gproxy-storage encryption upgrade` first"
+    )
 
 
 def _to_migrating(keyring: Keyring) -> Keyring | None:
@@ -295,14 +407,11 @@ def _to_decrypting(keyring: Keyring) -> Keyring | None:
 
 
 def _check_rotates(mode: Mode) -> None:
-    if mode is not Mode.ENCRYPTED:
+    # Migrating, too: a value that can never be sealed would stand in the way for ever.
+    if mode is Mode.V2:
+        raise _in_gproxys_format("rotate-key")
+    if mode not in (Mode.ENCRYPTED, Mode.MIGRATING):
         raise ConfigError(
             f"rotate-key needs mode encrypted, and the database is in mode {mode}: run "
             "`gproxy-storage encryption encrypt` first"
         )
-
-
-def _to_new_key(keyring: Keyring) -> Keyring | None:
-    _check_rotates(keyring.mode)  # another command may have changed it
-    # Where there is a key that is not active, an earlier rotation was cut off, and is taken up.
-    return keyring.with_new_key() if len(keyring.kids) == 1 else None

@@ -11,7 +11,7 @@ from ..crypto.kdf import V2_KDF, Kdf
 from ..crypto.keyring import Keyring
 from ..crypto.keys import Key
 from ..crypto.keyset import Mode
-from ..database import run_transaction
+from ..database import run_query, run_transaction
 from ..errors import KeyringLost, WrongSecret
 from ..secret import Secret
 from ..unlocked import KeyringRow, Unlocked
@@ -47,14 +47,7 @@ def create_keyring(
         row = vault.lock()
         if row.sealed is not None or (row.decrypted and not even_if_decrypted):
             return None
-        forms = all_forms(scan(database))
-        if forms[Form.V3]:
-            raise KeyringLost(
-                f"{forms[Form.V3]} values are sealed, and {TABLE} has no keyring: restore that "
-                "table from a backup; the database need not be deleted",
-                table=TABLE,
-            )
-        mode = _mode(database, forms)
+        mode, forms = _mode(database)
         state, sealed_row = candidate.sealed(mode, row)
         if mode is not Mode.V2:
             gproxy.keep_off(database)
@@ -69,10 +62,34 @@ def create_keyring(
     return forms
 
 
-def _mode(database: Backend, forms: Counter[Form]) -> Mode:
+def rehearsed_keyring(database: Backend, secret: Secret) -> Keyring:
+    """Return a keyring like the one that `create_keyring` would make; writes nothing.
+
+    Raises:
+        WrongSecret, KeyringLost: as `create_keyring`.
+    """
+    v2 = V2_KDF.derive(secret)
+    _check_v2(database, v2)
+    mode, _ = run_query(database, lambda: _mode(database))
+    return _draw(mode, v2)
+
+
+def _mode(database: Backend) -> tuple[Mode, Counter[Form]]:
+    """Return the mode that the stored values ask for, and their forms."""
+    forms = all_forms(scan(database))
+    if forms[Form.V3]:
+        raise KeyringLost(
+            f"{forms[Form.V3]} values are sealed, and {TABLE} has no keyring: restore that "
+            "table from a backup; the database need not be deleted",
+            table=TABLE,
+        )
     if forms[Form.V2] or gproxy.gproxy_uses(database):
-        return Mode.V2
-    return Mode.MIGRATING if forms.total() else Mode.ENCRYPTED
+        return Mode.V2, forms
+    return (Mode.MIGRATING if forms.total() else Mode.ENCRYPTED), forms
+
+
+def _draw(mode: Mode, v2: Key) -> Keyring:
+    return Keyring.create(mode, v2=v2 if mode is Mode.V2 else None)
 
 
 class _Candidate:
@@ -92,7 +109,7 @@ class _Candidate:
 
     def sealed(self, mode: Mode, before: KeyringRow) -> tuple[Unlocked, KeyringRow]:
         """Draw a keyring and return it with its row, for the next generation."""
-        keyring = Keyring.create(mode, v2=self.v2 if mode is Mode.V2 else None)
+        keyring = _draw(mode, self.v2)
         plaintext = Unlocked.plaintext(before)
         return plaintext.under(self._kdf, self._key, self._secret).resealed(keyring)
 

@@ -44,7 +44,8 @@ class Outcome:
         changed: whether anything was written, or would be.
         sealed: values that were written anew.
         unreadable: the errors of values that do not open; they were left as they are.
-        keys_dropped: data keys that no value uses any more.
+        keys_dropped: data keys that no value needs any more.
+        keys_kept: ids of data keys that are not in force, and stay for what does not open.
         notes: what else to know.
     """
 
@@ -53,6 +54,7 @@ class Outcome:
     sealed: int = 0
     unreadable: Evidence[CryptoError] = field(default_factory=Evidence)
     keys_dropped: int = 0
+    keys_kept: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
@@ -63,6 +65,11 @@ class Outcome:
             "sealed": self.sealed,
             "unreadable": self.unreadable.count,
             "errors": [str(error) for error in self.unreadable.first],
+            "rows": [
+                {"table": error.table, "column": error.column, "id": error.pk}
+                for error in self.unreadable.first
+            ],
             "keys_dropped": self.keys_dropped,
+            "keys_kept": self.keys_kept,
             "notes": self.notes,
         }

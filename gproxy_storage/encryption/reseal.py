@@ -1,75 +1,102 @@
 """Re-sealing: bring every encrypted value to the form and key that the keyring writes now.
 
-In order of primary keys, a few hundred rows a transaction, each under the fence. Killed anywhere,
-it is run again: what is at its target already is skipped.
+In order of primary keys, a few hundred rows a transaction, each under the fence. It may be run
+again after any interruption: what is at its target already is skipped.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
 from typing import Any
 
 from ..backends.base import Backend
-from ..crypto.envelope import Document, Envelope, parse_json, parse_text
 from ..crypto.keyring import Keyring
-from ..crypto.place import Place
-from ..crypto.refusals import malformed
-from ..database import run_transaction
-from ..errors import CryptoError, InvalidValue
-from ..sealed_fields import EncryptedJSONField, SealedField
+from ..database import run_query, run_transaction
+from ..errors import CryptoError
 from ..vault import Vault
-from .columns import COLUMNS, Column
+from .columns import COLUMNS, Column, stored_values
+from .decisions import Decider, Decision
 from .outcome import Evidence
-from .scan import Progress
+from .scan import InUse, Progress
 
 BATCH_ROWS = 200
 
 
 @dataclass
 class Resealed:
-    """What re-sealing did.
+    """What re-sealing did, or would do.
 
     Attributes:
         sealed: values that were written anew.
         unreadable: the errors of values that do not open, without the values; these are left as
             they are.
+        left: what these values are, by their form.
     """
 
     sealed: int = 0
     unreadable: Evidence[CryptoError] = field(default_factory=Evidence)
+    left: InUse = field(default_factory=InUse)
+
+    def add(self, column: Column, decisions: Iterable[Decision], keyring: Keyring) -> None:
+        """Count what became of values."""
+        for decision in decisions:
+            self.sealed += decision.written is not None
+            if decision.error is not None:
+                self.unreadable.add(decision.error)
+                self.left.add(column, decision.stored, keyring.kids)
 
 
 def reseal(database: Backend, vault: Vault, progress: Progress) -> Resealed:
     """Bring all values to the vault's present form."""
     done = Resealed()
     for column in COLUMNS:
+        decider = Decider(database, column)
         after: int | None = None  # ids below 1 are ids, too
         while True:
-            batch = _Batch(database, vault, column, after)
-            rows = run_transaction(database, batch.run)
-            done.sealed += batch.sealed
-            done.unreadable.add(*batch.unreadable)
-            progress(len(rows))
-            if len(rows) < BATCH_ROWS:
+            batch = _Batch(database, vault, column, decider, after)
+            decisions = run_transaction(database, batch.run)
+            done.add(column, decisions, vault.keyring)
+            progress(len(decisions))
+            if len(decisions) < BATCH_ROWS:
                 break
-            after = rows[-1]
+            after = decisions[-1].pk
+    return done
+
+
+def rehearse(database: Backend, keyring: Keyring, progress: Progress) -> Resealed:
+    """Return what `reseal` would do under a keyring; writes nothing and locks nothing."""
+    done = Resealed()
+    for column in COLUMNS:
+        decider = Decider(database, column)
+        rows = stored_values(database, column)
+        while batch := list(islice(rows, BATCH_ROWS)):
+            decisions = run_query(database, partial(decider.decide, batch, keyring))
+            done.add(column, decisions, keyring)
+            progress(len(batch))
     return done
 
 
 class _Batch:
     """The rows of a column after a primary key; `run` may be called again, after a rollback."""
 
-    def __init__(self, database: Backend, vault: Vault, column: Column, after: int | None) -> None:
+    def __init__(
+        self,
+        database: Backend,
+        vault: Vault,
+        column: Column,
+        decider: Decider,
+        after: int | None,
+    ) -> None:
         self._database = database
         self._vault = vault
         self._column = column
+        self._decider = decider
         self._after = after
-        self.sealed = 0
-        self.unreadable: list[CryptoError] = []
 
-    def run(self) -> list[int]:
-        self.sealed = 0
-        self.unreadable = []
+    def run(self) -> list[Decision]:
         keyring = self._vault.fence()
         column = self._column
         primary_key: Any = column.model._meta.primary_key
@@ -82,37 +109,19 @@ class _Batch:
         )
         if self._after is not None:
             query = query.where(primary_key > self._after)
-        rows = list(self._database.lock_rows(query).tuples())
-        for pk, sealed, *digest in rows:
-            self._row(pk, sealed.stored, digest, keyring)
-        return [row[0] for row in rows]
+        rows = [
+            (pk, sealed.stored, digest[0] if digest else None)
+            for pk, sealed, *digest in self._database.lock_rows(query).tuples()
+        ]
+        decisions = self._decider.decide(rows, keyring)
+        for decision in decisions:
+            if decision.written is not None:
+                self._write(decision.pk, decision.written, decision.digest)
+        return decisions
 
-    def _row(self, pk: int, stored: Any, digest: list[str], keyring: Keyring) -> None:
-        column, sealed_field = self._column, self._column.field
-        place = sealed_field.place(pk)
-        try:
-            if _is_at_target(sealed_field, stored, place, keyring):
-                return
-            value = sealed_field.opened(keyring, stored, place)
-            ticket = sealed_field.ticket(value, pk, keyring)
-        except CryptoError as exc:
-            self.unreadable.append(exc)
-            return
-        except InvalidValue as exc:  # JSON's readers take numbers that no writer may give
-            self.unreadable.append(malformed(place, f"it cannot be written again: {exc}"))
-            return
-        self.sealed += 1
-        changes: dict[Any, Any] = {sealed_field: ticket}
-        if column.digest and digest != [new := keyring.digest(value)]:
-            changes[column.digest] = new
+    def _write(self, pk: int, written: str, digest: str | None) -> None:
+        column = self._column
+        changes: dict[Any, Any] = {column.field: column.field.admit(written)}
+        if digest is not None:
+            changes[column.digest] = digest
         column.model.update(changes).where(column.model._meta.primary_key == pk).execute()
-
-
-def _is_at_target(sealed_field: SealedField, stored: Any, place: Place, keyring: Keyring) -> bool:
-    """Tell whether a stored value is of the form and key that the keyring writes."""
-    parsed: Envelope | Document | None
-    if isinstance(sealed_field, EncryptedJSONField):
-        parsed = parse_json(stored, place)
-    else:
-        parsed = parse_text(stored, place)
-    return keyring.is_current(parsed)

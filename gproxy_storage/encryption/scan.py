@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,24 +26,47 @@ class InUse:
     Attributes:
         kids: how many values are sealed under each data key.
         forms: how many values there are of each form.
+        suspects: the data keys that malformed values may be sealed under.
     """
 
     kids: Counter[str] = field(default_factory=Counter)
     forms: Counter[Form] = field(default_factory=Counter)
+    suspects: set[str] = field(default_factory=set)
+
+    def add(self, column: Column, stored: Any, kids: Collection[str]) -> None:
+        """Count a stored value.
+
+        Args:
+            kids: the data keys that there are.
+        """
+        form = column.form(stored)
+        self.forms[form] += 1
+        if form is Form.V3:
+            envelope = column.envelope(stored)
+            if envelope is not None and envelope.kid is not None:
+                self.kids[envelope.kid] += 1
+        elif form is Form.MALFORMED:
+            # It may be repaired by hand, for which its key must be there: any that it names.
+            self.suspects.update({kid for kid in kids if kid in str(stored)} or kids)
 
 
-def scan(database: Backend) -> dict[str, InUse]:
+def scan(database: Backend, kids: Collection[str] = ()) -> dict[str, InUse]:
     """Read the form and the key id of every value, by ``table.column``."""
     found = {column.name: InUse() for column in COLUMNS}
     for column in COLUMNS:
         in_use = found[column.name]
         for _, stored, _ in stored_values(database, column):
-            form = column.form(stored)
-            in_use.forms[form] += 1
-            envelope = column.envelope(stored) if form is Form.V3 else None
-            if envelope is not None and envelope.kid is not None:
-                in_use.kids[envelope.kid] += 1
+            in_use.add(column, stored, kids)
     return found
+
+
+def together(found: dict[str, InUse]) -> InUse:
+    """Add up what all columns hold."""
+    return InUse(
+        all_kids(found),
+        all_forms(found),
+        set[str]().union(*(in_use.suspects for in_use in found.values())),
+    )
 
 
 def all_forms(found: dict[str, InUse]) -> Counter[Form]:
@@ -63,13 +86,13 @@ class Checked:
     Attributes:
         rows: values that there are.
         unreadable: the errors of values that do not open in their place.
-        plaintext: values that lie in the clear.
+        plaintext: primary keys of rows whose value is in the clear.
         digest_mismatches: primary keys of rows whose digest is not that of their value.
     """
 
     rows: int = 0
     unreadable: Evidence[CryptoError] = field(default_factory=Evidence)
-    plaintext: int = 0
+    plaintext: Evidence[int] = field(default_factory=Evidence)
     digest_mismatches: Evidence[int] = field(default_factory=Evidence)
 
     def to_dict(self) -> dict[str, Any]:
@@ -77,7 +100,7 @@ class Checked:
         return {
             "rows": self.rows,
             "unreadable": self.unreadable.count,
-            "plaintext": self.plaintext,
+            "plaintext": self.plaintext.count,
             "digest_mismatches": self.digest_mismatches.count,
         }
 
@@ -99,7 +122,7 @@ def _check_row(
     pk, stored, digest = row
     checked.rows += 1
     if column.form(stored) is Form.PLAINTEXT:
-        checked.plaintext += 1
+        checked.plaintext.add(pk)
     place = column.field.place(pk)
 
     def attempt(keyring: Keyring) -> bool:

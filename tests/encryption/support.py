@@ -23,6 +23,10 @@ DOCUMENT = {"api_key": "canary/credential+é"}
 for canary in (SECRET, NEW_SECRET, PASSWORD, DOCUMENT["api_key"]):
     leaks.register(canary)
 
+# GPROXY's, as its vectors have it.
+V2 = "enc:v2:ghAkKgjnB49_iThesJQjVVGCVouW6KT-:FVRDaA1XYZ24GJ6Rg2r9O5-6-UGM"
+V2_SECRET = "padded secret"
+
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 
 _ROWS_A_STATEMENT = 500

@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 
 from gproxy_storage import Storage
 from gproxy_storage.cli import main
+from gproxy_storage.crypto.keyset import Mode
 from tests import leaks
 from tests.encryption.commands import command
 from tests.encryption.support import (
@@ -76,7 +77,9 @@ def test_all_commands_one_after_the_other(run: Command, dsn: str) -> None:
     said = run("status", DATABASE_SECRET_KEY=None)
     assert [line.split()[1] for line in said.stdout.splitlines()[:3]] == ["plaintext", "0", "none"]
     said = run("check", DATABASE_SECRET_KEY=None)
-    assert (said.exit_code, said.stdout.splitlines()[0]) == (0, "mode plaintext")
+    lines = said.stdout.splitlines()
+    assert (said.exit_code, said.stderr, lines[0]) == (0, "", "mode plaintext")
+    assert lines[-1] == "The database is not encrypted: 3 values are in the clear."
     assert run("encrypt", "--dry-run").exit_code == 3
     said = run("encrypt")
     assert said.stdout.splitlines()[0] == "mode encrypted: 3 values written"
@@ -116,6 +119,8 @@ def test_status_needs_no_secret(run: Command, encrypted: Storage) -> None:
             "mode": mode,
             "generation": 1,
             "kdf": "argon2id$19$19456,2,1",
+            "active_key": kid if mode else None,
+            "kept_keys": [],
             "columns": {name: {"values": {"v3": 1}, "keys": {kid: 1}} for name in COLUMNS},
         }
     assert "sealed: set DATABASE_SECRET_KEY" in run("status", DATABASE_SECRET_KEY=None).stdout
@@ -135,11 +140,76 @@ def test_check_counts_what_is_wrong(run: Command, encrypted: Storage, dsn: str) 
     assert found["columns"]["users.password"] == clean(1) | {"unreadable": 1}
     assert found["columns"]["user_keys.api_key_ciphertext"] == clean(1) | {"digest_mismatches": 1}
 
+    assert {(one["table"], one["column"], one["id"]) for one in found["problems"]} == {
+        ("users", "password", alice.id),
+        ("user_keys", "api_key_ciphertext", key.id),
+    }
+
     said = run("rotate-key", "--json")
     assert said.exit_code == 1
     result = json.loads(said.stdout)
     assert (result["unreadable"], len(result["errors"])) == (1, 1)
     assert f"users.password, row {alice.id}" in result["errors"][0]
+    assert result["rows"] == [{"table": "users", "column": "password", "id": alice.id}]
+
+
+def test_check_names_rows_in_the_clear(run: Command, encrypted: Storage, dsn: str) -> None:
+    _, alice, *_ = rows_of_all_kinds(encrypted)
+    encrypted.close()
+    store(dsn, "users.password", alice.id, "written by another program")
+    said = run("check")
+    assert (said.exit_code, said.stdout.splitlines()[-1]) == (1, "Something is wrong: see above.")
+    assert f"users.password, row {alice.id} is in the clear" in said.stderr
+    found = json.loads(run("check", "--json").stdout)
+    assert found["columns"]["users.password"] == clean(1) | {"plaintext": 1}
+    assert found["problems"] == [
+        {"table": "users", "column": "password", "id": alice.id, "problem": "is in the clear"}
+    ]
+
+
+@ONE_BACKEND
+def test_check_of_a_database_on_the_way(run: Command, dsn: str) -> None:
+    with Storage.connect(dsn) as storage:
+        rows_of_all_kinds(storage)
+    with Storage.connect(dsn, SECRET) as storage:
+        bob = storage.users.create("bob", password="before")
+    said = run("check")
+    assert said.exit_code == 0
+    assert said.stdout.splitlines()[-1] == "What is sealed opens, and 3 values are in the clear."
+    assert f"users.password, row {bob.id} is" not in said.stderr
+    assert said.stderr.count("is in the clear") == 3
+    with Storage.connect(dsn, SECRET) as storage:
+        storage.encryption._change(lambda keyring: keyring.with_mode(Mode.DECRYPTING))
+    said = run("check")
+    assert (said.exit_code, said.stderr) == (0, "")
+    assert said.stdout.splitlines()[-1] == "What is sealed opens, and 3 values are in the clear."
+
+
+def test_a_damaged_row_and_what_status_says(run: Command, encrypted: Storage, dsn: str) -> None:
+    fill(encrypted, 3)
+    old = encrypted._vault.keyring.active_kid
+    encrypted.close()
+    (other,) = query(dsn, "SELECT secret_json FROM credentials WHERE id = 1")
+    query(dsn, "UPDATE credentials SET secret_json = ? WHERE id = 2", other)
+    for arguments, would in ((("rotate-key", "--dry-run"), "would be "), (("rotate-key",), "")):
+        said = run(*arguments)
+        assert said.exit_code == 1
+        assert said.stdout.splitlines() == [
+            f"mode encrypted: 2 values {would}written",
+            f"key {old} {would}kept for what does not open",
+        ]
+        assert f"1 values {would}left as they are:" in said.stderr
+        assert "credentials.secret_json, row 2 does not open" in said.stderr
+    said = run("status")
+    found = json.loads(run("status", "--json").stdout)
+    assert found["kept_keys"] == [old]
+    assert f"key         {found['active_key']} is in force" in said.stdout
+    assert f"key         {old} is kept for values under it" in said.stdout
+    said = run("decrypt", "--yes")
+    assert said.exit_code == 1
+    assert "the keyring stays, for not all values open" in said.stdout
+    assert "credentials.secret_json, row 2" in said.stderr
+    assert keyring_row(dsn)[2] is not None
 
 
 @ONE_BACKEND

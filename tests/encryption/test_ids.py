@@ -17,6 +17,8 @@ from tests.encryption.support import (
     NOW,
     PASSWORD,
     SECRET,
+    V2,
+    V2_SECRET,
     all_of,
     clean,
     document,
@@ -28,8 +30,6 @@ from tests.support import ONE_BACKEND
 
 IDS = (-(2**63), -1, 0)
 ROWS = 3 * len(IDS)
-V2 = "enc:v2:ghAkKgjnB49_iThesJQjVVGCVouW6KT-:FVRDaA1XYZ24GJ6Rg2r9O5-6-UGM"
-V2_SECRET = "padded secret"
 
 
 def api_key(number: int) -> str:

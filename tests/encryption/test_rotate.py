@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,8 @@ from tests.encryption.commands import command, killed_at, load, outcome
 from tests.encryption.load import Done
 from tests.encryption.support import (
     SECRET,
+    V2,
+    V2_SECRET,
     all_of,
     clean,
     document,
@@ -28,6 +30,7 @@ from tests.encryption.support import (
     keyring_row,
     query,
     rows_of_all_kinds,
+    store,
 )
 from tests.support import ONE_BACKEND
 
@@ -138,6 +141,117 @@ def test_an_unreadable_row_keeps_its_key(encrypted: Storage, dsn: str) -> None:
     assert (second.sealed, second.keys_dropped, second.unreadable.count) == (0, 1, 0)
 
 
+def swapped(dsn: str, first: int, second: int) -> None:
+    """Give a credential the value of another row, under a key that is known."""
+    (value,) = query(dsn, "SELECT secret_json FROM credentials WHERE id = ?", (first,))
+    query(dsn, "UPDATE credentials SET secret_json = ? WHERE id = ?", (*value, second))
+
+
+def test_damaged_rows_do_not_stop_rotations(encrypted: Storage, dsn: str) -> None:
+    """Each makes a new key for all others; what is damaged keeps its own, and no other."""
+    fill(encrypted, 5)
+    swapped(dsn, 1, 2)
+    old = encrypted._vault.keyring.active_kid
+    seen = {old}
+    for dropped in (0, 1, 1):
+        rehearsed = encrypted.encryption.rotate_key(dry_run=True)
+        done = encrypted.encryption.rotate_key()
+        assert (done.mode, done.sealed, done.keys_dropped) == (Mode.ENCRYPTED, 4, dropped)
+        assert rehearsed.to_dict() == done.to_dict()
+        assert [error.pk for error in done.unreadable.first] == [2]
+        assert done.keys_kept == [old]
+        active = encrypted._vault.keyring.active_kid
+        assert active not in seen
+        seen.add(active)
+        kids = encrypted.encryption.scan()["credentials.secret_json"].kids
+        assert kids == {active: 4, old: 1}
+    # What it was is still what its key opens.
+    query(dsn, "DELETE FROM credentials WHERE id = 2")
+    done = encrypted.encryption.rotate_key()
+    assert (done.sealed, done.keys_dropped, done.keys_kept) == (0, 1, [])
+    assert done.notes == ["this finishes an earlier rotation; the next makes a new key"]
+    done = encrypted.encryption.rotate_key()
+    assert (done.sealed, done.keys_dropped) == (4, 1)
+    assert done.unreadable.count == 0
+
+
+@ONE_BACKEND
+def test_a_rotation_that_was_cut_off_is_finished_beside_damaged_rows(
+    encrypted: Storage, dsn: str
+) -> None:
+    fill(encrypted, 250)
+    swapped(dsn, 1, 2)
+    encrypted.close()
+    assert killed_at(
+        120,
+        lambda: Storage.connect(dsn, SECRET, sync=False),
+        lambda again: again.encryption.rotate_key(),
+    )
+    with Storage.connect(dsn, SECRET) as storage:
+        begun = storage._vault.keyring.active_kid
+        rehearsed = storage.encryption.rotate_key(dry_run=True)
+        done = storage.encryption.rotate_key()
+        assert rehearsed.to_dict() == done.to_dict()
+        assert (done.sealed, done.keys_dropped, done.unreadable.count) == (249, 0, 1)
+        assert storage._vault.keyring.active_kid == begun
+        assert storage.encryption.rotate_key().sealed == 249
+        assert storage._vault.keyring.active_kid != begun
+
+
+MALFORMED = {
+    "that names its key": ('{{"$gproxy_enc": "v3", "kid": "{kid}"}}', True),
+    "that names none": ('{{"$gproxy_enc": "v3", "kid": "?"}}', True),
+    "that was never written": ('{{"$gproxy_enc": "pending"}}', False),
+    "under a key that is nowhere": (
+        '{{"$gproxy_enc": "v3", "kid": "a738dbd331b00de7", "nonce": "'
+        + "A" * 32
+        + '", "ciphertext": "'
+        + "A" * 32
+        + '"}}',
+        False,
+    ),
+}
+
+
+@ONE_BACKEND
+@pytest.mark.parametrize("damage", MALFORMED)
+def test_a_key_stays_as_long_as_a_row_may_need_it(
+    encrypted: Storage, dsn: str, damage: str
+) -> None:
+    fill(encrypted, 2)
+    kid = encrypted._vault.keyring.active_kid
+    value, needs_its_key = MALFORMED[damage]
+    query(dsn, "UPDATE credentials SET secret_json = ? WHERE id = 2", (value.format(kid=kid),))
+    done = encrypted.encryption.rotate_key()
+
+    assert (done.sealed, done.unreadable.count) == (1, 1)
+    assert done.keys_kept == ([kid] if needs_its_key else [])
+
+
+def test_a_rotation_while_a_value_can_not_be_migrated(dsn: str) -> None:
+    """Mode encrypted is out of reach; keys can be changed all the same."""
+    with Storage.connect(dsn) as storage:
+        fill(storage, 3)
+        storage.users.create("alice", password="before")
+    store(dsn, "users.password", _user(dsn), V2)
+    with Storage.connect(dsn, V2_SECRET) as storage:
+        store(dsn, "users.password", _user(dsn), f"{V2[:-2]}AA")
+        assert storage.encryption.upgrade().mode is Mode.MIGRATING
+        for _ in range(2):
+            rehearsed = storage.encryption.rotate_key(dry_run=True)
+            done = storage.encryption.rotate_key()
+            assert rehearsed.to_dict() == done.to_dict()
+            assert (done.mode, done.sealed, done.keys_dropped) == (Mode.MIGRATING, 3, 1)
+        change = storage.encryption.change_secret(Secret(V2_SECRET), Secret(SECRET))
+        assert (change.mode, change.changed) == (Mode.MIGRATING, True)
+        assert storage._vault.keyring.has_v2
+
+
+def _user(dsn: str) -> int:
+    ((pk,),) = query(dsn, "SELECT id FROM users")
+    return int(pk)
+
+
 def test_a_rotation_keeps_times_and_digests(encrypted: Storage, dsn: str) -> None:
     rows_of_all_kinds(encrypted)
     columns = "SELECT updated_at FROM {} ORDER BY id"
@@ -154,11 +268,11 @@ def test_another_rotation_ends_between_the_scan_and_the_end(
     encrypted: Storage, dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(encrypted, 3)
-    scan: Callable[[Backend], dict[str, InUse]] = vars(changes)["scan"]
+    scan: Callable[[Backend, Collection[str]], dict[str, InUse]] = vars(changes)["scan"]
 
-    def scan_late(database: Backend) -> dict[str, InUse]:
+    def scan_late(database: Backend, kids: Collection[str]) -> dict[str, InUse]:
         monkeypatch.setattr(changes, "scan", scan)
-        found = scan(database)
+        found = scan(database, kids)
         assert outcome(command(dsn, "rotate-key", "--json", cwd=tmp_path))["keys_dropped"] == 1
         return found
 

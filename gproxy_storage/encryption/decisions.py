@@ -1,0 +1,114 @@
+"""Decisions: what becomes of a stored value under a keyring; for a run and for its rehearsal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ..backends.base import Backend
+from ..backends.widths import WIDEN
+from ..crypto.envelope import Document, Envelope, parse_json, parse_text
+from ..crypto.keyring import Keyring
+from ..crypto.place import Place
+from ..crypto.refusals import malformed
+from ..errors import CryptoError, InvalidValue
+from ..sealed_fields import EncryptedJSONField, SealedField
+from .columns import Column
+
+StoredRow = tuple[int, Any, str | None]
+"""Primary key, stored value, and digest where the column has one."""
+
+
+class Decision(NamedTuple):
+    """What becomes of one value: it is written anew, or left as it is.
+
+    Attributes:
+        written: what to store.
+        digest: what to store as its digest, where that changes.
+        error: why it cannot be brought to its target. Without any of the three it is there.
+    """
+
+    pk: int
+    stored: Any
+    written: str | None = None
+    digest: str | None = None
+    error: CryptoError | None = None
+
+
+class Decider:
+    """Decides on the rows of a column, in the order of their primary keys."""
+
+    def __init__(self, database: Backend, column: Column) -> None:
+        self._database = database
+        self._column = column
+        lack = (database.narrow or {}).get(column.name)
+        self._longest = lack.max_characters if lack else None
+        self._left: set[int] = set()
+
+    def decide(self, rows: Sequence[StoredRow], keyring: Keyring) -> list[Decision]:
+        """Return a decision for each row; writes nothing.
+
+        Args:
+            rows: those that follow the ones of the last call; after a rollback, the same again.
+        """
+        decisions = [self._decide(row, keyring) for row in rows]
+        holders = self._holders([one.digest for one in decisions if one.digest])
+        found = []
+        for one in decisions:
+            holder = holders.get(one.digest or "", one.pk)
+            # Of rows before this one, those have their old digest still that were left.
+            is_taken = holder > one.pk or (holder != one.pk and holder in self._left)
+            why = f"its digest is that of row {holder}"
+            decision = self._refused(one, why) if is_taken else one
+            if decision.error is not None:
+                self._left.add(decision.pk)
+            found.append(decision)
+        return found
+
+    def _decide(self, row: StoredRow, keyring: Keyring) -> Decision:
+        pk, stored, digest = row
+        sealed_field = self._column.field
+        place = sealed_field.place(pk)
+        decision = Decision(pk, stored)
+        try:
+            if _is_at_target(sealed_field, stored, place, keyring):
+                return decision
+            value = sealed_field.opened(keyring, stored, place)
+            written = sealed_field.sealed(keyring, value, place)
+        except CryptoError as exc:
+            return decision._replace(error=exc)
+        except InvalidValue as exc:  # JSON's readers take numbers that no writer may give
+            return self._refused(decision, str(exc))
+        if self._longest is not None and len(written) > self._longest:
+            return self._refused(
+                decision,
+                f"it would have {len(written)} characters, and its column takes {self._longest}: "
+                "run "
+                f"{WIDEN}",
+            )
+        changed = keyring.digest(value) if sealed_field.digest else None
+        return decision._replace(written=written, digest=None if changed == digest else changed)
+
+    def _refused(self, decision: Decision, why: str) -> Decision:
+        place = self._column.field.place(decision.pk)
+        error = malformed(place, f"it cannot be written again: {why}")
+        return Decision(decision.pk, decision.stored, error=error)
+
+    def _holders(self, digests: Sequence[str]) -> dict[str, int]:
+        """Return the rows that have these digests already: the column is unique."""
+        if not digests:
+            return {}
+        model: Any = self._column.model
+        digest = self._column.digest
+        query = model.select(digest, model._meta.primary_key).where(digest.in_(digests))
+        return dict(query.tuples())
+
+
+def _is_at_target(sealed_field: SealedField, stored: Any, place: Place, keyring: Keyring) -> bool:
+    """Tell whether a stored value is of the form and key that the keyring writes."""
+    parsed: Envelope | Document | None
+    if isinstance(sealed_field, EncryptedJSONField):
+        parsed = parse_json(stored, place)
+    else:
+        parsed = parse_text(stored, place)
+    return keyring.is_current(parsed)
