@@ -512,6 +512,19 @@ class SinkWriter(Table):
         table_name = "write_batches"
 
 
+class Ledger(Table):
+    """GPROXY's ledger of the steps that it has made an older schema go through.
+
+    Not in `TABLES`: sync creates and fills it, and nothing else of this package has to do with it.
+    """
+
+    version = CharField(primary_key=True)
+    applied_at = BigIntegerField()
+
+    class Meta:
+        table_name = "seaql_migrations"
+
+
 TABLES: tuple[type[Table], ...] = (
     GlobalSettings,
     Provider,
@@ -533,7 +546,7 @@ TABLES: tuple[type[Table], ...] = (
     EncryptionKeys,
     SinkWriter,
 )
-"""Every table, parents before children."""
+"""Every table that holds data, parents before children."""
 
 SEALED_FIELDS: dict[type[Table], tuple[SealedField, ...]] = {
     model: fields

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 
@@ -61,8 +62,18 @@ class ForeignKeyRow(NamedTuple):
 
 
 class CatalogRows(NamedTuple):
-    """What the three queries gave; index and foreign-key columns in their order."""
+    """What the three queries gave; index and foreign-key columns in their order.
+
+    `versions` are the rows of a ledger of migrations, where there is that table; None where this
+    user may not read it.
+    """
 
     columns: list[ColumnRow]
     indexes: list[IndexRow]
     foreign_keys: list[ForeignKeyRow]
+    versions: list[str] | None
+
+
+def has_versions(columns: Iterable[ColumnRow], ledger: str) -> bool:
+    """Whether there is a ledger whose versions can be read."""
+    return any((row.table, row.column) == (ledger, "version") for row in columns)

@@ -10,7 +10,7 @@ from typing import Any
 import peewee
 
 from .base import Backend
-from .catalog import CatalogRows, ColumnRow, ForeignKeyRow, IndexRow
+from .catalog import CatalogRows, ColumnRow, ForeignKeyRow, IndexRow, has_versions
 from .failures import SyncLockHeldError
 from .mysql_types import shortfall, type_family
 from .widths import Shortfall
@@ -55,17 +55,22 @@ _INDEXES = """
 # columns. The names of foreign keys are unique in a database.
 _FOREIGN_KEYS = """
     SELECT table_name AS t, LOWER(constraint_name) AS c, '', '', '',
-        CASE delete_rule WHEN 'RESTRICT' THEN 'NO ACTION' ELSE delete_rule END, 0 AS n
+        CASE delete_rule WHEN 'RESTRICT' THEN 'NO ACTION' ELSE delete_rule END, 0 AS n,
+        ''
     FROM information_schema.referential_constraints
     WHERE constraint_schema = DATABASE() AND (table_name IN %s OR constraint_name IN %s)
     UNION ALL
     SELECT table_name, LOWER(constraint_name), LOWER(column_name),
         CASE WHEN referenced_table_schema = table_schema THEN referenced_table_name
             ELSE CONCAT(referenced_table_schema, '.', referenced_table_name) END,
-        LOWER(referenced_column_name), '', ordinal_position
+        LOWER(referenced_column_name), '', ordinal_position, ''
     FROM information_schema.key_column_usage
     WHERE table_schema = DATABASE() AND table_name IN %s AND referenced_table_name IS NOT NULL
+    {versions}
     ORDER BY t, c, n"""
+
+# In a column of its own: its collation and those of the catalog's names exclude each other.
+_VERSIONS = "UNION ALL SELECT '', '', '', '', '', '', -1, version FROM {ledger}"
 
 _TABLE_HOLDERS = {
     "mysql": """
@@ -138,14 +143,23 @@ class MySQLSchema(Backend):
         return found or "the server does not say: look into SHOW PROCESSLIST"
 
     def read_catalog(
-        self, tables: Sequence[str], index_names: Sequence[str], key_names: Sequence[str]
+        self,
+        tables: Sequence[str],
+        index_names: Sequence[str],
+        key_names: Sequence[str],
+        ledger: str,
     ) -> CatalogRows:
         del index_names  # each table names its own indexes
-        ours, keys = list(tables), list(key_names)
+        ours, keys = list(tables), [*key_names, ""]  # IN () is no SQL
+        columns = [ColumnRow(*row[:-1]) for row in self.query(_COLUMNS, (ours, ours))]
+        indexes = [IndexRow(*row) for row in self.query(_INDEXES, (ours,))]
+        versions = _VERSIONS.format(ledger=ledger) if has_versions(columns, ledger) else ""
+        rows = self.query(_FOREIGN_KEYS.format(versions=versions), (ours, keys, ours))
         return CatalogRows(
-            [ColumnRow(*row[:-1]) for row in self.query(_COLUMNS, (ours, ours))],
-            [IndexRow(*row) for row in self.query(_INDEXES, (ours,))],
-            list(_foreign_keys(self.query(_FOREIGN_KEYS, (ours, keys, ours)), set(ours))),
+            columns,
+            indexes,
+            list(_foreign_keys((row[:-1] for row in rows if not row[-1]), set(ours))),
+            [row[-1] for row in rows if row[-1]],
         )
 
     def type_family(self, column_type: str) -> str:

@@ -10,7 +10,7 @@ import peewee
 from psycopg2 import extensions
 
 from .base import Backend
-from .catalog import CatalogRows, ColumnRow, ForeignKeyRow, IndexRow
+from .catalog import CatalogRows, ColumnRow, ForeignKeyRow, IndexRow, has_versions
 from .failures import Failure, SyncLockHeldError
 from .widths import Shortfall, short_fractions, short_numbers, short_text
 
@@ -72,13 +72,13 @@ _INDEXES = """
 
 # A partitioned target adds a constraint for each partition, with the real one as its parent.
 _FOREIGN_KEYS = """
-    SELECT t.relname, k.conname, a.attname,
+    SELECT t.relname::text, k.conname::text, a.attname::text,
         CASE WHEN r.relnamespace = t.relnamespace THEN r.relname::text
             ELSE r.relnamespace::regnamespace || '.' || r.relname END,
-        b.attname,
+        b.attname::text,
         CASE k.confdeltype WHEN 'c' THEN 'CASCADE' WHEN 'n' THEN 'SET NULL'
             WHEN 'd' THEN 'SET DEFAULT' ELSE 'NO ACTION' END,
-        k.convalidated
+        k.convalidated, u.n
     FROM pg_constraint AS k
     JOIN pg_class AS t ON t.oid = k.conrelid
     JOIN pg_class AS r ON r.oid = k.confrelid
@@ -87,7 +87,10 @@ _FOREIGN_KEYS = """
     JOIN pg_attribute AS b ON b.attrelid = k.confrelid AND b.attnum = u.target
     WHERE k.contype = 'f' AND k.conparentid = 0 AND t.relname = ANY (%s::name[])
         AND t.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
-    ORDER BY t.relname, k.conname, u.n"""
+    {versions}
+    ORDER BY 1, 2, 8"""
+
+_VERSIONS = "UNION ALL SELECT '', version, '', '', '', '', true, 0 FROM {ledger}"
 
 # Of these tables, or of the advisory lock with this key.
 _HOLDERS = """
@@ -134,15 +137,34 @@ class PostgresSchema(Backend):
         return "; ".join(found) or "no longer there: pg_stat_activity shows who else is connected"
 
     def read_catalog(
-        self, tables: Sequence[str], index_names: Sequence[str], key_names: Sequence[str]
+        self,
+        tables: Sequence[str],
+        index_names: Sequence[str],
+        key_names: Sequence[str],
+        ledger: str,
     ) -> CatalogRows:
         del key_names  # unique in their table only
         ours, names = list(tables), list(index_names)
-        return CatalogRows(
-            [ColumnRow(*row) for row in self.query(_COLUMNS, ([*ours, *names], ours))],
-            [IndexRow(*row) for row in self.query(_INDEXES, (ours, names))],
-            [ForeignKeyRow(*row) for row in self.query(_FOREIGN_KEYS, (ours,))],
-        )
+        columns = [ColumnRow(*row) for row in self.query(_COLUMNS, ([*ours, *names], ours))]
+        indexes = [IndexRow(*row) for row in self.query(_INDEXES, (ours, names))]
+        keys, versions = self._keys_and_versions(ours, ledger, columns)
+        return CatalogRows(columns, indexes, keys, versions)
+
+    def _keys_and_versions(
+        self, ours: list[str], ledger: str, columns: Sequence[ColumnRow]
+    ) -> tuple[list[ForeignKeyRow], list[str] | None]:
+        versions = _VERSIONS.format(ledger=ledger) if has_versions(columns, ledger) else ""
+        may_read = True
+        try:
+            rows = self.query(_FOREIGN_KEYS.format(versions=versions), (ours,))
+        except peewee.ProgrammingError as exc:
+            # A role that may use our tables only: it has no business with the ledger.
+            if self.in_transaction() or self.classify(exc) is not Failure.DENIED:
+                raise
+            may_read = False
+            rows = self.query(_FOREIGN_KEYS.format(versions=""), (ours,))
+        keys = [ForeignKeyRow(*row[:-1]) for row in rows if row[-1]]
+        return keys, [row[1] for row in rows if not row[-1]] if may_read else None
 
     def type_family(self, column_type: str) -> str:
         base = _base(column_type)

@@ -50,13 +50,19 @@ class SchemaWork:
     """Family of types -> other families whose columns hold its values too."""
 
     def read_catalog(
-        self, tables: Sequence[str], index_names: Sequence[str], key_names: Sequence[str]
+        self,
+        tables: Sequence[str],
+        index_names: Sequence[str],
+        key_names: Sequence[str],
+        ledger: str,
     ) -> CatalogRows:
         """Read what the database has of these tables, in three queries however many there are.
 
         Takes no lock and waits for none.
 
         Args:
+            ledger: one of the tables, whose versions are read with the third query where the first
+                has found it.
             index_names, key_names: names that we would give to indexes and foreign keys; where
                 they must be unique beyond a table, whatever has one is reported too.
         """

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 import peewee
 
 from .base import Backend
-from .catalog import CatalogRows, ColumnRow, ForeignKeyRow, IndexRow
+from .catalog import CatalogRows, ColumnRow, ForeignKeyRow, IndexRow, has_versions
 from .failures import Failure, SyncLockHeldError
 
 BUSY_TIMEOUT_S = 5.0
@@ -50,10 +50,13 @@ _INDEXES = """
 
 _FOREIGN_KEYS = """
     SELECT t.value, t.value || '/' || f.id, lower(f."from"), lower(f."table"), lower(f."to"),
-        f.on_delete
+        f.on_delete, f.id, f.seq
     FROM json_each(?) AS t
     JOIN pragma_foreign_key_list(t.value) AS f
-    ORDER BY t.value, f.id, f.seq"""
+    {versions}
+    ORDER BY 1, 7, 8"""
+
+_VERSIONS = "UNION ALL SELECT '', version, '', '', '', '', -1, 0 FROM {ledger}"
 
 
 class SqliteSchema(Backend):
@@ -93,7 +96,11 @@ class SqliteSchema(Backend):
         return self.sync_lock_holder()
 
     def read_catalog(
-        self, tables: Sequence[str], index_names: Sequence[str], key_names: Sequence[str]
+        self,
+        tables: Sequence[str],
+        index_names: Sequence[str],
+        key_names: Sequence[str],
+        ledger: str,
     ) -> CatalogRows:
         del key_names  # foreign keys need no unique names here
         ours, indexes = json.dumps(tables), json.dumps(index_names)
@@ -103,11 +110,14 @@ class SqliteSchema(Backend):
         # A primary key that no index keeps is the row's own number, and counts up by itself.
         kept = {row.table for row in rows if row.primary}
         numbers = [row for row in columns if row.auto_increment and row.table not in kept]
+        versions = _VERSIONS.format(ledger=ledger) if has_versions(columns, ledger) else ""
+        keys = self.query(_FOREIGN_KEYS.format(versions=versions), (ours,))
         return CatalogRows(
             [row._replace(auto_increment=row in numbers) for row in columns],
             [IndexRow(row.table, "rowid", row.column, True, primary=True) for row in numbers]
             + rows,
-            [ForeignKeyRow(*row) for row in self.query(_FOREIGN_KEYS, (ours,))],
+            [ForeignKeyRow(*row[:6]) for row in keys if row[6] >= 0],
+            [row[1] for row in keys if row[6] < 0],
         )
 
     def type_family(self, column_type: str) -> str:

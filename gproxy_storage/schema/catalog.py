@@ -10,6 +10,7 @@ from typing import TypeVar
 from ..backends.base import Backend
 from ..backends.catalog import CatalogRows, ColumnRow, ForeignKeyRow, IndexRow
 from ..backends.widths import Shortfall
+from ..encryption.gproxy import LEDGER
 from .definitions import Column, Definition
 
 _Row = TypeVar("_Row", ColumnRow, IndexRow, ForeignKeyRow)
@@ -116,10 +117,12 @@ class Snapshot:
         occupied: each name that one of our indexes or foreign keys would take -> the tables that
             have it for one of theirs, and, where indexes share the tables' names, what else has
             it.
+        versions: what GPROXY's ledger holds; None where this user may not read it.
     """
 
     tables: Mapping[str, LiveTable]
     occupied: Mapping[str, Sequence[str]]
+    versions: frozenset[str] | None = frozenset()
 
 
 def read_snapshot(database: Backend, wanted: Sequence[Definition]) -> Snapshot:
@@ -127,7 +130,7 @@ def read_snapshot(database: Backend, wanted: Sequence[Definition]) -> Snapshot:
     names = [definition.name for definition in wanted]
     index_names = [index.name for definition in wanted for index in definition.indexes]
     key_names = [key.name for definition in wanted for key in definition.foreign_keys]
-    rows = database.read_catalog(names, index_names, key_names)
+    rows = database.read_catalog(names, index_names, key_names, LEDGER)
     declared = {
         (definition.name, column.name): column
         for definition in wanted
@@ -179,7 +182,8 @@ def _snapshot(
                 indexes=tuple(map(_index, _by("name", indexes.get(name, ())).values())),
                 foreign_keys=tuple(map(_foreign_key, _by("name", keys.get(name, ())).values())),
             )
-    return Snapshot(tables, occupied)
+    versions = None if rows.versions is None else frozenset(rows.versions)
+    return Snapshot(tables, occupied, versions)
 
 
 def _by(attribute: str, rows: Iterable[_Row]) -> dict[str, list[_Row]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import peewee
 
 from ..backends.base import Backend
-from ..models import INDEXES, TABLES, Index, Table
+from ..models import INDEXES, TABLES, Index, Ledger, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ _rendered: dict[str, tuple[Definition, ...]] = {}
 
 
 def definitions(database: Backend) -> tuple[Definition, ...]:
-    """Return the definition of every table, parents before children.
+    """Return the definition of every table, GPROXY's ledger first, parents before children.
 
     Rendered once for each kind of backend; needs a session the first time, for MySQL and MariaDB
     are told apart by the server.
@@ -104,7 +104,8 @@ def definitions(database: Backend) -> tuple[Definition, ...]:
     found = _rendered.get(database.name)
     if found is None:
         render = _Renderer(database)
-        found = _rendered[database.name] = tuple(render.table(model) for model in TABLES)
+        models: list[type[Table]] = [Ledger, *TABLES]
+        found = _rendered[database.name] = tuple(map(render.table, models))
     return found
 
 

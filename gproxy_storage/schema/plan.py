@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..backends.base import Backend
 from ..backends.widths import Shortfall
+from ..encryption.gproxy import LEDGER
 from .catalog import LiveTable, Snapshot
 from .checks import Check, duplicate_checks, orphan_checks
 from .compare import Comparison
 from .definitions import Definition
+from .ledger import STRIP_SQL, insert_sql, missing_steps, must_strip, strip_realtime_rules
 from .renames import RENAMES, Rename
 
 _NEW_TABLE = "the table is missing"
@@ -45,11 +48,13 @@ class Drift:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One DDL statement: the SQL exactly as executed, and why.
+    """One statement: the SQL exactly as executed, and why.
 
     Attributes:
         references: other tables that it locks, for foreign keys to them.
         rename: the rename that this step makes, to be recorded with it.
+        action: what executes the SQL for each row that it chooses, with parameters for ``?``; None
+            where the SQL is executed once, as it is.
     """
 
     table: str
@@ -57,6 +62,7 @@ class Step:
     reason: str
     references: tuple[str, ...] = ()
     rename: Rename | None = None
+    action: Callable[[Backend], None] | None = None
 
     def to_dict(self) -> dict[str, str]:
         """Return the step as JSON-able values."""
@@ -120,6 +126,8 @@ def make_plan(snapshot: Snapshot, wanted: Sequence[Definition], *, widen: bool =
         widen: change columns that are narrower than ours, too.
     """
     steps, tables = _renamed(snapshot, wanted)
+    is_new = "providers" not in tables
+    ledger = _ledger(snapshot, is_new=is_new)
     drift: list[Drift] = []
     checks: list[Check] = []
     narrow: dict[str, Shortfall] = {}
@@ -146,6 +154,13 @@ def make_plan(snapshot: Snapshot, wanted: Sequence[Definition], *, widen: bool =
             if not found.incompatible:
                 checks += duplicate_checks(definition, live, found)
                 checks += orphan_checks(definition, live, found, tables)
+        if definition.name == LEDGER and is_new:
+            steps += ledger  # at once: with tables there may be rows to go through
+    if not is_new:
+        steps += ledger
+    if ledger and LEDGER in tables:
+        lacking = ", ".join(missing_steps(snapshot.versions))
+        drift.append(Drift(Level.MISSING, LEDGER, f"the rows {lacking}"))
     return Plan(tuple(steps), tuple(drift), tuple(checks), narrow)
 
 
@@ -169,6 +184,18 @@ def _renamed(
 def _widening(definition: Definition, found: Comparison) -> Step:
     sql = f"ALTER TABLE {definition.quoted} {', '.join(found.widen_clauses.values())}"
     return Step(definition.name, sql, f"{', '.join(found.widen_clauses)} narrower than ours")
+
+
+def _ledger(snapshot: Snapshot, *, is_new: bool) -> list[Step]:
+    """Return what makes GPROXY find its own steps done."""
+    missing = missing_steps(snapshot.versions)
+    if not missing:
+        return []
+    steps = [Step(LEDGER, insert_sql(missing), "GPROXY's start would take these steps itself")]
+    if must_strip(missing) and not is_new:
+        reason = "GPROXY no longer has the realtime operations of some routing rules"
+        steps.insert(0, Step("providers", STRIP_SQL, reason, action=strip_realtime_rules))
+    return steps
 
 
 def _changes(definition: Definition, found: Comparison) -> list[Step]:

@@ -187,7 +187,10 @@ class _Sync:
             progress.refuse_broken_rules()
             for number, step in enumerate(now.steps, 1):
                 progress.start(step, number, len(now.steps))
-                database.execute_sql(step.sql)
+                if step.action is None:
+                    database.execute_sql(step.sql)
+                else:
+                    step.action(database)
                 progress.applied.append(step)
                 self._count()
                 self._hook(f"after {step.sql[:60]}")

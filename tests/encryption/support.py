@@ -10,7 +10,9 @@ from gproxy_storage import Storage
 from gproxy_storage.backends.secret_parameter import SecretParameter
 from gproxy_storage.crypto.place import Place
 from gproxy_storage.database import session
+from gproxy_storage.encryption.gproxy import STEPS
 from gproxy_storage.models import Credential, User, UserKey
+from gproxy_storage.schema.ledger import insert_sql
 from tests import leaks
 from tests.support import opened, run_script
 
@@ -37,6 +39,11 @@ def query(dsn: str, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any,
     with opened(dsn) as database, session(database):
         cursor = database.execute_sql(sql.replace("?", database.param), parameters)
         return list(cursor.fetchall()) if cursor.description else []
+
+
+def ledger(dsn: str) -> set[str]:
+    """Return the versions in GPROXY's ledger."""
+    return {version for (version,) in query(dsn, "SELECT version FROM seaql_migrations")}
 
 
 def keyring_row(dsn: str) -> tuple[Any, ...]:
@@ -69,7 +76,8 @@ def reset(dsn: str) -> None:
                 *(f"DELETE FROM {name}" for name in ("user_keys", "users", "credentials")),
                 "DELETE FROM providers",
                 "DELETE FROM encryption_keys",
-                "DROP TABLE IF EXISTS seaql_migrations",
+                "DELETE FROM seaql_migrations",
+                insert_sql(STEPS),
             ],
         )
 

@@ -11,6 +11,7 @@ import pytest
 from gproxy_storage import Storage
 from gproxy_storage.crypto.envelope import Form
 from gproxy_storage.crypto.keyset import Mode
+from gproxy_storage.encryption.gproxy import STEPS
 from gproxy_storage.encryption.scan import all_forms
 from gproxy_storage.errors import KeyringLost, MalformedEnvelope, PlaintextFound, Tampered
 from gproxy_storage.secret import Secret
@@ -25,6 +26,7 @@ from tests.encryption.support import (
     credential,
     fill,
     keyring_row,
+    ledger,
     query,
     rows_of_all_kinds,
     store,
@@ -151,7 +153,7 @@ def test_decrypting_and_back(encrypted: Storage, dsn: str) -> None:
 
     assert (result.mode, result.sealed, result.unreadable.count) == (Mode.PLAINTEXT, 3, 0)
     assert keyring_row(dsn)[1:] == (None, None, True)
-    assert query(dsn, "SELECT * FROM seaql_migrations") == []
+    assert ledger(dsn) == set(STEPS)
     assert stored(dsn, "users.password", alice.id).startswith("$argon2id$")
     assert DOCUMENT["api_key"] in stored(dsn, "credentials.secret_json", row.id)
     assert encrypted.keys.authenticate(api_key)

@@ -12,7 +12,7 @@ from nacl import bindings as sodium
 
 from gproxy_storage import Storage
 from gproxy_storage.crypto.keyset import Mode
-from gproxy_storage.encryption.gproxy import LEDGER, VERSION
+from gproxy_storage.encryption.gproxy import LEDGER, STEPS, VERSION
 from gproxy_storage.errors import ConfigError, CryptoError, UnknownKey, WrongSecret
 from gproxy_storage.models import Provider, User
 from gproxy_storage.secret import Secret
@@ -24,6 +24,7 @@ from tests.encryption.support import (
     all_of,
     clean,
     keyring_row,
+    ledger,
     query,
     rows_of_all_kinds,
     store,
@@ -99,7 +100,6 @@ def gproxys(dsn: str) -> str:
         store(dsn, "user_keys.api_key_ciphertext", key.id, api_key)  # GPROXY reads plaintext, too
         store(dsn, "user_keys.api_key_digest", key.id, digest)
         store(dsn, "users.password", 1, token)
-    query(dsn, f"CREATE TABLE {LEDGER} (version VARCHAR(255) PRIMARY KEY, applied_at BIGINT)")
     query(dsn, f"INSERT INTO {LEDGER} VALUES ('m20260101_000001', 0)")
     return dsn
 
@@ -135,7 +135,7 @@ def test_it_opens_and_writes_what_gproxy_reads(gproxys: str) -> None:
     assert reference.open_json(stored(gproxys, "credentials.secret_json", row.id)) == DOCUMENT
     assert reference.open_text(stored(gproxys, "users.password", alice.id)) == alice.password
     assert reference.open_text(stored(gproxys, "user_keys.api_key_ciphertext", key.id)) == plaintext
-    assert query(gproxys, f"SELECT version FROM {LEDGER}") == [("m20260101_000001",)]
+    assert ledger(gproxys) == {*STEPS, "m20260101_000001"}
 
 
 def test_a_wrong_secret(gproxys: str) -> None:
@@ -180,8 +180,7 @@ def test_upgrade(gproxys: str) -> None:
         read_all(storage)
         assert all_of(storage.encryption.check()) == clean(VALUES)
         assert storage.encryption.upgrade().changed is False
-    versions = {version for (version,) in query(gproxys, f"SELECT version FROM {LEDGER}")}
-    assert versions == {"m20260101_000001", VERSION}
+    assert ledger(gproxys) == {*STEPS, "m20260101_000001", VERSION}
 
     with Storage.connect(gproxys, SECRET) as storage:
         read_all(storage)

@@ -11,7 +11,7 @@ import pytest
 from gproxy_storage import Storage
 from gproxy_storage.config import Settings
 from gproxy_storage.crypto.keyset import Mode
-from gproxy_storage.encryption.gproxy import VERSION
+from gproxy_storage.encryption.gproxy import STEPS, VERSION
 from gproxy_storage.errors import (
     ConfigError,
     CryptoError,
@@ -30,16 +30,13 @@ from tests.encryption.support import (
     SECRET,
     credential,
     keyring_row,
+    ledger,
     query,
     rows_of_all_kinds,
     store,
     stored,
 )
 from tests.support import ONE_BACKEND, recorded
-
-
-def ledger(dsn: str) -> list[str]:
-    return [version for (version,) in query(dsn, "SELECT version FROM seaql_migrations")]
 
 
 def mode_of(dsn: str, secret: str | None) -> Mode:
@@ -78,7 +75,7 @@ def test_a_secret_on_an_empty_database_is_encrypted(
     assert (generation, decrypted) == (1, False)
     assert kdf.startswith("argon2id$19$19456,2,1$")
     assert sealed.startswith("k1:")
-    assert ledger(dsn) == [VERSION]
+    assert ledger(dsn) == {*STEPS, VERSION}
     assert '"v3"' in stored(dsn, "credentials.secret_json", row.id)
     assert not [record for record in caplog.records if record.name == "gproxy_storage"]
 
@@ -98,18 +95,15 @@ def test_a_secret_on_plaintext_rows_migrates_with_a_warning(
 
     assert "3 values" in caplog.text
     assert "gproxy-storage encryption encrypt" in caplog.text
-    assert ledger(dsn) == [VERSION]
+    assert ledger(dsn) == {*STEPS, VERSION}
     assert '"v3"' in stored(dsn, "credentials.secret_json", new.id)
 
 
 def test_a_ledger_of_gproxys_is_mode_v2(dsn: str) -> None:
-    query(
-        dsn, "CREATE TABLE seaql_migrations (version VARCHAR(255) PRIMARY KEY, applied_at BIGINT)"
-    )
     query(dsn, "INSERT INTO seaql_migrations VALUES ('m20260101_000001', 0)")
 
     assert mode_of(dsn, SECRET) is Mode.V2
-    assert ledger(dsn) == ["m20260101_000001"]
+    assert ledger(dsn) == {*STEPS, "m20260101_000001"}
 
 
 @pytest.mark.parametrize(

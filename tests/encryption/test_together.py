@@ -8,8 +8,9 @@ import pytest
 
 from gproxy_storage import Storage
 from gproxy_storage.crypto.keyset import Mode
+from gproxy_storage.encryption.gproxy import STEPS, VERSION
 from tests import leaks
-from tests.encryption.support import SECRET, all_of, clean, keyring_row, query
+from tests.encryption.support import SECRET, all_of, clean, keyring_row, ledger
 from tests.processes import start_python
 from tests.support import SOME_BACKENDS
 
@@ -52,7 +53,7 @@ def test_all_come_up(request: pytest.FixtureRequest, backend: str, synced: bool)
 
     assert said == ["encrypted True\n"] * PROCESSES
     assert keyring_row(dsn)[0] == 1
-    assert len(query(dsn, "SELECT * FROM seaql_migrations")) == 1
+    assert ledger(dsn) == {*STEPS, VERSION}
     with Storage.connect(dsn, SECRET) as storage:
         assert storage.encryption.mode is Mode.ENCRYPTED
         assert all_of(storage.encryption.check()) == clean(PROCESSES)

@@ -49,7 +49,11 @@ def restore(dsn: str, backend: str, name: str = "plain") -> None:
 
 def expected_rows(backend: str, name: str = "plain") -> Rows:
     """Every row by its table, in the order of primary keys, in the form of `read_rows`."""
-    found = json.loads((HERE / f"{name}.{backend}.rows.json").read_text())
+    return rows_of(json.loads((HERE / f"{name}.{backend}.rows.json").read_text()))
+
+
+def rows_of(found: Rows) -> Rows:
+    """Return what GPROXY read in the form of `read_rows`."""
     return {
         table: sorted(
             (_row(table, row) for row in rows),

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cache
 
 from gproxy_storage.database import db_from_dsn
+from gproxy_storage.encryption.gproxy import STEPS
 from gproxy_storage.schema.catalog import (
     LiveColumn,
     LiveForeignKey,
@@ -79,7 +80,7 @@ def _live_column(column: Column, collation: str) -> LiveColumn:
 
 def perfect(backend: str) -> Snapshot:
     """A database that is exactly as declared."""
-    return Snapshot({one.name: live(one) for one in wanted(backend)}, {})
+    return Snapshot({one.name: live(one) for one in wanted(backend)}, {}, frozenset(STEPS))
 
 
 def everything(backend: str) -> Plan:
@@ -94,7 +95,7 @@ def plan_with(backend: str, table: str, change: Callable[[LiveTable], LiveTable]
         del tables[table]
     else:
         tables[table] = change(tables[table])
-    return make_plan(Snapshot(tables, {}), wanted(backend))
+    return make_plan(replace(perfect(backend), tables=tables), wanted(backend))
 
 
 def with_index(index: LiveIndex) -> Callable[[LiveTable], LiveTable]:

@@ -100,7 +100,8 @@ def test_a_user_who_may_only_look(empty: Backend, server: servers.Server) -> Non
 def test_a_user_who_may_not_create_tables(empty: Backend, server: servers.Server) -> None:
     with as_reader(server, empty.database) as dsn, opened(dsn) as reader:
         error = failure(reader)
-    assert f"step 1/{len(plan(empty).steps)}, table global_settings" in str(error)
+    steps = plan(empty).steps
+    assert f"step 1/{len(steps)}, table {steps[0].table}" in str(error)
     assert "grant its user CREATE" in str(error)
 
 
@@ -276,11 +277,12 @@ def test_a_step_that_fails_says_what_is_applied(empty: Backend) -> None:
     steps = plan(empty).steps
     with recorded(empty) as statements:
         error = failure(empty)
-    assert [step.table for step in steps].index("user_keys") == 4
-    assert error.applied == tuple(step.sql for step in steps[:4])
-    assert statements.ddl == [*error.applied, error.step]
-    assert f"step 5/{len(steps)}, table user_keys, the table is missing: " in str(error)
-    assert "4 step(s) are applied and stay; correct the cause, then start again" in str(error)
+    done = [step.table for step in steps].index("user_keys")
+    assert error.applied == tuple(step.sql for step in steps[:done])
+    ddl = [sql for sql in error.applied if not sql.startswith("INSERT")]
+    assert statements.ddl == [*ddl, error.step]
+    assert f"step {done + 1}/{len(steps)}, table user_keys, the table is missing: " in str(error)
+    assert f"{done} step(s) are applied and stay; correct the cause, then start again" in str(error)
     assert str(error).endswith(f"the step is: {error.step}")
 
 

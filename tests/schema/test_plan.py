@@ -223,7 +223,9 @@ def test_a_table_that_comes_about_while_the_catalog_is_read(backend_name: str) -
     """Its indexes were seen and the table was not: no refusal, the lock will tell."""
     tables = dict(perfect(backend_name).tables)
     del tables["usages"]
-    plan = make_plan(Snapshot(tables, {NAME: ["usages"], KEY: ["usages"]}), wanted(backend_name))
+    occupied = {NAME: ["usages"], KEY: ["usages"]}
+    snapshot = replace(perfect(backend_name), tables=tables, occupied=occupied)
+    plan = make_plan(snapshot, wanted(backend_name))
     assert not plan.incompatible
     assert drift(plan, Level.MISSING) == ["usages: the table"]
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from gproxy_storage.backends import Backend
+from gproxy_storage.encryption.gproxy import STEPS
+from gproxy_storage.schema.ledger import insert_sql
 from gproxy_storage.schema.plan import Level
 from gproxy_storage.schema.sync import plan, sync
 from tests.schema import parity
@@ -31,7 +33,8 @@ def by_hand(backend: str, *, inline_unique: bool, reversed_indexes: bool) -> lis
         inline_unique=inline_unique,
         reversed_indexes=reversed_indexes,
     )
-    return [*parity.statements(style), STATE[backend], *_beyond_gproxy(backend)]
+    ledger = insert_sql(STEPS)
+    return [*parity.statements(style), STATE[backend], *_beyond_gproxy(backend), ledger]
 
 
 def _beyond_gproxy(backend: str) -> Iterator[str]:

@@ -33,7 +33,8 @@ def assert_repaired(database: Backend, missing: Iterable[str]) -> None:
     assert not before.incompatible, f"without {removed}: {before.incompatible}"
     with recorded(database) as first:
         report = sync(database)
-    assert len(report.applied) == len(first.ddl) > 0, f"without {removed}"
+    ddl = [step for step in report.applied if not step.sql.startswith(("INSERT", "UPDATE"))]
+    assert len(ddl) == len(first.ddl) > 0, f"without {removed}"
     assert first.locks, f"without {removed}: changed the schema without a lock"
     with recorded(database) as second:
         assert not sync(database), f"without {removed}, twice"

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from gproxy_storage import Dsn, Storage, __version__
 from gproxy_storage.cli import main
+from gproxy_storage.encryption.gproxy import LEDGER
 from gproxy_storage.errors import ConfigError, StorageError
 from gproxy_storage.models import TABLES
 from tests import leaks, servers
@@ -173,7 +174,9 @@ def test_dry_run_then_sync_then_dry_run(command: Command, database_dsn: str) -> 
 
     done = command("sync", dsn=database_dsn)
     assert (done.exit_code, done.stderr) == (0, "")
-    statements = [line for line in done.stdout.splitlines() if line.startswith("CREATE ")]
+    statements = [
+        line for line in done.stdout.splitlines() if line.startswith(("CREATE ", "INSERT "))
+    ]
     assert len(statements) >= len(TABLES)
     assert all(line.rstrip(";") in planned.stdout for line in statements)
     assert f"{len(statements)} steps applied" in done.stdout
@@ -190,7 +193,7 @@ def test_sync_as_json(command: Command, database_dsn: str) -> None:
     assert json.loads(planned.stdout)["steps"]
     report = json.loads(command("sync", "--json", dsn=database_dsn).stdout)
 
-    assert {step["table"] for step in report["applied"]} == set(NAMES)
+    assert {step["table"] for step in report["applied"]} == {*NAMES, LEDGER}
     assert report["elapsed_s"] >= 0
     assert json.loads(command("sync", "--json", dsn=database_dsn).stdout)["applied"] == []
 

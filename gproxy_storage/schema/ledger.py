@@ -1,0 +1,89 @@
+"""GPROXY's ledgered steps: done here where its ledger lacks them, and then written into it.
+
+GPROXY does what its ledger lacks before anything else, and on PostgreSQL fails at that. Two of the
+four steps are the schema's own (a rename, a column), and dropping `models.alias_of` is not wanted:
+it is left alone. What remains are routing rules for operations that GPROXY no longer has.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from ..backends.base import Backend
+from ..encryption.gproxy import LEDGER, STEPS, STRIP_RULES
+
+_REALTIME = frozenset(
+    {
+        "openai_realtime_websocket",
+        "realtime_client_secret_create",
+        "realtime_call_accept",
+        "realtime_call_create",
+        "realtime_call_hangup",
+        "realtime_call_refer",
+        "realtime_call_reject",
+    }
+)
+
+STRIP_SQL = "UPDATE providers SET routing_json = ? WHERE id = ?"
+"""What `strip_realtime_rules` executes for each provider that has such rules."""
+
+
+def missing_steps(versions: Collection[str] | None) -> list[str]:
+    """Return the steps that are not among the versions of a ledger, in GPROXY's order.
+
+    None of a ledger that cannot be read: then it cannot be written either.
+    """
+    return [] if versions is None else [step for step in STEPS if step not in versions]
+
+
+def must_strip(missing: Collection[str]) -> bool:
+    """Whether the step that concerns the rows of providers is among the missing."""
+    return STRIP_RULES in missing
+
+
+def insert_sql(missing: Collection[str]) -> str:
+    """Return the statement that writes steps into the ledger; 0 is the date of those done here."""
+    rows = ", ".join(f"('{step}', 0)" for step in missing)
+    return f"INSERT INTO {LEDGER} (version, applied_at) VALUES {rows}"  # noqa: S608 - our own names
+
+
+def strip_realtime_rules(database: Backend) -> None:
+    """Drop the routing rules whose source or destination is a realtime operation.
+
+    In one transaction. Providers without such rules are not written.
+    """
+    select = f"SELECT id, CAST(routing_json AS {database.json_text}) FROM providers"  # noqa: S608 - a constant
+    with database.atomic():
+        for provider_id, text in database.query(f"{select} {database.exclusive_lock}".rstrip()):
+            stripped = without_realtime_rules(text)
+            if stripped is not None:
+                sql = STRIP_SQL.replace("?", database.param)
+                database.execute_sql(sql, (stripped, provider_id))
+
+
+def without_realtime_rules(text: str) -> str | None:
+    """Return a routing table's JSON without these rules; None where it has none, or is no JSON."""
+    try:
+        table = json.loads(text)
+        rules = table.get("rules") if isinstance(table, dict) else None
+        if not isinstance(rules, list):
+            return None
+        kept = [rule for rule in rules if _REALTIME.isdisjoint(_operations(rule))]
+        if len(kept) == len(rules):
+            return None
+        return json.dumps(
+            {**table, "rules": kept}, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+        )
+    except (RecursionError, ValueError):
+        return None
+
+
+def _operations(rule: Any) -> Iterator[str]:
+    for path in (("route",), ("implementation", "TransformTo", "destination")):
+        found = rule
+        for name in (*path, "operation"):
+            found = found.get(name) if isinstance(found, dict) else None
+        if isinstance(found, str):
+            yield found
