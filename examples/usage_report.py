@@ -23,7 +23,7 @@ COLUMNS = ("user", "month", "calls", "input_tokens", "output_tokens", "cost")
 
 def report(storage: Storage, since: datetime, until: datetime) -> list[dict[str, Any]]:
     """Return a row for each user and month with usages, by user and month."""
-    names = {user.id: user.name for user in storage.users.list()}
+    names: dict[int | None, str] = {user.id: user.name for user in storage.users.list()}
     groups = storage.usages.summarize_by("user_id", "month", since=since, until=until)
     return [
         {

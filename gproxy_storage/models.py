@@ -8,28 +8,42 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import peewee
 from peewee import SQL
 
-from .fields import (
-    BigAutoField,
-    BigIntegerField,
-    BodyField,
-    BooleanField,
-    CharField,
-    ForeignKeyField,
-    HeadersField,
-    IntegerField,
-    JSONField,
-    MoneyField,
-    TextField,
-    UtcDateTimeField,
-)
+from .fields import ForeignKeyField, HeadersField, JSONField, MoneyField
 from .money import MAX_COST
 from .naming import give_repr
 from .sealed_fields import EncryptedJSONField, EncryptedTextField, SealedField, SealedRow
+
+if TYPE_CHECKING:
+    # Of which ours are subclasses, and whose stubs say what a row's value is.
+    from peewee import (
+        BigAutoField,
+        BigIntegerField,
+        BooleanField,
+        CharField,
+        Field,
+        IntegerField,
+        TextField,
+    )
+    from peewee import BlobField as BodyField
+    from peewee import DateTimeField as UtcDateTimeField
+else:
+    from .fields import (
+        BigAutoField,
+        BigIntegerField,
+        BodyField,
+        BooleanField,
+        CharField,
+        IntegerField,
+        TextField,
+        UtcDateTimeField,
+    )
+
+T = TypeVar("T", bound="Table")
 
 
 class Table(peewee.Model):
@@ -40,9 +54,17 @@ class Table(peewee.Model):
         only_save_dirty = True  # an UPDATE writes what changed
 
 
+@overload
+def _foreign_key(
+    target: type[T], table: str, column: str, on_delete: str, *, null: Literal[True]
+) -> peewee.ForeignKeyField[T | None]: ...
+@overload
+def _foreign_key(
+    target: type[T], table: str, column: str, on_delete: str
+) -> peewee.ForeignKeyField[T]: ...
 def _foreign_key(
     target: type[Table], table: str, column: str, on_delete: str, **kwargs: Any
-) -> Any:
+) -> peewee.ForeignKeyField[Any]:
     """A foreign key by our naming, without the index that Peewee would add."""
     return ForeignKeyField(
         target,
@@ -117,8 +139,8 @@ class Provider(Table):
     name = CharField()
     channel = CharField()
     label = TextField(null=True)
-    settings_json = JSONField()
-    routing_json = JSONField()
+    settings_json: Field[Any] = JSONField()
+    routing_json: Field[Any] = JSONField()
     created_at = UtcDateTimeField()
     updated_at = UtcDateTimeField()
 
@@ -138,7 +160,7 @@ class Credential(SealedRow, Table):
     provider = _foreign_key(Provider, "credentials", "provider_id", "CASCADE")
     name = TextField(null=True)
     kind = TextField()
-    secret_json = EncryptedJSONField("credentials", "secret_json")
+    secret_json: Field[Any] = EncryptedJSONField("credentials", "secret_json")
     enabled = BooleanField()
     created_at = UtcDateTimeField()
     updated_at = UtcDateTimeField()
@@ -158,7 +180,7 @@ class CredentialStatus(Table):
     credential = _foreign_key(Credential, "credential_statuses", "credential_id", "CASCADE")
     channel = CharField()
     health_kind = TextField()
-    health_json = JSONField(null=True)
+    health_json: Field[Any] = JSONField(null=True)
     checked_at = UtcDateTimeField(null=True)
     last_error = TextField(null=True)
     updated_at = UtcDateTimeField()
@@ -175,7 +197,7 @@ class User(SealedRow, Table):
 
     id = BigAutoField()
     name = CharField()
-    password = EncryptedTextField("users", "password", null=True)
+    password: Field[str | None] = EncryptedTextField("users", "password", null=True)
     enabled = BooleanField()
     is_admin = BooleanField()
     created_at = UtcDateTimeField()
@@ -194,7 +216,7 @@ class UserKey(SealedRow, Table):
     id = BigAutoField()
     user_id: int
     user = _foreign_key(User, "user_keys", "user_id", "CASCADE")
-    api_key_ciphertext = EncryptedTextField(
+    api_key_ciphertext: Field[str] = EncryptedTextField(
         "user_keys", "api_key_ciphertext", digest="api_key_digest"
     )
     api_key_digest = CharField()
@@ -304,8 +326,8 @@ class UserQuota(Table):
     id = BigAutoField()
     user_id: int
     user = _foreign_key(User, "user_quotas", "user_id", "CASCADE")
-    quota = MoneyField()
-    cost_used = MoneyField()
+    quota: Field[Decimal] = MoneyField()
+    cost_used: Field[Decimal] = MoneyField()
     updated_at = UtcDateTimeField()
 
     class Meta:
@@ -338,7 +360,9 @@ class Usage(Table):
     cache_creation_input_tokens = BigIntegerField(null=True)
     cache_creation_input_tokens_5min = BigIntegerField(null=True)
     cache_creation_input_tokens_1h = BigIntegerField(null=True)
-    cost = MoneyField(most=MAX_COST, default=Decimal(0), constraints=[SQL("DEFAULT 0")])
+    cost: Field[Decimal] = MoneyField(
+        most=MAX_COST, default=Decimal(0), constraints=[SQL("DEFAULT 0")]
+    )
     created_at = UtcDateTimeField()
 
     class Meta:
@@ -370,11 +394,11 @@ class UpstreamRequest(Table):
         Credential, "upstream_requests", "credential_id", "SET NULL", null=True
     )
     request_method = TextField()
-    request_headers_json = HeadersField(default=dict)
+    request_headers_json: Field[Any] = HeadersField(default=dict)
     request_url = TextField(null=True)
     request_body = BodyField(null=True)
     response_status = IntegerField(null=True)
-    response_headers_json = HeadersField(default=dict)
+    response_headers_json: Field[Any] = HeadersField(default=dict)
     response_body = BodyField(null=True)
     initial_latency_ms = BigIntegerField(null=True)
     total_latency_ms = BigIntegerField(null=True)
@@ -398,12 +422,12 @@ class DownstreamRequest(Table):
     user_key_id: int | None
     user_key = _foreign_key(UserKey, "downstream_requests", "user_key_id", "SET NULL", null=True)
     request_method = TextField()
-    request_headers_json = HeadersField(default=dict)
+    request_headers_json: Field[Any] = HeadersField(default=dict)
     request_path = TextField()
     request_query = TextField(null=True)
     request_body = BodyField(null=True)
     response_status = IntegerField(null=True)
-    response_headers_json = HeadersField(default=dict)
+    response_headers_json: Field[Any] = HeadersField(default=dict)
     response_body = BodyField(null=True)
     created_at = UtcDateTimeField()
 
@@ -464,7 +488,7 @@ class ClaudeFile(Table):
     mime_type = TextField()
     size_bytes = BigIntegerField()
     downloadable = BooleanField(null=True)
-    raw_json = JSONField()
+    raw_json: Field[Any] = JSONField()
     created_at = UtcDateTimeField()
     updated_at = UtcDateTimeField()
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 import peewee
 from peewee import SQL, fn
@@ -31,18 +31,12 @@ def _sums(database: Backend) -> tuple[Any, ...]:
     return fn.COUNT(SQL("*")), *tokens, database.money_sum(Usage.cost)
 
 
-GroupName: TypeAlias = Literal[
-    "user_id",
-    "user_key_id",
-    "provider_id",
-    "credential_id",
-    "model",
-    "operation",
-    "protocol",
-    "hour",
-    "day",
-    "month",
-]
+IdName: TypeAlias = Literal["user_id", "user_key_id", "provider_id", "credential_id"]
+TextName: TypeAlias = Literal["model", "operation", "protocol"]
+TimeName: TypeAlias = Literal["hour", "day", "month"]
+GroupName: TypeAlias = IdName | TextName | TimeName
+
+K = TypeVar("K", bound=tuple[Any, ...])
 
 _COLUMNS = {
     "user_id": Usage.user,
@@ -72,14 +66,14 @@ class UsageSummary:
     cost: Decimal
 
 
-class UsageGroup(NamedTuple):
+class UsageGroup(NamedTuple, Generic[K]):
     """The sums of the usages that have a key.
 
     Attributes:
         key: a value for each name that was grouped by, in that order; times are aware UTC.
     """
 
-    key: tuple[Any, ...]
+    key: K
     summary: UsageSummary
 
 
@@ -90,7 +84,7 @@ def summed(database: Backend, query: peewee.ModelSelect[Usage]) -> UsageSummary:
 
 def grouped(
     database: Backend, query: peewee.ModelSelect[Usage], by: Sequence[str]
-) -> list[UsageGroup]:
+) -> list[UsageGroup[Any]]:
     """Return the sums over a query's rows for each combination of what `by` names."""
     names = [_Key.named(database, name) for name in by]
     if not names:

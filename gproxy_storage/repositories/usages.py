@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Unpack
+from datetime import datetime
+from typing import Any, Literal, Unpack, overload
 
 import peewee
 
@@ -14,7 +15,17 @@ from .base import Filter, now
 from .logs import Log, LogFilters, of_channel
 from .pages import PAGE_ROWS, Page
 from .quotas import add_cost
-from .summaries import TOKENS, GroupName, UsageGroup, UsageSummary, grouped, summed
+from .summaries import (
+    TOKENS,
+    GroupName,
+    IdName,
+    TextName,
+    TimeName,
+    UsageGroup,
+    UsageSummary,
+    grouped,
+    summed,
+)
 
 
 class UsageFilters(LogFilters, total=False):
@@ -110,7 +121,66 @@ class Usages(Log[Usage]):
         self._check_filters("summarize", filters)
         return self._read(lambda: summed(self._database, self._select(**filters)))
 
-    def summarize_by(self, *by: GroupName, **filters: Unpack[UsageFilters]) -> Sequence[UsageGroup]:
+    # What a key holds is typed for one name or two; of more it is Any.
+    @overload
+    def summarize_by(
+        self, by: IdName, /, **filters: Unpack[UsageFilters]
+    ) -> Sequence[UsageGroup[tuple[int | None]]]: ...
+    @overload
+    def summarize_by(
+        self, by: Literal["model"], /, **filters: Unpack[UsageFilters]
+    ) -> Sequence[UsageGroup[tuple[str | None]]]: ...
+    @overload
+    def summarize_by(
+        self, by: Literal["operation", "protocol"], /, **filters: Unpack[UsageFilters]
+    ) -> Sequence[UsageGroup[tuple[str]]]: ...
+    @overload
+    def summarize_by(
+        self, by: TimeName, /, **filters: Unpack[UsageFilters]
+    ) -> Sequence[UsageGroup[tuple[datetime]]]: ...
+    @overload
+    def summarize_by(
+        self, by: IdName, then: IdName, /, **filters: Unpack[UsageFilters]
+    ) -> Sequence[UsageGroup[tuple[int | None, int | None]]]: ...
+    @overload
+    def summarize_by(
+        self, by: IdName, then: TextName, /, **filters: Unpack[UsageFilters]
+    ) -> Sequence[UsageGroup[tuple[int | None, str | None]]]: ...
+    @overload
+    def summarize_by(
+        self, by: IdName, then: TimeName, /, **filters: Unpack[UsageFilters]
+    ) -> Sequence[UsageGroup[tuple[int | None, datetime]]]: ...
+    @overload
+    def summarize_by(
+        self, by: TextName, then: IdName, /, **filters: Unpack[UsageFilters]
+    ) -> Sequence[UsageGroup[tuple[str | None, int | None]]]: ...
+    @overload
+    def summarize_by(
+        self, by: TextName, then: TextName, /, **filters: Unpack[UsageFilters]
+    ) -> Sequence[UsageGroup[tuple[str | None, str | None]]]: ...
+    @overload
+    def summarize_by(
+        self, by: TextName, then: TimeName, /, **filters: Unpack[UsageFilters]
+    ) -> Sequence[UsageGroup[tuple[str | None, datetime]]]: ...
+    @overload
+    def summarize_by(
+        self, by: TimeName, then: IdName, /, **filters: Unpack[UsageFilters]
+    ) -> Sequence[UsageGroup[tuple[datetime, int | None]]]: ...
+    @overload
+    def summarize_by(
+        self, by: TimeName, then: TextName, /, **filters: Unpack[UsageFilters]
+    ) -> Sequence[UsageGroup[tuple[datetime, str | None]]]: ...
+    @overload
+    def summarize_by(
+        self, by: TimeName, then: TimeName, /, **filters: Unpack[UsageFilters]
+    ) -> Sequence[UsageGroup[tuple[datetime, datetime]]]: ...
+    @overload
+    def summarize_by(
+        self, *by: GroupName, **filters: Unpack[UsageFilters]
+    ) -> Sequence[UsageGroup[Any]]: ...
+    def summarize_by(
+        self, *by: GroupName, **filters: Unpack[UsageFilters]
+    ) -> Sequence[UsageGroup[Any]]:
         """Sum up the usages that fit for each value of columns or times, in one query.
 
         for (user_id, month), total in storage.usages.summarize_by("user_id", "month"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -257,8 +258,8 @@ def test_costs_add_up(storage: Storage) -> None:
         batch.quotas.add_cost(bob, 0.5)
 
     assert [(row.user_id, row.quota, row.cost_used) for row in storage.quotas.list()] == [
-        (alice.id, 9.0, 26.0),
-        (bob.id, 0.0, 50.5),
+        (alice.id, Decimal(9), Decimal(26)),
+        (bob.id, Decimal(0), Decimal("50.5")),
     ]
 
 
@@ -445,8 +446,8 @@ def test_rows_of_logs_are_appended(storage: Storage) -> None:
         batch.usages.delete([10**9])
         dropped = batch.users.create("dropped")
         batch.users.delete(dropped.id)
-    assert [row.trace_id for row in rows] == [None] * 3
-    assert dropped.id is None
+    assert [row.get_id() for row in rows] == [None] * 3
+    assert dropped.get_id() is None
     with storage.session():
         assert [row.model for row in Usage.select().order_by(Usage.trace_id)] == ["0", "2"]
         assert DownstreamRequest.select().count() == 3

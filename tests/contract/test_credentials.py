@@ -173,7 +173,10 @@ def test_what_a_status_holds(storage: Storage) -> None:
         )
         stored = storage.statuses.get(row.id)
         assert (stored.health_json, type(stored.health_json)) == (health, type(health))
-        assert (stored.checked_at, stored.checked_at.utcoffset()) == (NOW, timedelta(0))
+        assert (stored.checked_at, stored.checked_at and stored.checked_at.utcoffset()) == (
+            NOW,
+            timedelta(0),
+        )
     changed = storage.statuses.update(row.id, health=None, last_error="e")
     assert (changed.health_json, changed.last_error, changed.checked_at) == (None, "e", NOW)
     assert storage.statuses.get(row.id).__data__ == changed.__data__

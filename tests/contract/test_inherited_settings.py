@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -199,7 +200,7 @@ def assert_nothing_differs(dsn: str) -> None:
     assert found == played_in_memory()
     assert stored == names
     assert (refused.value.table, refused.value.fields) == ("users", ("name",))
-    assert (usage.cost, usage.user_id) == (0.1, None)
+    assert (usage.cost, usage.user_id) == (Decimal("0.1"), None)
 
 
 def test_all_of_them_at_once(

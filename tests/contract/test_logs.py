@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -48,7 +49,7 @@ def test_rows_come_whole(storage: Storage) -> None:
 
     (listed,), got = storage.usages.list(), storage.usages.get(usage.trace_id)
     assert listed.__data__ == got.__data__ == {**dict.fromkeys(got.__data__), **usage.__data__}
-    assert (listed.at, listed.cost, listed.model) == (NOW, 0.125, "m")
+    assert (listed.at, listed.cost, listed.model) == (NOW, Decimal("0.125"), "m")
 
 
 def test_pages_are_stable_while_rows_come_and_go(storage: Storage) -> None:

@@ -23,13 +23,13 @@ CENT = 1 / 128  # exact in binary: sums do not depend on their order
 def test_what_is_not_given_stays(storage: Storage) -> None:
     alice = storage.users.create("alice")
     first = storage.quotas.set(alice, quota=10)
-    assert (first.quota, first.cost_used) == (10.0, 0.0)
+    assert (first.quota, first.cost_used) == (Decimal(10), Decimal(0))
     assert type(first.quota) is Decimal
 
     second = storage.quotas.set(alice.id, cost_used=2.5)
     third = storage.quotas.set(alice, quota=-1)
-    assert (second.quota, second.cost_used, second.id) == (10.0, 2.5, first.id)
-    assert (third.quota, third.cost_used, third.id) == (-1.0, 2.5, first.id)
+    assert (second.quota, second.cost_used, second.id) == (Decimal(10), Decimal("2.5"), first.id)
+    assert (third.quota, third.cost_used, third.id) == (Decimal(-1), Decimal("2.5"), first.id)
     assert first.updated_at <= second.updated_at <= third.updated_at
     assert storage.quotas.get(alice).__data__ == third.__data__
 

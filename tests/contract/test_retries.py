@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import peewee
 import pytest
@@ -32,7 +33,7 @@ def with_quotas(storage: Storage) -> list[User]:
     return users
 
 
-def costs(storage: Storage) -> list[float]:
+def costs(storage: Storage) -> list[Any]:
     with storage.session():
         return [quota.cost_used for quota in UserQuota.select().order_by(UserQuota.id)]
 

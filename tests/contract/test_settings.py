@@ -35,7 +35,7 @@ def test_defaults_are_not_written(storage: Storage) -> None:
 
     assert {name: getattr(settings, name) for name in DEFAULTS} == DEFAULTS
     assert settings.dsn == str(storage.database.dsn)
-    assert settings.updated_at is None
+    assert settings.__data__.get("updated_at") is None
     assert storage.row_counts()["global_settings"] == 0
     assert storage.settings.update() == settings
     assert storage.row_counts()["global_settings"] == 0

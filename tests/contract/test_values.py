@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -282,7 +283,10 @@ def test_subclasses_are_stored_as_what_they_are(storage: Storage) -> None:
     )
 
     found = storage.usages.get(usage.trace_id)
-    assert (found.model, found.at, found.cost, found.input_tokens) == ("gpt-4.1", at, 0.25, 7)
+    assert (found.model, found.at, found.cost, found.input_tokens) == (
+        *("gpt-4.1", at),
+        *(Decimal("0.25"), 7),
+    )
     stored = storage.downstream_requests.get(request.trace_id, bodies=True)
     assert (stored.request_method, stored.at, stored.response_status) == ("gpt-4.1", at, 7)
     assert (stored.request_body, stored.request_headers_json) == (b"\0\xff", {"x": "gpt-4.1"})

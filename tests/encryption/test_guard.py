@@ -147,7 +147,8 @@ def test_a_value_sealed_for_another_transaction_is_refused(storage: Storage, dsn
     """Between the two the key may have been dropped."""
     alice, bob = storage.users.list()
     with storage.transaction():
-        ticket = User.password.ticket("changed", alice.id, storage._vault.fence())
+        field: Any = User.password
+        ticket = field.ticket("changed", alice.id, storage._vault.fence())
     assert isinstance(ticket, Ticket)
 
     def write(field: Any) -> None:
@@ -159,7 +160,8 @@ def test_a_value_sealed_for_another_transaction_is_refused(storage: Storage, dsn
     with pytest.raises(InvalidValue):
         storage.run_transaction(lambda: write(User.password))
     with storage.transaction():
-        ticket = User.password.ticket("changed", alice.id, storage._vault.fence())
+        field = User.password
+        ticket = field.ticket("changed", alice.id, storage._vault.fence())
         with pytest.raises(InvalidValue):
             write(Credential.secret_json)
 
