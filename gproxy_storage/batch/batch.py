@@ -8,10 +8,11 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from ..backends.base import Backend
-from ..database import MAX_ATTEMPTS, run_transaction
+from ..database import MAX_ATTEMPTS, run_query, run_transaction
 from ..errors import ConflictError, MissingReference, StorageError
 from ..models import Provider, Table, User
 from ..repositories.arguments import require_text
+from ..repositories.base import condition
 from ..repositories.catalog import Catalog
 from ..repositories.credentials import Credentials
 from ..repositories.downstream_requests import DownstreamRequests
@@ -26,13 +27,15 @@ from ..repositories.statuses import Statuses
 from ..repositories.upstream_requests import UpstreamRequests
 from ..repositories.usages import Usages
 from ..repositories.users import Users
-from .net import Net
-from .operations import LOGS, Delete, Named, Operation, PendingId, Put
+from .net import Net, conflict
+from .operations import LOGS, NATURAL_KEYS, Delete, Named, Operation, PendingId, Put
 from .recording import recording
 from .stored import read_stored
 from .writing import THROUGH_ROWS, Writer
 
 N = TypeVar("N", Provider, User)
+
+_MOST_LOOKED_FOR = 1000  # rows, to name the one that exists
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,8 +207,23 @@ class WriteBatch:
                 return run_transaction(self._database, self._attempt)
             except (ConflictError, MissingReference) as exc:
                 if not self._may_be_outdated(exc):
+                    if isinstance(exc, ConflictError) and self._replayed:
+                        raise self._explained(exc) from exc.__cause__
                     raise
         return run_transaction(self._database, self._attempt)
+
+    def _explained(self, exc: ConflictError) -> ConflictError:
+        """Return the error for the row that exists, where it is found: many went in at once."""
+        for put in self._puts()[:_MOST_LOOKED_FOR]:
+            model, names = put.model, NATURAL_KEYS.get(put.model, ())
+            if put.changes is not None or not names or model._meta.table_name != exc.table:
+                continue
+            if any(isinstance(put.values[name], PendingId) for name in names):
+                continue
+            same = [condition(model._meta.fields[name], put.values[name]) for name in names]
+            if run_query(self._database, model.select().where(*same).exists):
+                return conflict(model, put.values)
+        return exc
 
     def _may_be_outdated(self, exc: StorageError) -> bool:
         if not self._replayed:

@@ -180,6 +180,10 @@ def test_a_conflict_in_a_batch_says_which_row(storage: Storage) -> None:
             f"models with provider_id {openai.id} and model_id 'o3'",
         ),
         (
+            lambda batch: [batch.catalog.create(openai, name) for name in ("o3", "gpt", "x")],
+            f"models with provider_id {openai.id} and model_id 'gpt'",
+        ),
+        (
             lambda batch: [batch.catalog.create(batch.provider("openai"), "o3") for _ in range(2)],
             "models with the same provider_id and model_id 'o3'",
         ),
