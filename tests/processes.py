@@ -36,6 +36,7 @@ def run_python(
     settings: Mapping[str, str] | None = None,
     cwd: Path,
     stdin: str = "",
+    timeout_s: float = TIMEOUT_S,
     **options: Any,
 ) -> subprocess.CompletedProcess[str]:
     """Run Python with these arguments to its end, whatever that is."""
@@ -46,7 +47,7 @@ def run_python(
         capture_output=True,
         text=True,
         check=False,
-        timeout=TIMEOUT_S,
+        timeout=timeout_s,
         input=stdin,
         **options,
     )

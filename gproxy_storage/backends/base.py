@@ -299,13 +299,13 @@ class Backend(BulkWriting, Translation, Values, SchemaWork, peewee.Database):
         was_there = not state.unsettled and (
             state.ended is None or self.has_transaction(state.conn)
         )
+        state.ended = None
         if was_there:
             try:
                 self.rollback()
             except (peewee.PeeweeException, self.driver_error):
                 state.unsettled = True
                 return False
-        state.ended = None
         return was_there
 
     def drop_transaction(self) -> None:

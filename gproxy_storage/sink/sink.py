@@ -11,6 +11,7 @@ from typing import Self, Unpack
 from ..backends.base import Backend
 from ..backends.bulk import Row
 from ..errors import WriteError
+from ..forks import ForkGuard
 from ..repositories.redaction import REDACTORS
 from ..rows import (
     DOWNSTREAM_REQUESTS,
@@ -86,6 +87,7 @@ class Sink:
         self._identity = database_id(database)
         self._closing = threading.RLock()  # a signal handler may close what is being closed
         self._closed = False
+        self._process = ForkGuard(self._begin_in_child)
         self._engine: Engine | None = None
         self._queue = self._new_queue()
         self._engine = self._new_engine()
@@ -156,7 +158,7 @@ class Sink:
             True once each row is stored, kept in the spool or the rejects file: on disk. False
             when that took longer; the sink goes on with it.
         """
-        return self._queue.wait_settled(timeout_s)
+        return self._own_queue().wait_settled(timeout_s)
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Take no more rows and have the rest written; again is a no-op.
@@ -169,6 +171,7 @@ class Sink:
             WriteError: when rows could neither be stored nor spooled; says how many are lost. In
                 a signal handler that interrupted the sink: it is not closed.
         """
+        self._process.check()
         if self._is_interrupted():
             raise WriteError(
                 "a signal handler cannot close the sink that it interrupted: let it raise "
@@ -195,7 +198,7 @@ class Sink:
 
     def stats(self) -> SinkStats:
         """Return what the sink did so far."""
-        queue, engine = self._queue, self._engine
+        queue, engine = self._own_queue(), self._engine
         return SinkStats.of(queue.submitted, queue.settled, engine)
 
     def __enter__(self) -> Self:
@@ -220,7 +223,13 @@ class Sink:
             max_bytes=settings.max_queue_bytes,
             on_first=self._ensure_engine,
             make_room=self._make_room,
+            in_child=self._own_queue,
         )
+
+    def _own_queue(self) -> RowQueue:
+        """The queue of this process, which may be a child that ran no hooks."""
+        self._process.check()
+        return self._queue
 
     def _new_engine(self) -> Engine:
         return Engine(
@@ -272,6 +281,10 @@ class Sink:
             self._engine.after_fork_in_parent()
 
     def after_fork_in_child(self) -> None:
+        """Begin anew in a child, unless a call has noticed already that it is one."""
+        self._process.check()
+
+    def _begin_in_child(self) -> None:
         """Begin anew, with an empty queue and, at the first row, a thread and a file of our own."""
         engine, self._engine = self._engine, None
         was_closed = self._queue.closed

@@ -147,7 +147,12 @@ class Writer:
         if self._queue.wait_due(self._patience_s()):
             # Whoever cuts has this lock until the batch is in its place, or held: `spool_queued`.
             with self.spool_lock:
-                self._held = self._queue.cut()
+                batch = self._queue.cut()
+                if batch is not None and self._is_spooled(batch):
+                    self._queue.settle(batch)
+                else:
+                    self._held = batch
+                self._queue.hand_over()
         elif self._queue.closed:
             # Its `close` has not come to us yet, or was interrupted and comes again at exit.
             self._closing.wait(_MIN_PROBE_S)
@@ -169,10 +174,13 @@ class Writer:
             except DatabaseAway as exc:
                 self._note_away(str(exc))
             else:
-                self._queue.settle(len(batch))
+                self._queue.settle(batch)
                 return True
         with self.spool_lock:
-            return self._append(batch)
+            appended = self._append(batch)
+        if appended:
+            self._queue.settle(batch)
+        return appended
 
     def _is_next(self, batch: Batch) -> bool:
         if self._closing.is_set() and time.monotonic() >= self._give_up_at:
@@ -187,6 +195,8 @@ class Writer:
         except SpoolFull:
             return False
         except OSError as exc:
+            if exc.errno is None:
+                raise  # not the system's: a signal handler's TimeoutError
             # Not the database's fault: it goes on being tried.
             why = f"the spool {self.spool_file.path} cannot be written: {exc.strerror}"
             if self.spool_fault is None:
@@ -195,16 +205,20 @@ class Writer:
             return False
         self.spool_fault = None
         self.spooled += len(batch)
-        self._queue.settle(len(batch))
         self._store.expect(batch)
         return True
 
     def _append_or_put_back(self, batch: Batch) -> bool:
-        try:
-            return self._append(batch)
-        finally:
-            if self.spool_file.last_seq() != batch.seq:  # also after Ctrl-C in a caller's thread
-                self._queue.put_back(batch)
+        # Interrupted anywhere in here, the batch stays in hand, and who cuts next gets it again.
+        if self._is_spooled(batch) or self._append(batch):
+            self._queue.settle(batch)
+            self._queue.hand_over()
+            return True
+        self._queue.put_back(batch)
+        return False
+
+    def _is_spooled(self, batch: Batch) -> bool:
+        return self.spool_file.last_seq() == batch.seq
 
     def _write(self, batch: Batch) -> None:
         with self.storing:

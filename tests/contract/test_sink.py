@@ -600,7 +600,7 @@ def test_each_sink_is_closed_whatever_becomes_of_another(
     sinks = [storage.sink(flush_after_s=3600) for _ in range(3)]
     for sink in sinks:
         sink.submit_usage()
-        monkeypatch.setattr(sink._queue, "submitted", sink._queue.submitted + 1)
+        sink._queue._unsettled[-1] = 1  # a batch that went nowhere
     with pytest.raises(WriteError, match="1 rows could neither be stored nor spooled"):
         storage.close()
     with Storage.connect(shared_database_dsn) as again:
