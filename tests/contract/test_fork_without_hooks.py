@@ -1,0 +1,149 @@
+"""A fork by C code runs none of Python's hooks: a child is known by its pid."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import pytest
+
+from gproxy_storage import Storage
+from gproxy_storage.errors import ConnectError
+from gproxy_storage.models import User
+from tests.contract.support import PATIENCE_S, Signal, insert
+from tests.contract.test_fork import expect_refusals, stored, warm_up, write
+from tests.support import Child
+
+
+def child_of(callback: Callable[[], object]) -> Child:
+    def work() -> str:
+        signal.alarm(int(PATIENCE_S))  # ends a child that waits for a lock of its parent
+        return str(callback())
+
+    return Child(work, hooks=False)
+
+
+@pytest.mark.parametrize("first", ["parent", "child"])
+def test_rows_of_both_are_there_after_both_close(
+    storage: Storage, shared_database_dsn: str, first: str
+) -> None:
+    warm_up(storage)  # connections that are idle when the process is forked
+    before = storage.users.count()
+    parent_closed, child_closed = Signal(), Signal()
+
+    def work() -> None:
+        write(storage, "child", 50)
+        if first == "parent":
+            parent_closed.wait()
+        write(storage, "late child", 20)
+        storage.close()
+        child_closed.set()
+
+    child = child_of(work)
+    write(storage, "parent", 50)
+    if first == "child":
+        child_closed.wait()
+    write(storage, "late parent", 20)
+    storage.close()
+    parent_closed.set()
+    child.check()
+    parent_closed.close()
+    child_closed.close()
+
+    assert stored(shared_database_dsn) == before + 140
+
+
+def test_each_gets_its_own_answers(storage: Storage) -> None:
+    warm_up(storage)
+    keys = [storage.keys.create(storage.users.create(f"user{number}"))[1] for number in range(10)]
+
+    def look_up() -> int:
+        wrong = 0
+        for number in range(200):
+            found = storage.keys.authenticate(keys[number % 10])
+            wrong += found is None or found.user.name != f"user{number % 10}"
+        return wrong
+
+    children = [child_of(look_up) for _ in range(4)]
+    assert look_up() == 0
+    assert [child.check() for child in children] == ["0"] * 4
+
+
+def test_locks_that_other_threads_of_the_parent_held(storage: Storage) -> None:
+    sink = storage.sink()
+    alice = storage.users.create("alice")
+
+    def work() -> int:
+        sink.submit_usage(user_id=alice.id, cost=1)
+        sink.close()
+        storage.users.update(alice.id, password="correct horse battery staple")
+        return storage.users.count()
+
+    with ExitStack() as held:
+        for lock in (
+            storage.database.pool._lock,
+            sink._queue.lock,
+            Storage._open_lock,
+        ):
+            held.enter_context(lock)
+        child = child_of(work)
+    assert child.check() == "1"
+    sink.close()
+    assert storage.usages.count() == 1
+
+
+def test_a_sink_of_before_the_fork_works_in_both(storage: Storage) -> None:
+    alice = storage.users.create("alice")
+    sink = storage.sink(flush_after_s=3600)
+    for _ in range(10):
+        sink.submit_usage(user_id=alice.id, cost=1)  # in the parent's queue when it forks
+
+    def work() -> None:
+        assert sink.stats().submitted == 0
+        for _ in range(20):
+            sink.submit_usage(user_id=alice.id, cost=1)
+        assert sink.flush(timeout_s=PATIENCE_S)
+        storage.close()
+
+    child = child_of(work)
+    child.check()
+    sink.close(timeout_s=PATIENCE_S)
+
+    assert storage.usages.count() == 30
+    assert storage.quotas.get(alice).cost_used == 30
+
+
+def test_a_child_that_does_nothing_with_it_harms_nobody(storage: Storage) -> None:
+    warm_up(storage)
+    sink = storage.sink()
+    sink.submit_usage()
+    child_of(sink.close).check()  # as at its exit
+    sink.close(timeout_s=PATIENCE_S)
+
+    assert storage.usages.count() == 1
+    assert storage.users.create("alice").id
+
+
+def test_forked_inside_a_session(storage: Storage) -> None:
+    with storage.session():
+        insert(User)
+        message = child_of(lambda: expect_refusals(storage)).check()
+        insert(User)
+
+    assert ("fork outside of sessions" in message) == (storage.database.name == "sqlite")
+    assert storage.users.count() == 2
+
+
+def test_forked_inside_a_transaction(storage: Storage) -> None:
+    def leave() -> None:
+        with pytest.raises(ConnectError, match="the parent's to end"):
+            block.__exit__(None, None, None)
+
+    block = storage.transaction()
+    with block:
+        insert(User)
+        child_of(leave).check()
+        insert(User)
+
+    assert storage.users.count() == 2

@@ -1,0 +1,45 @@
+"""A WSGI application that is loaded before its server forks: each request looks up API keys."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from gproxy_storage import Storage
+
+KEYS = 20
+
+storage = Storage.connect(os.environ["DSN"], data_dir=os.environ["DATA_DIR"])
+plaintexts = [
+    storage.keys.create(storage.users.upsert(f"user{number}"))[1] for number in range(KEYS)
+]
+master = os.getpid()
+storage.users.count()  # a connection is idle in the pool when the server forks
+warnings.simplefilter("ignore")
+
+
+def application(
+    environ: dict[str, Any], start_response: Callable[[str, list[tuple[str, str]]], object]
+) -> Iterable[bytes]:
+    """Look up the keys from /FIRST/BEFORE, and answer with what was wrong."""
+    first, before = map(int, environ["PATH_INFO"].strip("/").split("/"))
+    wrong, errors = 0, []
+    for number in range(first, before):
+        asked = number % KEYS
+        try:
+            key = storage.keys.authenticate(plaintexts[asked])
+        except Exception as exc:
+            errors.append(f"{type(exc).__name__}: {exc}")
+        else:
+            wrong += key is None or key.user.name != f"user{asked}"
+    told = {
+        "pid": os.getpid(),
+        "wrong": wrong,
+        "errors": errors,
+        "is_master": os.getpid() == master,
+    }
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [json.dumps(told).encode()]
