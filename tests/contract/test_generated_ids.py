@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -300,6 +301,22 @@ def test_a_sequence_never_goes_back(storage: Storage, ahead: int) -> None:
         with storage.transaction():
             storage.database.will_insert_id(key, now + ahead)
         assert insert(User).id == now + ahead + 1
+
+
+@only_postgres
+def test_taken_keys_that_are_met_while_rows_are_sorted_out(
+    database_dsn: str, tmp_path: Path
+) -> None:
+    with Storage.connect(database_dsn, data_dir=tmp_path) as storage:
+        run_script(storage.database, "ALTER TABLE usages ADD CHECK (model <> 'bad')")
+        occupy(storage, Usage, rows=20)
+        with storage.sink(flush_rows=1000, flush_after_s=3600) as sink:
+            for model in ("bad", *["kept"] * 7):
+                sink.submit_usage(model=model)
+            assert sink.flush(PATIENCE_S)
+            stats = sink.stats()
+        assert (stats.written, stats.rejected, stats.spooled) == (7, 1, 0)
+        assert storage.usages.count(model="kept") == 7
 
 
 @only_postgres
