@@ -572,6 +572,19 @@ TABLES: tuple[type[Table], ...] = (
 )
 """Every table that holds data, parents before children."""
 
+NAMES: frozenset[str] = frozenset(
+    {index.name for indexes in INDEXES.values() for index in indexes}
+    | {model._meta.table_name for model in TABLES}
+    | {field.column_name for model in TABLES for field in model._meta.sorted_fields}
+    | {
+        field.constraint_name
+        for model in TABLES
+        for field in model._meta.sorted_fields
+        if isinstance(field, peewee.ForeignKeyField) and field.constraint_name
+    }
+)
+"""What the tables, their columns, indexes and constraints are called."""
+
 SEALED_FIELDS: dict[type[Table], tuple[SealedField, ...]] = {
     model: fields
     for model in TABLES

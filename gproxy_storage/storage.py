@@ -20,7 +20,7 @@ from .database import db_from_dsn, run_query, run_transaction, session, transact
 from .dsn import Dsn
 from .errors import ConfigError
 from .fields import BigAutoField
-from .models import INDEXES, TABLES
+from .models import INDEXES, NAMES, TABLES
 from .private_files import create_directory
 from .repositories.catalog import Catalog
 from .repositories.credentials import Credentials
@@ -528,6 +528,7 @@ class Storage:
             for model, indexes in INDEXES.items()
             for index in indexes
         }
+        self.database.names = NAMES
         self.database.ids = {
             model._meta.table_name: key.column_name
             for model in TABLES

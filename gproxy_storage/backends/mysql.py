@@ -94,6 +94,9 @@ _NAMED = re.compile(
     r"|^Unknown column '([\w.]+)'"
 )
 
+_KEY = re.compile(r"'(?:\w+\.)?(\w+)'\W*$")
+"""The last thing in quotes, as far as it is a name."""
+
 _HINTS: dict[int, str] = {
     ER.ACCESS_DENIED_ERROR: "check the user and the password",
     ER.DBACCESS_DENIED_ERROR: "grant the user access to the database, or correct its name",
@@ -246,24 +249,25 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
         return f"{' '.join(said.split())}; {hint}"
 
     def failure(self, error: Exception) -> tuple[Failure, str | None]:
-        code = _code(error)
-        found = _FAILURES.get(code, Failure.OTHER)
         said = str(error.args[1]) if len(error.args) > 1 else ""
-        if code == ER.OPTION_PREVENTS_STATEMENT and "read-only" not in said:
-            return Failure.OTHER, None  # another of the server's options
-        if code == ER.UNKNOWN_COM_ERROR and "WSREP" in said:
-            return Failure.LOST, None  # a node of a Galera cluster that is not part of it now
+        found = _meaning(_code(error), said)
+        name: str | None = None
         match found:
             case Failure.CONFLICT:  # Duplicate entry 'value' for key 'table.index'
-                key = said.rpartition("for key ")[2].strip("'").rpartition(".")[2]
-                return found, "primary key" if key == "PRIMARY" else key
+                key = _KEY.search(said)
+                name = key[1] if key else None
+                if name == "PRIMARY":
+                    return found, "primary key"
             case Failure.REFERENCE:  # ... (`db`.`table`, CONSTRAINT `name` FOREIGN KEY ...
-                return found, said.partition("CONSTRAINT `")[2].partition("`")[0] or None
+                name = said.partition("CONSTRAINT `")[2].partition("`")[0] or None
             case Failure.VALUE | Failure.SCHEMA:
                 named = _NAMED.search(said)
                 name = re.split("[.`]+", named[named.lastindex or 0])[-1] if named else None
-                return Failure.NARROW if self._is_narrow(_code(error), name) else found, name
-        return found, None
+        if found is not Failure.SCHEMA:
+            name = self.ours(name)
+        if found is Failure.VALUE and self._is_narrow(_code(error), name):
+            found = Failure.NARROW
+        return found, name
 
     def _is_narrow(self, code: int, column: str | None) -> bool:
         if code == ER.DATA_TOO_LONG:  # no text or body of ours is too long for a column of ours
@@ -391,6 +395,15 @@ def _raised_outside_of_sockets(error: OSError) -> bool:
         step = step.tb_next
     innermost = step.tb_frame.f_globals.get("__name__", "") if step is not None else ""
     return innermost.partition(".")[0] not in _SOCKET_MODULES
+
+
+def _meaning(code: int, said: str) -> Failure:
+    """Return what a code means, of which some are used for several things."""
+    if code == ER.OPTION_PREVENTS_STATEMENT and "read-only" not in said:
+        return Failure.OTHER  # another of the server's options
+    if code == ER.UNKNOWN_COM_ERROR and "WSREP" in said:
+        return Failure.LOST  # a node of a Galera cluster that is not part of it now
+    return _FAILURES.get(code, Failure.OTHER)
 
 
 def _code(error: Exception) -> int:

@@ -214,8 +214,8 @@ class PostgresBackend(PostgresSchema, peewee.PostgresqlDatabase):
         found = _FAILURES.get(state) or _FAILURES.get(state[:2]) or Failure.OTHER
         if found is Failure.CONFLICT and name not in self.keys:
             # An index by another name: DETAIL names the columns, before it shows the values.
-            columns = re.match(r"\w+ \((.+?)\)=\(", diag.message_detail or "")
-            if columns and diag.table_name:
+            columns = re.search(r"\(([\w, ]+)\)=\(", diag.message_detail or "")
+            if columns and diag.table_name and self.ours(columns[1]):
                 return found, ", ".join(
                     f"{diag.table_name}.{column.strip()}" for column in columns[1].split(",")
                 )

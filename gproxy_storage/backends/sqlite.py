@@ -270,7 +270,7 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
         )
         if missing:
             return Failure.SCHEMA, missing[1] or missing[2]
-        return found, name[1] if name else None
+        return found, self.ours(name[1] if name else None)
 
     def reason(self, error: Exception) -> str:
         return getattr(error, "sqlite_errorname", type(error).__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
@@ -11,6 +12,8 @@ from ..dsn import Dsn
 from ..errors import ReadError, StorageError, WriteError
 from .failures import Failure, RedactedError, TakenId, as_storage_error, driver_errors
 from .widths import Shortfall
+
+_WORDS = r"[^\s.,]+"  # of "table.column, table.column"
 
 
 class Translation:
@@ -23,6 +26,9 @@ class Translation:
     narrow: Mapping[str, Shortfall] | None
     driver_error: ClassVar[type[Exception]]
     """The root of the driver's exceptions."""
+
+    names: frozenset[str] = frozenset()
+    """What our schema calls its tables, columns, indexes and constraints."""
 
     only_reads = (
         "the server at this address only reads: it is a standby, or a primary that gives way to "
@@ -41,6 +47,14 @@ class Translation:
         index's name, or None. Never a value.
         """
         raise NotImplementedError
+
+    def ours(self, name: str | None) -> str | None:
+        """Return a name that was read out of a message, where it is one of ours, else None.
+
+        What stands in its place in another language, or in a trigger's message, may be a value.
+        """
+        known = name is not None and all(part in self.names for part in re.findall(_WORDS, name))
+        return name if known else None
 
     def classify(self, exc: BaseException, boundary: BaseException | None = None) -> Failure:
         """Return what an exception means for its transaction; OTHER where no driver spoke.
