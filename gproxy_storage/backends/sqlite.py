@@ -178,7 +178,8 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
         return super().begin(*args, **kwargs)
 
     def commit(self) -> Any:
-        if not self.is_current(self._state.conn):
+        conn = self._state.conn
+        if self.has_transaction(conn) and not self.is_current(conn):
             raise WriteError(
                 f"{self.dsn}: the file was replaced, moved or deleted during the transaction: "
                 "nothing was written; run it again"

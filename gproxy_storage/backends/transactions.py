@@ -7,17 +7,18 @@ then be stored by itself. So it is refused, and the block raises, whatever its b
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 import peewee
 
-from ..errors import StorageError, WriteError
+from ..errors import ConnectError, StorageError, WriteError
 from .failures import Failure
 
 if TYPE_CHECKING:
-    from .base import Backend
+    from .sessions import Sessions
 
 _SAYS_NOT_STORED = (
     Failure.TRANSIENT,
@@ -34,11 +35,12 @@ _SAYS_NOT_STORED = (
 class Transaction(peewee._transaction):
     """The outermost block; inside another one it is part of that, as Peewee's is."""
 
-    db: Backend
+    db: Sessions
     _begin: Callable[[], None]
 
     def __enter__(self) -> Transaction:
         database = self.db
+        self._pid = os.getpid()
         try:
             if database.transaction_depth() == 0:
                 self._begin_anew_if_lost()
@@ -68,7 +70,8 @@ class Transaction(peewee._transaction):
         traceback: TracebackType | None,
     ) -> None:
         database = self.db
-        database.require_transaction()
+        if not database.in_transaction():
+            raise _forked() if os.getpid() != self._pid else transaction_ended(None)
         try:
             if database.transaction_depth() == 1:
                 if exc_type is None:
@@ -107,7 +110,7 @@ class Savepoint(peewee._savepoint):
         left: its end was reached: released, rolled back, or gone with the transaction.
     """
 
-    db: Backend
+    db: Sessions
     left = False
 
     def __exit__(
@@ -134,6 +137,13 @@ class Savepoint(peewee._savepoint):
                 self.rollback(begin=False)
             except (peewee.PeeweeException, database.driver_error) as exc:
                 database.end_transaction(exc)
+
+
+def _forked() -> ConnectError:
+    return ConnectError(
+        "this process was forked inside the transaction, which is the parent's to end: leave "
+        "nothing to a child that it did not begin"
+    )
 
 
 def transaction_ended(cause: BaseException | None) -> WriteError:

@@ -44,7 +44,7 @@ def test_a_call_gives_its_connection_back(storage: Storage, borrowed: list[objec
 def test_a_call_that_fails_gives_it_back_too(storage: Storage) -> None:
     storage.users.create("alice")
     for _ in range(storage.database.pool.max_connections + 1):
-        with pytest.raises(Exception, match="a row with the same name"):
+        with pytest.raises(Exception, match="a row of users with name"):
             storage.users.create("alice")
 
     assert in_use(storage) == 0

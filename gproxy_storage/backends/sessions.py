@@ -1,0 +1,361 @@
+"""Sessions: a thread's connection, its transaction and its statements, whatever interrupts them.
+
+A signal handler may raise between any two steps, a fork may run no hooks, and a database may end a
+transaction before its block does. What is known of it is in `state`; the blocks are in
+`transactions`.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import peewee
+
+from ..errors import ReadError
+from ..forks import ForkGuard, never_finalise
+from .failures import RedactedError
+from .pool import ConnectionPool
+from .secret_parameter import carries_secret
+from .state import SessionState
+from .transactions import Savepoint, Transaction, transaction_ended
+from .translation import Translation
+
+T = TypeVar("T")
+
+
+class Sessions(Translation, peewee.Database):
+    """Peewee's connecting, transactions and statements over our own pool.
+
+    Queries run inside a session (`database.session`): without one they raise instead of keeping
+    a connection for as long as the thread lives.
+    """
+
+    pool: ConnectionPool
+
+    # Peewee's own and not public: tests/unit/test_peewee.py notices when they change.
+    _state: SessionState
+    _clear_commit_callbacks: Callable[[], None]
+    _run_commit_callbacks: Callable[[], None]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._process = ForkGuard(self._begin_in_child)
+        super().__init__(*args, **kwargs)
+
+    def init(self, *args: Any, **kwargs: Any) -> None:
+        """Take the name and parameters of the database. See `Database.init`."""
+        self._state = SessionState()  # Peewee's constructor has just made its own
+        super().init(*args, **kwargs)
+
+    # -- sessions: Peewee's connect and close, over the pool ----------------------------------
+
+    def _entered(self) -> SessionState:
+        """This thread's state, where it is still this process's and its block's."""
+        self._process.check()
+        state = self._state
+        if state.owner is not None and state.owner() is None:
+            self.abandon()
+        return state
+
+    def belongs_to(self, block: object) -> None:
+        """Tie this thread's session to a block: where it is gone, it was left by a signal."""
+        self._state.owner = weakref.ref(block)
+
+    def is_closed(self) -> bool:
+        """Whether this thread has no session. See `Database.is_closed`."""
+        return self._entered().closed
+
+    def connect(self, reuse_if_open: bool = False) -> bool:
+        """Borrow a connection for this thread. See `Database.connect`."""
+        if not self.is_closed():
+            if reuse_if_open:
+                return False
+            raise peewee.OperationalError("Connection already opened.")
+        try:
+            self._borrow()
+        except BaseException:
+            self.abandon()
+            raise
+        return True
+
+    def _borrow(self) -> None:
+        state = self._state
+        if state.borrowing:  # an interruption came in the way of `abandon`
+            self.pool.recover()
+        state.borrowing = True
+        state.set_connection(self.pool.acquire())
+
+    def close(self) -> bool:
+        """Give this thread's connection back. See `Database.close`."""
+        if self.in_transaction():
+            raise peewee.OperationalError("Attempting to close database while in a transaction.")
+        if self.is_closed():
+            return False
+        self._give_back()
+        return True
+
+    def _give_back(self) -> None:
+        state = self._state
+        if state.unsettled or state.pinned:
+            self.abandon()
+            return
+        try:
+            self.pool.release(state.conn)
+            state.reset()
+            state.borrowing = False
+        except BaseException:
+            self.abandon()
+            raise
+
+    def leave(self) -> None:
+        """End this thread's session: give its connection back clean, or close it."""
+        if self.is_closed():
+            return
+        if self._state.transactions:  # interrupted before the end of its block
+            self.abandon()
+        else:
+            self._give_back()
+
+    def abandon(self) -> None:
+        """Close whatever this thread has of the pool, however an interruption left that."""
+        self._state.reset()
+        self.pool.recover()
+        self._state.borrowing = False
+
+    def close_all(self) -> None:
+        """Close idle connections now, borrowed ones as they come back, and lend no more."""
+        self.pool.close()
+
+    def replace_connection(self) -> None:
+        """Close this thread's connection, which is broken, and borrow another."""
+        state = self._state
+        if not self.is_closed():
+            self.pool.discard(state.conn)
+            state.closed = True
+        try:
+            self._borrow()
+        except BaseException:
+            self.abandon()
+            raise
+
+    def cursor(self, named_cursor: str | None = None) -> Any:  # noqa: ARG002 - Peewee's signature
+        """Return a cursor of this thread's session. See `Database.cursor`."""
+        if self.is_closed():
+            raise ReadError(
+                "no session is open in this thread: call storage's repositories, or wrap "
+                "queries of your own in `with storage.session():`"
+            )
+        return super().cursor()
+
+    # -- fork: see database.py for the hooks --------------------------------------------------
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew in a child, unless a call has noticed already that it is one."""
+        self._process.check()
+
+    def _begin_in_child(self) -> None:
+        """Forget the parent's connections; lend no more if one was in use."""
+        self._state.reset()
+        self._state.borrowing = False
+        if self.pool.after_fork_in_child():
+            self.bar_child()
+
+    def bar_child(self) -> None:
+        """Refuse a child that was forked while a connection was in use, and say what to do."""
+        self.pool.close(
+            "this process was forked while a connection of the storage was in use: close this "
+            "storage in the child and open a new one"
+        )
+
+    def disown_connection(self, conn: Any, *, in_use: bool) -> None:  # noqa: ARG002 - SQLite's
+        """Give up a connection that a fork copied: it is the parent's, which goes on using it."""
+        never_finalise(conn)
+
+    # -- transactions: see transactions.py ----------------------------------------------------
+
+    def atomic(self, *args: Any, **kwargs: Any) -> Any:
+        """Return a block that is a transaction, or a savepoint in one. See `Database.atomic`."""
+        return super().atomic(*args, **kwargs)
+
+    def transaction(self, *args: Any, **kwargs: Any) -> Transaction:
+        """Return a block that is a transaction. See `Database.transaction`."""
+        return Transaction(self, *args, **kwargs)
+
+    def savepoint(self) -> Savepoint:
+        """Return a block that is a savepoint. See `Database.savepoint`."""
+        return Savepoint(self)
+
+    def begin(self, *args: Any, **kwargs: Any) -> Any:
+        """Begin a transaction. See `Database.begin`."""
+        self._settled()
+        self._state.stamp = object()
+        return self._call(super().begin, *args, **kwargs)
+
+    def commit(self) -> Any:
+        """Commit. See `Database.commit`."""
+        self._settled()
+        return self._call(super().commit)
+
+    def rollback(self) -> Any:
+        """Roll back. See `Database.rollback`."""
+        self._settled()
+        return self._call(super().rollback)
+
+    def in_transaction(self) -> bool:
+        """Whether this thread is in a transaction's block. See `Database.in_transaction`."""
+        return bool(self._entered().transactions)
+
+    def has_transaction(self, conn: Any) -> bool:
+        """Ask the driver, after an error, whether the connection's transaction is still there."""
+        raise NotImplementedError
+
+    def is_ended(self) -> bool:
+        """Whether the transaction of this thread's block is gone, or nobody knows."""
+        return self._state.unsettled or self._state.ended is not None
+
+    @contextmanager
+    def pinned(self, conn: Any) -> Iterator[None]:
+        """Use a connection that is not the pool's for the block, and close it; never another."""
+        state = self._state
+        pooled = state.conn
+        state.conn, state.pinned = conn, True
+        try:
+            yield
+        finally:
+            state.conn, state.pinned, state.unsettled = pooled, False, False
+            self.close_connection(conn)
+
+    def is_pinned(self) -> bool:
+        """Whether this thread's connection must not be replaced by another."""
+        return self._state.pinned
+
+    def end_transaction(self, cause: BaseException) -> None:
+        """Let nothing more happen in this thread's transaction."""
+        if self._state.ended is None:
+            self._state.ended = cause
+
+    def end_unless_left(self, block: Any, cause: BaseException) -> None:
+        """End the transaction where one of its savepoints was left before it was released."""
+        savepoint = getattr(block, "_helper", None)
+        if self.in_transaction() and not getattr(savepoint, "left", False):
+            self.end_transaction(cause)
+
+    def refuse_if_ended(self) -> None:
+        """Refuse to go on with a transaction that is gone.
+
+        Raises:
+            WriteError: with what ended it as its cause.
+        """
+        if self.is_ended():
+            raise transaction_ended(self._state.ended)
+
+    def roll_back_block(self) -> bool:
+        """Roll the outermost block back, without an error of its own; tell whether it was there."""
+        state = self._state
+        self._clear_commit_callbacks()
+        was_there = not state.unsettled and (
+            state.ended is None or self.has_transaction(state.conn)
+        )
+        state.ended = None
+        if was_there:
+            try:
+                self.rollback()
+            except (peewee.PeeweeException, self.driver_error):
+                state.unsettled = True
+                return False
+        return was_there
+
+    def drop_transaction(self) -> None:
+        """Be in no transaction, whatever an interruption left of one; its connection is not used
+        again."""
+        state = self._state
+        state.transactions.clear()
+        state.commit_callbacks.clear()
+        state.ended = None
+        state.unsettled = True
+
+    def transaction_stamp(self) -> object | None:
+        """Return what this thread's transaction is known by; None outside of one.
+
+        Another transaction has another stamp, and so has what follows a rollback to a savepoint:
+        on PostgreSQL that gives up the locks which were taken after it.
+        """
+        return self._state.stamp if self.in_transaction() else None
+
+    # -- statements ---------------------------------------------------------------------------
+
+    def execute_sql(self, sql: str, params: Sequence[Any] | None = None) -> Any:
+        """Execute one statement. See `Database.execute_sql`.
+
+        Raises:
+            RedactedError: in place of the driver's error where a parameter is a secret: the
+                driver's would show it, and PostgreSQL's shows the row.
+            WriteError: when the transaction of this thread's block is gone.
+        """
+        self._settled()
+        if sql.startswith("ROLLBACK TO SAVEPOINT"):
+            self._state.stamp = object()
+        if not carries_secret(params):
+            return self._call(super().execute_sql, sql, params)
+        try:
+            return self._call(super().execute_sql, sql, params)
+        except (peewee.PeeweeException, self.driver_error) as exc:
+            redacted = self._redacted(exc)
+        raise redacted  # out here: with no context, which would be the driver's error
+
+    def _settled(self) -> None:
+        """Have a connection whose next answer is that to the next statement.
+
+        Raises:
+            WriteError: when the transaction of this thread's block is gone.
+        """
+        state = self._state
+        if state.transactions:
+            if state.unsettled or state.ended is not None:
+                raise transaction_ended(state.ended)
+        elif state.unsettled and not self.is_closed():
+            if state.pinned:
+                raise peewee.InterfaceError("a signal interrupted this connection: it is not used")
+            self.replace_connection()
+
+    def _call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Call the driver; its connection is settled again when that returns or the server said no.
+
+        An exception of a signal handler leaves it unsettled: the answer may still be on its way,
+        and would be taken for that of the next statement.
+        """
+        state = self._state
+        state.unsettled = True
+        try:
+            result = function(*args, **kwargs)
+        except (peewee.PeeweeException, self.driver_error) as exc:
+            interruption = self.interruption(exc)
+            if interruption is not None:
+                raise interruption from None
+            state.unsettled = self.must_replace(self.classify(exc))
+            if (
+                state.transactions
+                and state.ended is None
+                and (state.unsettled or not self.has_transaction(state.conn))
+            ):
+                state.ended = exc
+            raise
+        state.unsettled = False
+        return result
+
+    def interruption(self, exc: Exception) -> BaseException | None:  # noqa: ARG002 - of PyMySQL
+        """Return the exception of a signal handler that the driver took for its socket's."""
+        return None
+
+    def _redacted(self, exc: Exception) -> RedactedError:
+        error = next(self._driver_errors(exc), exc)
+        found, name = self._failure(error)
+        return RedactedError(found, name, self.reason(error), self._taken_id(error))
+
+    # -- what a backend says ------------------------------------------------------------------
+
+    def close_connection(self, conn: Any) -> None:
+        """Close a driver connection, broken or not."""
+        raise NotImplementedError
