@@ -9,7 +9,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from gproxy_storage.sink.sink import Sink
 from tests import leaks, servers
+from tests.support import PATIENCE_S
 
 pytest_plugins = ["pytester"]
 
@@ -133,6 +135,12 @@ def server(backend: str) -> servers.Server:
     if isinstance(found, servers.Unavailable):
         pytest.skip(f"no {backend} server: {found.reason}")
     return found
+
+
+@pytest.fixture(autouse=True)
+def patient_sinks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closing a sink waits as long as a busy machine needs, so that no row is left in the spool."""
+    monkeypatch.setattr(Sink.close, "__defaults__", (PATIENCE_S,))
 
 
 @pytest.fixture

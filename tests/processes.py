@@ -12,7 +12,7 @@ from typing import Any
 from tests import leaks
 
 ROOT = Path(__file__).parents[1]
-TIMEOUT_S = 120
+TIMEOUT_S = 600
 
 PLAINTEXT_WARNING = (
     "secrets are stored in the clear: set DATABASE_SECRET_KEY to encrypt them (`gproxy-storage "

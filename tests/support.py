@@ -42,6 +42,10 @@ _LOCK = re.compile(
 )
 
 
+PATIENCE_S = 600.0
+"""How long a thread, a child or a condition may take before a test gives it up: for faults only."""
+
+
 @dataclass
 class Statements:
     """The SQL that a database was sent, in order; BEGIN too, which Peewee's hooks pass by."""

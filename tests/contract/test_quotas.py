@@ -15,7 +15,7 @@ from gproxy_storage.models import User, UserQuota
 from gproxy_storage.repositories.quotas import Correction
 from tests.contract.support import in_threads, insert, quotas
 from tests.processes import start_python
-from tests.support import assert_query_count
+from tests.support import PATIENCE_S, assert_query_count
 
 CENT = 1 / 128  # exact in binary: sums do not depend on their order
 
@@ -104,7 +104,7 @@ def test_many_threads_and_processes_add_exactly(storage: Storage, shared_databas
             storage.quotas.add_cost(alice, CENT)
 
     def child(process: Any) -> None:
-        said, _ = process.communicate("go\n", timeout=60)
+        said, _ = process.communicate("go\n", timeout=PATIENCE_S)
         assert (process.returncode, said) == (0, "")
 
     in_threads(*[work] * 16, *(lambda each=each: child(each) for each in children))

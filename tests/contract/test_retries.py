@@ -15,6 +15,7 @@ from gproxy_storage.errors import ConflictError, ConnectError, WriteError
 from gproxy_storage.models import User, UserQuota
 from tests import servers
 from tests.contract.support import NOW, Connections, in_threads, insert, names
+from tests.support import PATIENCE_S
 
 only_servers = pytest.mark.parametrize("backend", servers.SERVER_BACKENDS, indirect=True)
 
@@ -60,7 +61,7 @@ def test_a_deadlock_is_retried_to_success(storage: Storage, nested: bool) -> Non
             attempts.append(first)
             add_cost(first, 1.0)
             if attempts.count(first) == 1:
-                both.wait(30)  # now each holds what the other wants
+                both.wait(PATIENCE_S)  # now each holds what the other wants
             second_update()
 
         return lambda: storage.run_transaction(work)
@@ -312,7 +313,7 @@ def test_killed_while_a_statement_runs(storage: Storage, connections: Connection
             storage.database.query("SELECT SLEEP(30)")
 
     def kill() -> None:
-        assert asked.wait(30)
+        assert asked.wait(PATIENCE_S)
         connections.kill(numbers[0])
 
     in_threads(lambda: storage.run_transaction(work), kill)

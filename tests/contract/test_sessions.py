@@ -11,6 +11,7 @@ from gproxy_storage import Storage
 from gproxy_storage.errors import ReadError
 from gproxy_storage.models import User
 from tests.contract.support import Connections, in_threads, insert
+from tests.support import PATIENCE_S
 
 
 @pytest.fixture
@@ -109,9 +110,9 @@ def test_a_session_is_of_its_thread(storage: Storage, connections: Connections) 
     def work() -> None:
         with storage.session():
             numbers.append(connections.own(storage))
-            both.wait(30)
+            both.wait(PATIENCE_S)
             insert(User)
-            both.wait(30)
+            both.wait(PATIENCE_S)
 
     def outside() -> None:
         with pytest.raises(ReadError, match="no session is open in this thread"):

@@ -14,6 +14,7 @@ from gproxy_storage.models import TABLES, User
 from gproxy_storage.secret import Secret
 from tests import servers
 from tests.contract.support import in_threads
+from tests.support import PATIENCE_S
 
 SECRET = "a secret of this test"
 
@@ -214,11 +215,11 @@ def test_close_while_another_thread_works(storage: Storage) -> None:
     def work() -> None:
         with storage.session():
             inside.set()
-            assert closed.wait(30)
+            assert closed.wait(PATIENCE_S)
             storage.database.query("SELECT 1")
 
     def close() -> None:
-        assert inside.wait(30)
+        assert inside.wait(PATIENCE_S)
         storage.close()
         closed.set()
 

@@ -10,6 +10,7 @@ from gproxy_storage import Storage
 from gproxy_storage.errors import ConflictError, InvalidValue, MissingReference
 from gproxy_storage.models import User
 from tests.contract.support import in_threads, insert, names
+from tests.support import PATIENCE_S
 
 
 def test_a_block_commits_at_its_end(storage: Storage) -> None:
@@ -21,10 +22,10 @@ def test_a_block_commits_at_its_end(storage: Storage) -> None:
             storage.users.create("alice")
             storage.users.create("bob")
             written.set()
-            assert looked.wait(30)
+            assert looked.wait(PATIENCE_S)
 
     def look() -> None:
-        assert written.wait(30)
+        assert written.wait(PATIENCE_S)
         seen.extend(names(storage))
         looked.set()
 

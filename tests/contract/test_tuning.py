@@ -12,6 +12,7 @@ from gproxy_storage import Storage
 from gproxy_storage.models import User
 from tests import servers
 from tests.contract.support import Connections, in_threads, insert, with_options
+from tests.support import PATIENCE_S
 
 MYSQL_MODE = {
     "STRICT_ALL_TABLES",
@@ -92,7 +93,7 @@ def test_every_connection_is_tuned(
 
     def look() -> None:
         with storage.session():
-            together.wait(30)  # so that the pool has to open one for each
+            together.wait(PATIENCE_S)  # so that the pool has to open one for each
             found.append(read(storage))
 
     in_threads(*[look] * 4)

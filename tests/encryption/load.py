@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from gproxy_storage import Storage
 from gproxy_storage.models import Credential
 from tests.encryption.support import document
+from tests.support import PATIENCE_S
 
 THREADS = 4
 
@@ -91,7 +92,7 @@ class Threads:
         """End them and return what each did."""
         self._stop.set()
         for thread in self._threads:
-            thread.join(60)
+            thread.join(PATIENCE_S)
         return self.done
 
 

@@ -34,7 +34,7 @@ from tests.encryption.support import (
     stored,
 )
 from tests.processes import ROOT, environment
-from tests.support import ONE_BACKEND
+from tests.support import ONE_BACKEND, PATIENCE_S
 
 Command = Callable[..., Result]
 
@@ -319,7 +319,7 @@ def at_a_terminal(
         start_new_session=True,
     ) as process:
         os.close(follower)
-        shown, seen, deadline = "", 0, time.monotonic() + 120
+        shown, seen, deadline = "", 0, time.monotonic() + PATIENCE_S
         waiting = list(answers)
         while time.monotonic() < deadline:
             if not select.select([leader], [], [], 1)[0]:
@@ -332,7 +332,7 @@ def at_a_terminal(
             if waiting and waiting[0][0] in shown[seen:]:
                 os.write(leader, waiting.pop(0)[1])
                 seen = len(shown)
-        code = process.wait(60)
+        code = process.wait(PATIENCE_S)
     os.close(leader)
     leaks.check(shown, "the terminal")
     return shown, code

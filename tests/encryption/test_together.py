@@ -12,7 +12,7 @@ from gproxy_storage.encryption.gproxy import STEPS, VERSION
 from tests import leaks
 from tests.encryption.support import SECRET, all_of, clean, keyring_row, ledger
 from tests.processes import start_python
-from tests.support import SOME_BACKENDS
+from tests.support import PATIENCE_S, SOME_BACKENDS
 
 PROCESSES = 10
 
@@ -48,7 +48,7 @@ def test_all_come_up(request: pytest.FixtureRequest, backend: str, synced: bool)
             process.stdin.flush()
         said = []
         for process in started:
-            said.append(process.communicate(timeout=120)[0])
+            said.append(process.communicate(timeout=PATIENCE_S)[0])
             leaks.check(said[-1], "the output of a process")
 
     assert said == ["encrypted True\n"] * PROCESSES

@@ -17,7 +17,7 @@ from gproxy_storage.secret import Secret
 from tests import servers
 from tests.contract.support import in_threads, with_options
 from tests.servers.process import free_port
-from tests.support import everything_in_frames
+from tests.support import PATIENCE_S, everything_in_frames
 
 only_servers = pytest.mark.parametrize("backend", servers.SERVER_BACKENDS, indirect=True)
 WRONG = "wr0ng-canary/pä:ss"
@@ -166,7 +166,7 @@ def listening(answer: Callable[[socket.socket], None]) -> Iterator[int]:
             yield listener.getsockname()[1]
         finally:
             ended.set()
-            thread.join(10)
+            thread.join(PATIENCE_S)
 
 
 @only_servers
@@ -175,7 +175,7 @@ def test_a_port_that_never_answers(shared_database_dsn: str) -> None:
     given_up = threading.Event()
 
     def hold(peer: socket.socket) -> None:
-        given_up.wait(60)
+        given_up.wait(PATIENCE_S)
 
     def connect(port: int) -> None:
         refused(

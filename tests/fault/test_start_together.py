@@ -13,7 +13,7 @@ from gproxy_storage import Storage
 from gproxy_storage.models import TABLES
 from tests import leaks, servers
 from tests.processes import start_python
-from tests.support import SOME_BACKENDS
+from tests.support import PATIENCE_S, SOME_BACKENDS
 
 PROCESSES = 10
 
@@ -43,7 +43,7 @@ def processes() -> Iterator[list[subprocess.Popen[str]]]:
             for process in started:
                 assert process.stdin is not None
                 process.stdin.close()
-                assert process.wait(60) == 0
+                assert process.wait(PATIENCE_S) == 0
         finally:
             for process in started:
                 process.kill()

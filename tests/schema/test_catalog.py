@@ -14,7 +14,7 @@ from gproxy_storage.schema.catalog import Snapshot, read_snapshot
 from gproxy_storage.schema.definitions import definitions
 from gproxy_storage.schema.sync import plan, sync
 from tests import servers
-from tests.support import assert_query_count, opened, run_script
+from tests.support import PATIENCE_S, assert_query_count, opened, run_script
 
 only_postgres = pytest.mark.parametrize("backend", ["postgres"], indirect=True)
 only_mysqls = pytest.mark.parametrize("backend", ["mysql", "mariadb"], indirect=True)
@@ -167,7 +167,7 @@ def test_reading_the_catalog_waits_for_no_lock(
             for statement in EXCLUSIVE[backend]:
                 cursor.execute(statement)
             reader.start()
-            waited = not done.wait(10)
+            waited = not done.wait(PATIENCE_S)
     finally:
         holder.close()
     reader.join()

@@ -14,7 +14,15 @@ from gproxy_storage.schema.catalog import Snapshot, read_snapshot
 from gproxy_storage.schema.definitions import definitions
 from gproxy_storage.schema.plan import Level
 from gproxy_storage.schema.sync import plan, sync
-from tests.support import ONE_BACKEND, Child, assert_query_count, opened, run_script, wipe_schema
+from tests.support import (
+    ONE_BACKEND,
+    PATIENCE_S,
+    Child,
+    assert_query_count,
+    opened,
+    run_script,
+    wipe_schema,
+)
 
 
 def snapshot(database: Backend) -> Snapshot:
@@ -72,7 +80,7 @@ def kill_at_every_boundary(
                 assert not plan(database).incompatible
                 steps = len(plan(database, widen=widen).steps)
                 assert steps == max(0, count - 2 - boundary), f"killed at boundary {boundary}"
-            sync(database, widen=widen, lock_timeout_s=10)
+            sync(database, widen=widen, lock_timeout_s=PATIENCE_S)
             assert {one.level for one in plan(database).drift} <= {Level.EXTRA}
             with assert_query_count(database, 3) as statements:
                 assert not sync(database, widen=widen)

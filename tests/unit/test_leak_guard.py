@@ -210,4 +210,4 @@ def test_searching_is_cheap() -> None:
     text = "".join(f"SELECT * FROM users WHERE id = {n}; -- gproxy\n" for n in range(40_000))
     start = time.perf_counter()
     assert not leaks.found_in(text)
-    assert time.perf_counter() - start < 1  # 2 MB take some 10 ms
+    assert time.perf_counter() - start < 60  # 2 MB take some 10 ms; else hours

@@ -12,8 +12,7 @@ import pytest
 
 from gproxy_storage.backends.pool import IDLE_CHECK_S, ConnectionPool
 from gproxy_storage.errors import ConnectError, PoolTimeout
-
-PATIENCE_S = 30.0
+from tests.support import PATIENCE_S
 
 
 class Connection:

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from gproxy_storage.cli import main
 from gproxy_storage.cli.progress import Progress, progress
+from tests.support import PATIENCE_S
 
 
 class Stream(io.StringIO):
@@ -45,7 +46,7 @@ def test_a_line_at_times_without_a_terminal(stderr: Callable[[bool], Stream]) ->
     with progress("writing", 1_500, line_every_s=0.01) as done:
         done(500)
         stream.written.clear()
-        assert stream.written.wait(60)
+        assert stream.written.wait(PATIENCE_S)
     lines = stream.getvalue().splitlines()
 
     assert lines[-1].startswith("writing: 500 of 1,500 values (33%), ")
@@ -65,7 +66,7 @@ def test_live_on_a_terminal(stderr: Callable[[bool], Stream]) -> None:
     stream = stderr(True)
     with progress("changing", 3, "tables") as done:
         done()
-        assert stream.written.wait(60)
+        assert stream.written.wait(PATIENCE_S)
         done(2)
 
     *shown, last = stream.getvalue().split("\r")

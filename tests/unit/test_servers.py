@@ -15,6 +15,7 @@ import pytest
 
 from tests import servers
 from tests.servers import base, install, process, workspace
+from tests.support import PATIENCE_S
 
 
 def test_database_names_are_unique_and_say_who_made_them() -> None:
@@ -126,7 +127,7 @@ def sleeper(base_dir: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process at work in the directory of a run that is over."""
     abandoned = base_dir / f"{workspace.PREFIX}{_ended_process()}-1-mysql-xyz" / "data"
     abandoned.mkdir(parents=True)
-    command = [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"]
+    command = [sys.executable, "-c", "import time; print(flush=True); time.sleep(3600)"]
     with subprocess.Popen(command, cwd=abandoned, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         child.stdout.readline()
@@ -137,11 +138,13 @@ def sleeper(base_dir: Path) -> Iterator[subprocess.Popen[bytes]]:
 def test_what_killed_runs_left_is_reaped(sleeper: subprocess.Popen[bytes], base_dir: Path) -> None:
     own = workspace.make_directory("postgres")
     (base_dir / "gproxy-srv-of-somebody").mkdir()
-    stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], cwd=base_dir)
+    stranger = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(3600)"], cwd=base_dir
+    )
     try:
         reaped = workspace.reap()
         assert [path.name.split("-", 4)[-1] for path in reaped] == ["mysql-xyz"]
-        assert sleeper.wait(10) == -9
+        assert sleeper.wait(PATIENCE_S) == -9
         assert stranger.poll() is None, "a stranger was killed"
     finally:
         stranger.kill()
@@ -171,18 +174,18 @@ def test_the_guardian_passes_signals_on(tmp_path: Path) -> None:
         assert guardian.stdin is not None
         _wait_for(lambda: "ready" in (tmp_path / "log").read_text())
         guardian.stdin.write(b"15\n")
-        assert guardian.wait(10) == 0
+        assert guardian.wait(PATIENCE_S) == 0
     assert (tmp_path / "log").read_text() == "ready\ncaught\n"
 
 
 def test_the_guardian_kills_when_its_owner_is_gone(tmp_path: Path) -> None:
-    with _guard(["/bin/sleep", "60"], tmp_path) as guardian:
+    with _guard(["/bin/sleep", "3600"], tmp_path) as guardian:
         assert guardian.stdin is not None
         assert guardian.stdout is not None
         pid = int(guardian.stdout.readline())
         assert base.process_exists(pid)
         guardian.stdin.close()  # as the kernel does, however the owner went
-        assert guardian.wait(10) == 1
+        assert guardian.wait(PATIENCE_S) == 1
         assert not base.process_exists(pid)
 
 
@@ -204,7 +207,7 @@ def _ended_process() -> int:
     return child.pid
 
 
-def _wait_for(condition: Callable[[], bool], timeout_s: float = 10) -> None:
+def _wait_for(condition: Callable[[], bool], timeout_s: float = PATIENCE_S) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
