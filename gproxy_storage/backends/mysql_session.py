@@ -46,6 +46,8 @@ _BOTH: Final[Mapping[str, int | str]] = {
 _OF_MYSQL: Final[Mapping[str, int | str]] = {
     "collation_connection": "utf8mb4_0900_bin",
     "max_execution_time": 0,
+    # A column of whole seconds, as GPROXY's, cuts a time as on MariaDB, and does not round it up.
+    "sql_mode": f"{SQL_MODE},TIME_TRUNCATE_FRACTIONAL",
     "transaction_isolation": "READ-COMMITTED",
     "transaction_read_only": 0,
     "windowing_use_high_precision": 1,

@@ -79,7 +79,10 @@ EXPECTED: dict[str, tuple[Callable[[Storage], dict[str, Any]], dict[str, Any]]] 
             "keepalives_count": "4",
         },
     ),
-    "mysql": (mysql_settings, MYSQL),
+    "mysql": (
+        mysql_settings,
+        MYSQL | {"sql_mode": MYSQL_MODE | {"TIME_TRUNCATE_FRACTIONAL"}},  # MariaDB does so
+    ),
     "mariadb": (mysql_settings, MYSQL),
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from gproxy_storage import Storage
@@ -63,6 +65,10 @@ def test_widened_every_row_is_equal(dsn: str, backend: str) -> None:
         with pytest.raises(InvalidValue, match=COMMAND) as caught:
             storage.upstream_requests.record(request_method="GET", request_body=b"b" * 256)
         assert caught.value.argument == "request_body"
+        late = datetime(2026, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
+        usage = storage.usages.record(at=late)
+        assert storage.usages.get(usage.trace_id).at == late.replace(microsecond=0)
+        storage.usages.delete(usage.trace_id)
         report = storage.sync(widen=True)
         assert len(report.applied) == len(expected) == 16
         assert report.narrower == ()
