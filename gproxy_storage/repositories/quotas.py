@@ -12,7 +12,7 @@ from ..backends.base import Backend
 from ..backends.bulk import parts
 from ..errors import InvalidValue, MissingReference
 from ..models import Usage, User, UserQuota
-from ..money import MAX_TOTAL, Amount, from_double, from_nano, to_double, to_nano
+from ..money import MAX_TOTAL, Amount, from_double, from_nano, take, to_double, to_nano
 from .arguments import require_cost, require_reference
 from .base import ANY, KEEP, Change, Filter, Repository, now
 
@@ -43,22 +43,26 @@ class Quotas(Repository[UserQuota]):
         """Set what a user may cost, or what counts as used; what is not given stays.
 
         Args:
-            quota: at most 9,000,000,000; <= 0 is unlimited, which is what a new row has.
+            quota: at most 9,000,000,000; <= 0 is unlimited, which is what a new row has. One > 0
+                that rounds to 0 is refused.
             cost_used: >= 0 and at most 9,000,000,000: 0 begins a new period.
         Raises:
             InvalidValue: when an amount is no number or outside of its bounds.
             MissingReference: when there is no such user.
         """
-        given: dict[str, Change[Amount]] = {"quota": quota, "cost_used": cost_used}
-        kept = [name for name, value in given.items() if value is KEEP]
-        if len(kept) == len(given):
-            raise InvalidValue("set() needs a quota or a cost_used", argument="quota")
+        given: dict[str, Decimal] = {}
+        if quota is not KEEP:
+            given["quota"] = _limit(quota)
         if cost_used is not KEEP:
             given["cost_used"] = require_cost("cost_used", cost_used, most=MAX_TOTAL)
-        values = {name: Decimal(0) if value is KEEP else value for name, value in given.items()}
+        if not given:
+            raise InvalidValue("set() needs a quota or a cost_used", argument="quota")
+        new = {"quota": Decimal(0), "cost_used": Decimal(0)}
         owner = require_reference("user", user, User)
         return self._upsert(
-            [UserQuota.user], {"user": owner, **values, "updated_at": now()}, keep=kept
+            [UserQuota.user],
+            {"user": owner, **new, **given, "updated_at": now()},
+            keep=new.keys() - given.keys(),
         )
 
     def get(self, user: User | int) -> UserQuota:
@@ -192,6 +196,15 @@ def _correct(database: Backend, user_ids: Sequence[int]) -> Sequence[Correction]
         change = UserQuota.update(cost_used=after, updated_at=at)
         change.where(UserQuota.id == quota.id).execute()
     return corrections
+
+
+def _limit(value: Amount) -> Decimal:
+    limit = take("quota", value, least=-MAX_TOTAL, most=MAX_TOTAL)
+    if not limit and Decimal(value) > 0:
+        raise InvalidValue(
+            "quota rounds to 0, which is unlimited: give at least 0.000000001", argument="quota"
+        )
+    return limit
 
 
 def _id(user: User | int) -> int:

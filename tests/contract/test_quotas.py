@@ -221,6 +221,7 @@ def test_reconcile_asks_by_the_hundred(storage: Storage) -> None:
         ({"quota": math.nan}, "quota"),
         ({"quota": math.inf}, "quota"),
         ({"quota": "one"}, "quota"),
+        ({"quota": "0.0000000004"}, "quota"),  # it would be unlimited
         ({"quota": b"1"}, "quota"),
         ({"quota": None}, "quota"),
         ({"cost_used": -1}, "cost_used"),
