@@ -56,6 +56,13 @@ def set_used(storage: Storage, user_id: int, used: object) -> None:
         storage.database.execute_sql(sql.format(storage.database.param), [used, user_id])
 
 
+def doubles(storage: Storage, table: str, column: str) -> list[float]:
+    """Return what the database holds, whatever the models make of it."""
+    with storage.session():
+        found = storage.database.query(f"SELECT {column} FROM {table}")
+    return [value for (value,) in found]
+
+
 # -- sums ---------------------------------------------------------------------------------------
 
 
@@ -149,6 +156,19 @@ def _add_tenths(storage: Storage, times: int) -> None:
     assert storage.usages.summarize(user_id=alice.id).cost == Decimal("1.2") * times
 
 
+def test_what_is_stored_is_rounded(storage: Storage) -> None:
+    """For other programs, and once: each way stores the same double."""
+    alice = storage.users.create("alice")
+    with storage.sink() as sink:
+        for cost in (0.1 + 0.2, "0.30000000049", Decimal("0.2999999995001")):
+            sink.submit_usage(user_id=alice.id, cost=cost)
+            storage.usages.record(user_id=alice.id, cost=cost)
+            with storage.batch() as batch:
+                batch.usages.record(user_id=alice.id, cost=cost)
+    assert doubles(storage, "usages", "cost") == [0.3] * 9
+    assert doubles(storage, "user_quotas", "cost_used") == [2.7]
+
+
 def test_sums_beyond_64_bits(storage: Storage) -> None:
     """Ten thousand calls at the most that one may cost."""
     alice = storage.users.create("alice")
@@ -200,7 +220,7 @@ def test_what_is_used_stays_at_its_bound(storage: Storage, way: str) -> None:
     for _ in range(2):
         ADDITIONS[way](storage, alice.id)
 
-        assert storage.quotas.get(alice).cost_used == MAX_TOTAL
+        assert doubles(storage, "user_quotas", "cost_used") == [MAX_TOTAL]
         assert storage.quotas.remaining(alice) == 10 - MAX_TOTAL
 
 
@@ -221,7 +241,7 @@ def test_a_quota_that_another_program_left_beyond_its_bound(
         assert storage.quotas.get(alice).cost_used == MAX_TOTAL
         assert storage.quotas.remaining(alice) == 10 - MAX_TOTAL
         ADDITIONS[way](storage, alice.id)
-        assert storage.quotas.get(alice).cost_used == MAX_TOTAL
+        assert doubles(storage, "user_quotas", "cost_used") == [MAX_TOTAL]
     storage.usages.delete_all()
     assert len(storage.quotas.reconcile()) == 1
     assert storage.quotas.get(alice).cost_used == 0

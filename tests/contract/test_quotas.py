@@ -160,6 +160,10 @@ def test_reconcile_forgives_rounding(storage: Storage) -> None:
     storage.quotas.set(alice, cost_used=1.0000000000000002)
 
     assert storage.quotas.reconcile() == []
+    storage.quotas.set(alice, cost_used="1.000000001")
+    assert storage.quotas.reconcile() == [
+        Correction(alice.id, Decimal("1.000000001"), Decimal("1"))
+    ]
 
 
 def test_reconcile_while_usages_are_recorded(storage: Storage) -> None:
