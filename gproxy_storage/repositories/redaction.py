@@ -21,6 +21,10 @@ _MAX_PLAIN = 4096
 _plain: set[str] = set()
 """Names of headers that are not secret; bounded, for clients choose them."""
 
+# Headers that are URLs, in any form; in others a URL is known by these characters.
+_URL_HEADERS = ("location", "referer", "referrer", "url", "uri", "path", "link")
+_URL_SIGNS = re.compile("[?#]|//")
+
 _SEPARATOR = re.compile("([?&;#])")
 
 _AUTHORITY = re.compile(
@@ -82,20 +86,22 @@ def _redact_value(name: Any, value: Any) -> Any:
         name = str.__str__(name)  # not what a subclass makes of itself
         if is_secret_header(name):
             return REDACTED
+        if name.strip().lower().endswith(_URL_HEADERS):
+            return _redact_urls(value, is_url=True)
         if len(_plain) >= _MAX_PLAIN:
             _plain.clear()
         _plain.add(name)
-    return _redact_urls(value)
+    return _redact_urls(value, is_url=False)
 
 
-def _redact_urls(value: Any) -> Any:
+def _redact_urls(value: Any, *, is_url: bool) -> Any:
     """Redact URLs in a header's value, or in its several values."""
     if isinstance(value, str):
-        return redact_url(value)
+        return redact_url(value) if is_url or _URL_SIGNS.search(value) else value
     if isinstance(value, Mapping):
         return redact_headers(value)
     if isinstance(value, list | tuple):
-        return [_redact_urls(each) for each in value]
+        return [_redact_urls(each, is_url=is_url) for each in value]
     return value
 
 

@@ -138,7 +138,8 @@ def test_the_tables() -> None:
         ('<https://h/?key=k>; rel="next"', '<https://h/?key={}; rel="next"'),
         (["/?sig=a", "/?se=b"], ["/?sig={}", "/?se=b"]),
         ({"url": "/?sig=a", "x-api-key": "b"}, {"url": "/?sig={}", "x-api-key": "{}"}),
-        ("multipart/form-data; boundary=key=x", "multipart/form-data; boundary=key=x"),
+        ("/cb;token=t", "/cb;token={}"),
+        ("user:pw@h/", "{}@h/"),
         (None, None),
         (5, 5),
     ],
@@ -150,6 +151,15 @@ def test_urls_in_values_of_headers(value: Any, expected: Any) -> None:
         for _ in range(2):  # a name that was seen before, too
             assert redact_headers({name: value}) == {name: expected}
         assert redact_headers([(name, value)]) == [[name, expected]]
+
+
+@pytest.mark.parametrize(
+    "value", ["text/plain; token=t", "multipart/form-data; boundary=key", "user:pw@h", "100%"]
+)
+def test_what_is_no_url_stays(value: str) -> None:
+    for _ in range(2):
+        assert redact_headers({"x-some-type": value}) == {"x-some-type": value}
+    assert redact_headers([("x-some-type", value, value)]) == [["x-some-type", value, value]]
 
 
 def test_what_is_remembered_of_names_is_bounded() -> None:
