@@ -7,6 +7,7 @@ import os
 import random
 import re
 import sqlite3
+import stat
 import sys
 import time
 import uuid
@@ -116,6 +117,8 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
             return self._open()
         if _barred_files and known_id(self._path) in _barred_files:
             raise ConnectError(_FORKED_IN_USE, dsn=str(self.dsn))
+        if _is_irregular(Path(self._path)):
+            raise self.connect_error(sqlite3.OperationalError("no regular file"))
         self._close_what_lost_its_log()
         if self.dsn.mode == "rwc" and not self._was_opened:
             _create_file(Path(self._path))
@@ -375,8 +378,11 @@ def to_look_at(dsn: Dsn) -> Dsn:
     """
     if dsn.backend != "sqlite" or dsn.in_memory or dsn.mode == "ro":
         return dsn
+    path = Path(dsn.path)
+    if _is_irregular(path):
+        return dsn  # `open_connection` refuses it
     try:
-        with Path(dsn.path).open("rb") as file:
+        with path.open("rb") as file:
             header = file.read(20)
     except FileNotFoundError:
         return Dsn.parse("sqlite::memory:") if dsn.mode == "rwc" else dsn
@@ -388,6 +394,14 @@ def to_look_at(dsn: Dsn) -> Dsn:
     # that may only read leaves behind; any other journal would be switched to it.
     logs_ahead = header[18:20] == b"\2\2"
     return dsn.replace(mode="rw" if logs_ahead else "ro")
+
+
+def _is_irregular(path: Path) -> bool:
+    """Tell whether a FIFO, which SQLite would wait to open, or a device is in the file's place."""
+    with suppress(OSError):  # absent, or SQLite says why it cannot open it
+        mode = path.stat().st_mode
+        return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+    return False
 
 
 def _uri(dsn: Dsn) -> str:
@@ -452,6 +466,7 @@ def _open_problem(dsn: Dsn, exc: Exception) -> str:
             "the file is not a SQLite database",
         ),
         (path.is_dir(), "the path is a directory; name a file in it"),
+        (_is_irregular(path), "the path is no regular file; name one"),
         (not path.parent.is_dir(), f"there is no directory {path.parent}; create it"),
         (
             dsn.mode == "ro" and os.access(path, os.R_OK) and not os.access(path.parent, os.W_OK),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sqlite3
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from gproxy_storage import Dsn, Storage
+from gproxy_storage.backends.sqlite import to_look_at
 from gproxy_storage.errors import ConfigError, ConnectError, DSNError, StorageError
 from gproxy_storage.secret import Secret
 from tests import servers
@@ -255,6 +257,16 @@ def test_a_directory_in_the_files_place(directory: Path, mode: str) -> None:
     refused(f"sqlite://x.db?mode={mode}", "the path is a directory", "name a file in it")
 
     assert list((directory / "x.db").iterdir()) == []
+
+
+@pytest.mark.parametrize("mode", ["rwc", "rw", "ro"])
+def test_a_fifo_in_the_files_place(directory: Path, mode: str) -> None:
+    os.mkfifo(directory / "x.db")
+    refused(f"sqlite://x.db?mode={mode}", "the path is no regular file", "name one")
+    dsn = Dsn.parse(f"sqlite://x.db?mode={mode}")
+    assert to_look_at(dsn) == dsn  # at once
+
+    assert [path.name for path in directory.iterdir()] == ["x.db"]
 
 
 @pytest.mark.parametrize("mode", ["rwc", "rw", "ro"])
