@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from .interruptions import raise_interruption
+
 MAX_BYTES = 2**20
 """How long a file of settings may be."""
 
@@ -37,6 +39,7 @@ def read_file(path: Path, limit: int = MAX_BYTES) -> bytes | OSError:
         finally:
             os.close(descriptor)
     except OSError as exc:
+        raise_interruption(exc)
         if exc.errno == errno.ENXIO:
             return _irregular(stat.S_IFSOCK)
         return exc

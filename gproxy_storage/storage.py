@@ -20,6 +20,7 @@ from .database import db_from_dsn, run_query, run_transaction, session, transact
 from .dsn import Dsn
 from .errors import ConfigError
 from .fields import BigAutoField
+from .interruptions import raise_interruption
 from .models import INDEXES, NAMES, TABLES
 from .private_files import create_directory
 from .repositories.catalog import Catalog
@@ -554,6 +555,7 @@ def _create_data_dir(path: Path, setting: str | None) -> None:
     try:
         create_directory(path)
     except OSError as exc:
+        raise_interruption(exc)
         raise ConfigError(
             f"{setting}: the directory {path} cannot be created: {exc.strerror}; choose another, "
             "or create it for this user",

@@ -8,6 +8,7 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import peewee
@@ -17,6 +18,7 @@ from pymysql.constants import CLIENT, CR, ER, SERVER_STATUS
 
 from ..dsn import Dsn
 from ..errors import DSNError
+from ..interruptions import raise_interruption
 from ..secret import SecretBytes
 from . import mysql_session
 from .base import shut_down
@@ -202,16 +204,21 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
             return False
         if not conn.server_status & SERVER_STATUS.SERVER_STATUS_IN_TRANS:
             return True
-        try:
-            conn.rollback()
-        except (pymysql.MySQLError, OSError):
-            return False
-        return True
+        return self._answers(conn.rollback)
 
     def is_alive(self, conn: Any) -> bool:
+        return self._answers(partial(conn.ping, reconnect=False))
+
+    def _answers(self, call: Callable[[], object]) -> bool:
         try:
-            conn.ping(reconnect=False)
-        except (pymysql.MySQLError, OSError):
+            call()
+        except pymysql.MySQLError as exc:
+            interruption = self.interruption(exc)
+            if interruption is not None:
+                raise interruption from None
+            return False
+        except OSError as exc:
+            raise_interruption(exc)
             return False
         return True
 

@@ -334,13 +334,13 @@ class Sessions(Translation, peewee.Database):
             interruption = self.interruption(exc)
             if interruption is not None:
                 raise interruption from None
-            state.unsettled = self.must_replace(self.classify(exc))
-            if (
-                state.transactions
-                and state.ended is None
-                and (state.unsettled or not self.has_transaction(state.conn))
-            ):
+            must_replace = self.must_replace(self.classify(exc))
+            is_gone = bool(state.transactions) and (
+                must_replace or not self.has_transaction(state.conn)
+            )
+            if is_gone and state.ended is None:
                 state.ended = exc
+            state.unsettled = must_replace
             raise
         state.unsettled = False
         return result

@@ -25,6 +25,7 @@ from peewee import SQL, fn
 
 from ..dsn import Dsn
 from ..errors import ConnectError, WriteError
+from ..interruptions import ignoring_system_errors, raise_interruption
 from ..money import NANO
 from ..private_files import create_file
 from .bulk import BulkTable, Row, parts
@@ -236,7 +237,7 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
                 "this storage in the child and open a new one"
             )
 
-    def disown_connection(self, conn: sqlite3.Connection, *, in_use: bool) -> None:
+    def disown_connection(self, conn: Connection, *, in_use: bool) -> None:
         if in_use or self.dsn.in_memory:
             super().disown_connection(conn, in_use=in_use)
             return
@@ -244,7 +245,7 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
         # child's, and who closed last would delete the other's WAL. The parent's locks stay.
         if sys.version_info >= (3, 12):
             conn.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE)
-        conn.close()
+        self.close_connection(conn)
 
     def bar_child(self) -> None:
         if not self.dsn.in_memory:
@@ -386,7 +387,8 @@ def to_look_at(dsn: Dsn) -> Dsn:
             header = file.read(20)
     except FileNotFoundError:
         return Dsn.parse("sqlite::memory:") if dsn.mode == "rwc" else dsn
-    except OSError:
+    except OSError as exc:
+        raise_interruption(exc)
         return dsn  # SQLite says why it cannot open it
     if not header:
         return Dsn.parse("sqlite::memory:")
@@ -418,15 +420,17 @@ def _uri(dsn: Dsn) -> str:
 
 def _absolute(path: str) -> str:
     # Neither resolved nor normalised: what a link names may change, and ".." follows it.
-    with suppress(OSError):  # no working directory
+    try:
         return str(Path.cwd() / path)
-    return path
+    except OSError as exc:  # no working directory
+        raise_interruption(exc)
+        return path
 
 
 def _create_file(path: Path) -> None:
     """Create the file readable by its owner only; SQLite gives the WAL the same mode."""
     # By another process meanwhile, or SQLite says why it cannot open it.
-    with suppress(OSError):
+    with ignoring_system_errors():
         # Never open an existing file: closing it would drop this process's SQLite locks.
         if not path.exists():
             os.close(create_file(path))

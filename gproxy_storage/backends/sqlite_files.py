@@ -11,6 +11,8 @@ import os
 import sqlite3
 from typing import Final, NamedTuple, TypeAlias
 
+from ..interruptions import raise_interruption
+
 _BESIDE: Final = ("-wal", "-shm")
 
 FileId: TypeAlias = tuple[int, int] | None
@@ -28,7 +30,8 @@ class OpenFile(NamedTuple):
             return True
         try:
             return file_id(self.path) == self.file_id
-        except OSError:  # a network file system that does not answer, for one
+        except OSError as exc:  # a network file system that does not answer, for one
+            raise_interruption(exc)
             return True
 
 
@@ -63,7 +66,8 @@ def known_id(path: str) -> FileId:
     """Return a file's device and inode, None where there is none or nobody can tell."""
     try:
         return file_id(path)
-    except OSError:
+    except OSError as exc:
+        raise_interruption(exc)
         return None
 
 

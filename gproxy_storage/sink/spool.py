@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Self
 
+from ..interruptions import raise_interruption
 from ..private_files import create_directory, create_file
 from .batch import Batch
 from .cipher import SpoolCipher
@@ -89,6 +90,7 @@ class SpoolFile:
                 file.close()
                 raise
         except OSError as exc:
+            raise_interruption(exc)
             raise SpoolError(
                 f"the spool directory {directory} cannot be used: {exc.strerror}; name another "
                 "with spool_dir or GPROXY_DATA_DIR",
@@ -108,6 +110,7 @@ class SpoolFile:
         except FileNotFoundError:
             return None
         except OSError as exc:
+            raise_interruption(exc)
             raise SpoolError(f"{path} cannot be opened: {exc.strerror}", path=path) from exc
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -126,6 +129,7 @@ class SpoolFile:
             return None
         except OSError as exc:
             file.close()
+            raise_interruption(exc)
             raise SpoolError(f"{path} cannot be read: {exc.strerror}", path=path) from exc
         except BaseException:
             file.close()

@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 
 from ..errors import WriteError
+from ..interruptions import raise_interruption
 from .batch import Batch
 from .bisection import DatabaseAway
 from .leftovers import Leftovers
@@ -195,8 +196,7 @@ class Writer:
         except SpoolFull:
             return False
         except OSError as exc:
-            if exc.errno is None:
-                raise  # not the system's: a signal handler's TimeoutError
+            raise_interruption(exc)
             # Not the database's fault: it goes on being tried.
             why = f"the spool {self.spool_file.path} cannot be written: {exc.strerror}"
             if self.spool_fault is None:

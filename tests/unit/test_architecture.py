@@ -17,7 +17,7 @@ CONTRIBUTING = Path(__file__).parents[2] / "CONTRIBUTING.md"
 # From the top down: a module imports from rooms above its own, or from its own.
 ROOMS = (
     ("errors",),
-    ("secret", "storable", "money", "private_files", "setting_files", "forks"),
+    ("secret", "storable", "money", "private_files", "setting_files", "forks", "interruptions"),
     ("dsn",),
     ("config",),
     ("crypto",),
