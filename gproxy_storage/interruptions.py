@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 
 def raise_interruption(exc: OSError) -> None:
@@ -12,10 +11,16 @@ def raise_interruption(exc: OSError) -> None:
         raise exc
 
 
-@contextmanager
-def ignoring_system_errors() -> Iterator[None]:
-    """Go on after the block where a system call failed in it."""
-    try:
-        yield
-    except OSError as exc:
-        raise_interruption(exc)
+class SystemErrorsIgnored:
+    """A block after which it goes on where a system call failed in it."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        return isinstance(exc, OSError) and exc.errno is not None

@@ -25,7 +25,7 @@ from peewee import SQL, fn
 
 from ..dsn import Dsn
 from ..errors import ConnectError, WriteError
-from ..interruptions import ignoring_system_errors, raise_interruption
+from ..interruptions import SystemErrorsIgnored, raise_interruption
 from ..money import NANO
 from ..private_files import create_file
 from .bulk import BulkTable, Row, parts
@@ -430,7 +430,7 @@ def _absolute(path: str) -> str:
 def _create_file(path: Path) -> None:
     """Create the file readable by its owner only; SQLite gives the WAL the same mode."""
     # By another process meanwhile, or SQLite says why it cannot open it.
-    with ignoring_system_errors():
+    with SystemErrorsIgnored():
         # Never open an existing file: closing it would drop this process's SQLite locks.
         if not path.exists():
             os.close(create_file(path))
