@@ -233,9 +233,9 @@ def unwind(database: Backend, is_outermost: bool) -> None:
 
 def _past_taken_ids(database: Backend, callback: Callable[[], T]) -> T:
     """Call `callback` in a transaction or savepoint, again where it was given a taken key."""
-    taken_ids = TakenIds(database)
     is_inner = database.in_transaction()
-    while True:
+
+    def attempt() -> T:
         block = database.atomic()
         try:
             with block:
@@ -243,8 +243,9 @@ def _past_taken_ids(database: Backend, callback: Callable[[], T]) -> T:
         except BaseException as exc:
             if is_inner:
                 database.end_unless_left(block, exc)
-            if not (isinstance(exc, Exception) and taken_ids.passed(exc)):
-                raise
+            raise
+
+    return TakenIds(database).retry(attempt)
 
 
 def _attempt(

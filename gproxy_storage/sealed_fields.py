@@ -7,12 +7,14 @@ which knows the row; whatever else a query would write into the column is refuse
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import peewee
 
 from .backends.base import Backend
 from .backends.secret_parameter import SecretParameter
+from .backends.taken_ids import TakenIds
 from .crypto.envelope import PENDING_JSON, PENDING_TEXT
 from .crypto.opaque import Opaque
 from .crypto.place import Place
@@ -239,10 +241,22 @@ class SealedRow(_Mixin):
         if not written:
             return super().save(force_insert, only)
         database: Any = self._meta.database
+        joins = database.in_transaction()
+        attempt = partial(self._save_in_transaction, written, force_insert, only, joins=joins)
+        return attempt() if joins else TakenIds(database).retry(attempt)
+
+    def _save_in_transaction(
+        self,
+        written: list[_Written],
+        force_insert: bool,
+        only: Sequence[Any] | None,
+        *,
+        joins: bool,
+    ) -> int | bool:
+        database: Any = self._meta.database
         dirty, pk = set(self._dirty), self._pk
         try:
             with ExitStack() as stack:
-                joins = database.in_transaction()
                 if not joins:
                     stack.enter_context(database.atomic())
                 keyring = database.vault.fence()

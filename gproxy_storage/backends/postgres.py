@@ -22,6 +22,7 @@ from .bulk import BulkTable, Row, parts
 from .failures import Failure, TakenId
 from .postgres_copy import copy_text
 from .postgres_schema import PostgresSchema
+from .taken_ids import TakenIds
 
 _COPY_CHUNK_BYTES = 256 * 1024
 _ROWS_A_STATEMENT = 250
@@ -247,6 +248,12 @@ class PostgresBackend(PostgresSchema, peewee.PostgresqlDatabase):
         return f"{type(error).__name__} ({getattr(error, 'pgcode', None) or 'no SQLSTATE'})"
 
     # -- writing ------------------------------------------------------------------------------
+
+    def execute(self, query: Any, **context_options: Any) -> Any:
+        execute = partial(super().execute, query, **context_options)
+        if isinstance(query, peewee.Insert) and not self.in_transaction():
+            return TakenIds(self).retry(execute)
+        return execute()
 
     def _bulk_insert(self, table: BulkTable, rows: Sequence[Row]) -> None:
         if postgres_green.is_green():

@@ -6,12 +6,15 @@ so do many dumps. The insert that meets such a row fails, and works once the seq
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from typing import TypeVar
 
 import peewee
 
 from .base import Backend
 from .failures import Failure, TakenId
+
+T = TypeVar("T")
 
 _MAX_TAKEN = 100
 
@@ -27,6 +30,15 @@ class TakenIds:
         self._database = database
         self._given = given
         self._met: set[TakenId] = set()
+
+    def retry(self, attempt: Callable[[], T]) -> T:
+        """Call what is atomic by itself, again where it failed on such a key."""
+        while True:
+            try:
+                return attempt()
+            except Exception as exc:
+                if not self.passed(exc):
+                    raise
 
     def met(self, exc: Exception) -> bool:
         """Whether a transaction failed on a key that the database may have given out."""

@@ -228,7 +228,9 @@ def test_models_of_the_callers_own(storage: Storage, occupied: dict[type[Table],
     with storage.transaction():
         storage.run_transaction(lambda: insert(User))
     with storage.session():
-        check_written({model: occupied[model] for model in (Provider, User)})
+        insert(LLMModel, provider=Provider.get())
+        insert(UserKey, user=User.get())
+        check_written({model: occupied[model] for model in (Provider, User, LLMModel, UserKey)})
 
 
 # -- rivals -------------------------------------------------------------------------------------
