@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import random
@@ -325,6 +326,10 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
         return key
 
     # -- expressions --------------------------------------------------------------------------
+
+    def _many(self, values: list[Any]) -> peewee.SQL:
+        # SQLite ends at 32,766 parameters, or wherever it was compiled to.
+        return SQL("(SELECT value FROM json_each(?))", [json.dumps(values, ensure_ascii=False)])
 
     def contains(self, column: peewee.Field[Any], text: str) -> peewee.Expression:
         return fn.INSTR(column, text) > 0  # unlike LIKE, it tells cases apart

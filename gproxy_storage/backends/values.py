@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -14,6 +15,10 @@ LEAST_MONEY, MOST_MONEY = SQL(str(-MAX_TOTAL)), SQL(str(MAX_TOTAL))
 
 SECONDS_BEFORE_1970 = 62_167_219_200
 """From the start of year 0 on."""
+
+
+_PARAMETERS = 100
+"""As many values are parameters of their own."""
 
 
 def bucket_shift(seconds: int) -> int:
@@ -60,6 +65,20 @@ class Values:
         """Return the condition that a column's text is exactly this text, or another column's."""
         same: peewee.Expression = column == text
         return same
+
+    def one_of(self, column: peewee.Field[Any], values: Sequence[Any]) -> peewee.Expression:
+        """Return the condition that a column has one of these values, however many they are."""
+        if len(values) <= _PARAMETERS:
+            few: peewee.Expression = column.in_(values)
+            return few
+        return peewee.Expression(
+            column, peewee.OP.IN, self._many([column.db_value(value) for value in values])
+        )
+
+    def _many(self, values: list[Any]) -> Any:
+        """What follows IN: one parameter, which drivers write as a list in a hundredth of the time
+        that as many parameters take."""
+        return peewee.Value(tuple(values), converter=False, unpack=False)
 
     def contains(self, column: peewee.Field[Any], text: str) -> peewee.Expression:
         """Return the condition that a column's text holds this text; case counts."""

@@ -318,7 +318,8 @@ def condition(field: peewee.Field[Any], value: Any) -> peewee.Expression:
     if value is None:
         return field.is_null()
     if isinstance(value, list | tuple | set | frozenset):
-        one_of: peewee.Expression = field.in_([item for item in value if item is not None])
+        database: Backend = field.model._meta.database
+        one_of = database.one_of(field, [item for item in value if item is not None])
         return one_of | field.is_null() if None in value else one_of
     equal: peewee.Expression = field == value
     return equal

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gproxy_storage import Storage
+from gproxy_storage.errors import InvalidValue
 from gproxy_storage.models import User, UserKey
 from gproxy_storage.repositories.base import ANY
 from tests.contract.support import insert
@@ -88,3 +89,34 @@ def test_any_filters(
     after_id = None if after is None else keys[after].id
     page = [key for key in expected if after_id is None or key.id > after_id][:limit]
     assert storage.keys.list(**asked, after_id=after_id, limit=limit) == page
+
+
+# -- long lists ---------------------------------------------------------------------------------
+
+# More parameters than SQLite takes however it was compiled, and than a server's protocol does.
+MANY = {"sqlite": 300_000, "postgres": 70_000, "mysql": 70_000, "mariadb": 70_000}
+
+
+def test_a_filter_takes_however_many_values(storage: Storage, backend: str) -> None:
+    users = [storage.users.create(name) for name in ("a", "é", "'\\%s\"", "😀")]
+    for user in users[:2]:
+        storage.usages.record(user_id=user.id, model="m%s", cost=1)
+    storage.usages.record(model="other")
+    ids = [user.id for user in users] + [2**63 - 1 - number for number in range(MANY[backend])]
+    texts = ["m%s", "é", "'\\%s\"", *(f"x{number}" for number in range(MANY[backend]))]
+
+    assert [user.id for user in storage.users.list(id=ids)] == ids[:4]
+    assert [user.name for user in storage.users.list(name=texts)] == ["é", "'\\%s\""]
+    assert storage.usages.count(model=set(texts), user_id=ids) == 2
+    assert storage.usages.count(user_id=[None, *ids]) == 3
+    assert storage.usages.summarize(user_id=tuple(ids[1:])).count == 1
+    assert storage.keys.count(enabled=[True] * 101) == 0
+    assert storage.users.delete(ids[2:2000]) == 2
+
+
+@pytest.mark.parametrize("wrong", ["1", 1.5, True])
+def test_what_no_row_can_have_is_refused_in_a_long_list_too(
+    storage: Storage, wrong: object
+) -> None:
+    with pytest.raises(InvalidValue, match="id must be an int"):
+        storage.users.list(id=[*range(200), wrong])  # type: ignore[list-item]  # refused
