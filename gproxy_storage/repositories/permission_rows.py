@@ -37,7 +37,11 @@ def lock_users(database: Backend, user_ids: Iterable[int], *, must_exist: bool =
     """
     for part in parts(sorted(set(user_ids)), _IDS_A_STATEMENT):
         users = User.select(User.id, SQL(database.isolation)).where(User.id.in_(part))
-        locked = list(database.lock_rows(users.order_by(User.id)).tuples())
+        query = database.lock_rows(users.order_by(User.id)).tuples()
+        locked = list(query)
+        if must_exist and len(locked) < len(part):
+            # PostgreSQL waits for a row that is being deleted and does not see the one after it.
+            locked = list(query.clone())
         if must_exist and len(locked) < len(part):
             raise MissingReference(
                 "user points to a row of users that does not exist", argument="user"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -12,7 +13,7 @@ from gproxy_storage.backends import Backend
 from gproxy_storage.errors import ConflictError, MissingReference, WriteError
 from gproxy_storage.models import Provider, User, UserModelPermission
 from tests import servers
-from tests.contract.support import NOW, in_threads, insert, rows_of
+from tests.contract.support import NOW, PATIENCE_S, in_threads, insert, rows_of, until
 from tests.support import Child, assert_query_count, recorded, run_script
 
 only_servers = pytest.mark.parametrize("backend", servers.SERVER_BACKENDS, indirect=True)
@@ -178,6 +179,26 @@ def test_a_user_deleted_meanwhile_is_a_missing_reference(storage: Storage, alice
             storage.access.models.grant(alice.id, "a")
         storage.users.create("bob")
     assert storage.users.count() == 1
+
+
+@pytest.mark.parametrize("backend", ["postgres"], indirect=True)
+def test_a_user_replaced_meanwhile_is_granted_the_permission(storage: Storage, alice: User) -> None:
+    database = storage.database
+    replaced = threading.Event()
+
+    def replace() -> None:
+        with storage.transaction():
+            User.delete().where(User.id == alice.id).execute()
+            insert(User, id=alice.id)
+            replaced.set()
+            until(lambda: database.query("SELECT 1 FROM pg_locks WHERE NOT granted"))
+
+    def grant() -> None:
+        assert replaced.wait(PATIENCE_S)
+        storage.access.models.grant(alice.id, "a")
+
+    in_threads(replace, grant)
+    assert len(stored_ids(storage)) == 1
 
 
 PROCESSES = 4
