@@ -1,9 +1,9 @@
 """The rows of permissions to use models: unique by a lock, and read as one where they are not.
 
-A unique index takes no two NULLs for one, and GPROXY starts beside none that is not its own. So
-who grants holds the user's row, looks, and inserts what is missing. GPROXY holds nothing: of a
-permission for every provider that it wrote several times, the row with the lowest id stands for
-all, and they are deleted together.
+NULLs are distinct in a unique index, and GPROXY does not start beside one that is not its own. So
+whoever grants locks the user's row, looks, and inserts what is missing. GPROXY takes no lock: where
+it wrote a permission for every provider several times, the row with the lowest id stands for all of
+them, and they are deleted together.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _IDS_A_STATEMENT = 500
 def lock_users(database: Backend, user_ids: Iterable[int], *, must_exist: bool = True) -> None:
     """Lock users until the transaction ends: nobody else grants them a permission, or deletes them.
 
-    That there are such users is found here: MySQL 9.6 and later do not check it, for the index that
-    they check by has a NULL in it, the provider.
+    That there are such users is checked here, too: MySQL 9.6 and later leave out the foreign key's
+    check where the provider is NULL, for it is in the index that they choose for that.
 
     In the order of their ids, so that of two who do so one waits for the other.
 

@@ -77,7 +77,7 @@ def test_it_is_dropped_and_its_column_stays(empty: Backend) -> None:
     assert not statements.locks
     (left,) = (one for one in plan(empty).drift if "provider_key" in one.what)
     assert left.level is Level.EXTRA
-    with session(empty):  # and it bears the duplicates that GPROXY writes
+    with session(empty):  # the duplicates that GPROXY writes can be stored
         run_script(empty, ROWS.partition(";")[2])
         assert empty.query(f"SELECT COUNT(*), MIN(provider_key) FROM {TABLE}") == [(2, 0)]
 
