@@ -75,6 +75,16 @@ _FAILURES: dict[int, Failure] = {
     ER.ERROR_ON_WRITE: Failure.EXHAUSTED,
     ER.GET_ERRNO: Failure.EXHAUSTED,  # the storage engine failed
     ER.RECORD_FILE_FULL: Failure.EXHAUSTED,
+    ER.OUT_OF_SORTMEMORY: Failure.EXHAUSTED,
+    ER.OUT_OF_RESOURCES: Failure.EXHAUSTED,
+    1206: Failure.EXHAUSTED,  # ER_LOCK_TABLE_FULL
+    1878: Failure.EXHAUSTED,  # ER_TEMP_FILE_WRITE_FAILURE
+    3019: Failure.EXHAUSTED,  # ER_INNODB_UNDO_LOG_FULL
+    1194: Failure.EXHAUSTED,  # ER_CRASHED_ON_USAGE
+    1812: Failure.EXHAUSTED,  # ER_TABLESPACE_MISSING
+    1226: Failure.EXHAUSTED,  # ER_USER_LIMIT_REACHED
+    1317: Failure.EXHAUSTED,  # ER_QUERY_INTERRUPTED: KILL QUERY, or a time-out of the server's
+    1969: Failure.EXHAUSTED,  # MariaDB: max_statement_time
     0: Failure.LOST,  # PyMySQL's own "connection is closed"
     ER.SERVER_SHUTDOWN: Failure.LOST,
     3032: Failure.LOST,  # ER_SERVER_OFFLINE_MODE

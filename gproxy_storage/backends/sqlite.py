@@ -66,6 +66,7 @@ _FAILURES = {
     sqlite3.SQLITE_IOERR: Failure.EXHAUSTED,
     sqlite3.SQLITE_NOMEM: Failure.EXHAUSTED,
     sqlite3.SQLITE_CORRUPT: Failure.EXHAUSTED,
+    sqlite3.SQLITE_NOTADB: Failure.EXHAUSTED,
     sqlite3.SQLITE_CANTOPEN: Failure.EXHAUSTED,
     sqlite3.SQLITE_INTERRUPT: Failure.EXHAUSTED,
 }
