@@ -173,11 +173,11 @@ def _pooled_cursor(local: str, read_write: str) -> type[extensions.cursor]:
         def execute(self, query: Any, vars: Any = None) -> None:
             if self.connection.get_transaction_status() == extensions.TRANSACTION_STATUS_IDLE:
                 begin = _TRANSACTION.match(query)
-                if begin is None:
-                    query = f"{local}; {query}"
-                else:
-                    level = begin[2] or " ISOLATION LEVEL READ COMMITTED"
+                level = (begin and begin[2]) or " ISOLATION LEVEL READ COMMITTED"
+                if begin is not None:
                     query = f"BEGIN{level}{read_write}; {local}"
+                else:  # statements that are sent together are one transaction
+                    query = f"SET TRANSACTION{level}{read_write}; {local}; {query}"
             super().execute(query, vars)
 
     return PooledCursor
