@@ -43,6 +43,8 @@ from .storage import Storage
 
 if TYPE_CHECKING:
     from .batch import BatchReport, WriteBatch
+    from .money import Amount
+    from .rows import DownstreamRow, SubmittedDownstreamRow, UpstreamRow, UsageRow
     from .schema.plan import Plan
     from .schema.sync import SyncReport
     from .sink.leftovers import Replayed
@@ -53,12 +55,14 @@ __version__ = "0.1.0"
 __all__ = [
     "ANY",
     "KEEP",
+    "Amount",
     "BatchReport",
     "ConfigError",
     "ConflictError",
     "ConnectError",
     "CryptoError",
     "DSNError",
+    "DownstreamRow",
     "Dsn",
     "IncompatibleSchema",
     "InvalidValue",
@@ -82,10 +86,13 @@ __all__ = [
     "SinkStats",
     "Storage",
     "StorageError",
+    "SubmittedDownstreamRow",
     "SyncFailed",
     "SyncReport",
     "Tampered",
     "UnknownKey",
+    "UpstreamRow",
+    "UsageRow",
     "WriteBatch",
     "WriteError",
     "WrongSecret",
@@ -94,6 +101,11 @@ __all__ = [
 ]
 
 _LATER = {
+    "Amount": ".money",
+    "DownstreamRow": ".rows",
+    "SubmittedDownstreamRow": ".rows",
+    "UpstreamRow": ".rows",
+    "UsageRow": ".rows",
     "BatchReport": ".batch",
     "Plan": ".schema.plan",
     "SyncReport": ".schema.sync",

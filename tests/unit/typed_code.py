@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, assert_type
 
-from gproxy_storage import Storage
+from gproxy_storage import Amount, Sink, Storage, UpstreamRow, UsageRow
 from gproxy_storage.models import (
     ClaudeFile,
     Credential,
@@ -114,6 +114,15 @@ def money(storage: Storage, user: User) -> None:
     overview = storage.dashboard.overview(NOW, NOW)
     assert_type(overview.total.cost, Decimal)
     assert_type(storage.dashboard.top_models(NOW, NOW)[0].cost, Decimal)
+
+
+def wrappers(storage: Storage, sink: Sink, user: User, amount: Amount) -> None:
+    usage: UsageRow = {"user_id": user.id, "cost": amount}
+    sink.submit_usage(**usage)
+    storage.usages.record(**usage)
+    usage["tokens"] = 3  # type: ignore[typeddict-unknown-key]
+    request: UpstreamRow = {"request_url": "/"}  # type: ignore[typeddict-item]
+    sink.submit_upstream_request(**request)
 
 
 def groups(storage: Storage) -> None:
