@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Literal, Self, TypeVar
 from .backends.base import Backend
 from .backends.widths import WIDEN
 from .config import DEFAULT_DATA_DIR, Settings, clean_secret
-from .crypto.keyset import Mode
 from .database import db_from_dsn, run_query, run_transaction, session, transaction, translated
 from .dsn import Dsn
 from .errors import ConfigError
@@ -48,7 +47,6 @@ if TYPE_CHECKING:
     from .repositories.upstream_requests import UpstreamRequests
     from .schema.plan import Plan
     from .schema.sync import SyncReport
-    from .sink.cipher import KeyCipher
     from .sink.leftovers import Replayed
     from .sink.sink import Sink
 
@@ -458,7 +456,6 @@ class Storage:
             self.database,
             self.spool_dir,
             settings,
-            cipher=self._spool_cipher(),
             on_close=self._sinks.discard,
         )
         self._sinks.add(sink)
@@ -472,13 +469,7 @@ class Storage:
         """
         from .sink.engine import replay  # noqa: PLC0415 - as above
 
-        return replay(self.database, self.spool_dir, SinkSettings(), self._spool_cipher())
-
-    def _spool_cipher(self) -> KeyCipher | None:
-        from .sink.cipher import KeyCipher  # noqa: PLC0415 - as above
-
-        keyring = self._vault.keyring
-        return None if keyring.mode is Mode.PLAINTEXT else KeyCipher(keyring.spool)
+        return replay(self.database, self.spool_dir, SinkSettings())
 
     @property
     def spool_dir(self) -> Path:

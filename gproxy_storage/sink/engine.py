@@ -10,12 +10,9 @@ from pathlib import Path
 from ..backends.base import Backend
 from ..errors import WriteError
 from .bisection import DatabaseAway
-from .cipher import SpoolCipher
-from .identity import database_id
+from .destination import Destination
 from .leftovers import Leftovers, Replayed
 from .queue import RowQueue
-from .records import Header
-from .rejects import RejectsFile
 from .settings import SinkSettings
 from .spool import SpoolFile
 from .store import BatchStore
@@ -28,9 +25,7 @@ _LAST_WORDS_S = 5.0
 _FORK_PATIENCE_S = 10.0
 
 
-def replay(
-    database: Backend, directory: Path, settings: SinkSettings, cipher: SpoolCipher | None = None
-) -> Replayed:
+def replay(database: Backend, directory: Path, settings: SinkSettings) -> Replayed:
     """Store what is in the spool files that no process holds, in this thread.
 
     Raises:
@@ -40,7 +35,7 @@ def replay(
     store = BatchStore(
         database, watch=watchdog.watching, retry_s=settings.retry_s, on_retry=lambda: None
     )
-    leftovers = Leftovers(directory, database_id(database), store, cipher)
+    leftovers = Leftovers(directory, Destination(database), store)
     watchdog.start()
     try:
         leftovers.look()
@@ -69,12 +64,11 @@ class Engine:
         settings: SinkSettings,
         *,
         directory: Path,
-        identity: str,
-        cipher: SpoolCipher | None,
+        destination: Destination,
     ) -> None:
         name = uuid.uuid4().hex
         self._queue = queue
-        header = Header(identity, name, None if cipher is None else cipher.kid)
+        header, cipher = destination.header(name)
         self.retried = 0
         self.watchdog = Watchdog(database, settings.stall_timeout_s)
         store = BatchStore(
@@ -83,12 +77,12 @@ class Engine:
             retry_s=settings.retry_s,
             on_retry=self._count_retry,
         )
-        self.leftovers = Leftovers(directory, identity, store, cipher)
+        self.leftovers = Leftovers(directory, destination, store)
         self.writer = Writer(
             queue,
             store,
             SpoolFile.create(directory, header, cipher),
-            RejectsFile(directory, identity, name, cipher),
+            destination,
             self.leftovers,
             max_spool_bytes=settings.max_spool_bytes,
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .bisection import DatabaseAway
-from .cipher import SpoolCipher
+from .destination import Destination
 from .records import SpoolError
 from .rejects import RejectsFile
 from .spool import SUFFIX, SpoolFile
@@ -49,16 +49,13 @@ class Leftovers:
         total: what became of all files so far.
     """
 
-    def __init__(
-        self, directory: Path, database: str, store: BatchStore, cipher: SpoolCipher | None
-    ) -> None:
+    def __init__(self, directory: Path, destination: Destination, store: BatchStore) -> None:
         self.files: list[SpoolFile] = []
         self.refused: dict[Path, str] = {}
         self.total = Replayed()
         self._directory = directory
-        self._database = database
+        self._destination = destination
         self._store = store
-        self._cipher = cipher
         self._rejects: dict[str, RejectsFile] = {}
 
     def look(self) -> None:
@@ -68,7 +65,7 @@ class Leftovers:
             if path in held:
                 continue
             try:
-                spool = SpoolFile.adopt(path, self._database, self._cipher)
+                spool = SpoolFile.adopt(path, self._destination.identity, self._destination.cipher)
             except SpoolError as exc:
                 if path not in self.refused:
                     _log.warning("a spool file is not replayed: %s", exc)
@@ -103,7 +100,8 @@ class Leftovers:
 
     def _rejects_of(self, writer: str) -> RejectsFile:
         if writer not in self._rejects:
-            found = RejectsFile(self._directory, self._database, writer, self._cipher)
+            to = self._destination
+            found = RejectsFile(self._directory, to.identity, writer, to.cipher)
             self._rejects[writer] = found
         return self._rejects[writer]
 

@@ -24,10 +24,9 @@ from ..rows import (
     UsageRow,
     row_check,
 )
-from .cipher import SpoolCipher
+from .destination import Destination
 from .engine import Engine
 from .exits import open_sinks
-from .identity import database_id
 from .queue import RowQueue
 from .settings import SinkSettings
 from .signals import raise_exit_on_signals
@@ -71,20 +70,18 @@ class Sink:
         directory: Path,
         settings: SinkSettings,
         *,
-        cipher: SpoolCipher | None = None,
         on_close: Callable[[Sink], None] | None = None,
     ) -> None:
         self._database = database
         self._directory = directory
         self._settings = settings
-        self._cipher = cipher
         self._on_close = on_close
         redactors = REDACTORS if settings.redact else {}
         self._check_usage, self._check_upstream, self._check_downstream = (
             row_check(log, max_body_bytes=settings.max_body_bytes, redactors=redactors)
             for log in LOGS
         )
-        self._identity = database_id(database)
+        self._destination = Destination(database)
         self._closing = threading.RLock()  # a signal handler may close what is being closed
         self._closed = False
         self._process = ForkGuard(self._begin_in_child)
@@ -237,8 +234,7 @@ class Sink:
             self._queue,
             self._settings,
             directory=self._directory,
-            identity=self._identity,
-            cipher=self._cipher,
+            destination=self._destination,
         )
 
     def _ensure_engine(self) -> None:

@@ -33,6 +33,7 @@ _log = logging.getLogger(__name__)
 
 SUFFIX = ".spool"
 DAMAGED_SUFFIX = ".damaged"
+DRAFT_SUFFIX = ".draft"
 
 
 class SpoolFull(Exception):  # noqa: N818 - like queue.Full
@@ -136,6 +137,43 @@ class SpoolFile:
             raise
         return spool
 
+    def moved(self, header: Header, cipher: SpoolCipher | None) -> SpoolFile:
+        """Return the file under another header, with the batches that wait; closes this one.
+
+        In one step: a crash leaves the file as it was, or as it is then.
+
+        Args:
+            header: for another database or under another key, of the same writer.
+        Raises:
+            OSError: when it cannot be written. The file is as before.
+        """
+        draft_path = self.path.with_suffix(DRAFT_SUFFIX)
+        draft_path.unlink(missing_ok=True)
+        file = os.fdopen(create_file(draft_path), "r+b", buffering=0)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            first_line = header.to_bytes()
+            write_all(file, first_line + bytes(NOTE_BYTES))
+            moved = SpoolFile(self.path, file, header, len(first_line), cipher)
+            for record in self._records:
+                batch = self._read(record)
+                if batch is None:
+                    self.damages.append(Damage(record.offset, HEAD_BYTES + record.length))
+                else:
+                    moved._keep(moved._write_record(batch, moved._sealed(batch)))
+            os.fsync(file.fileno())
+            if self.damages:  # kept, as `remove` does
+                with suppress(FileExistsError):
+                    self.damaged_path.hardlink_to(self.path)
+            draft_path.rename(self.path)
+            fsync_directory(self.path.parent)
+        except BaseException:
+            file.close()
+            draft_path.unlink(missing_ok=True)
+            raise
+        self._file.close()
+        return moved
+
     def _scan(self) -> None:
         found = list(scan(self._file, self._start, self._note_at))
         # By number: a batch that was being stored while later ones were spooled follows them.
@@ -179,16 +217,22 @@ class SpoolFile:
         if not _is_at(self.path, self._file):  # what is written would go when the process ends
             raise OSError(errno.ENOENT, "the file was deleted under its process")
         try:
-            self._file.seek(self._end)
-            data, checksum = to_record(batch.seq, len(batch), payload)
-            write_all(self._file, data)
+            record = self._write_record(batch, payload)
             os.fsync(self._file.fileno())
         except BaseException:  # Ctrl-C, too
             with suppress(OSError):  # what stays is passed over by its checksum or number
                 self._file.truncate(self._end)
             raise
-        record = Record(batch.seq, len(batch), self._end, len(payload), checksum)
-        self._end += HEAD_BYTES + len(payload)
+        self._keep(record)
+
+    def _write_record(self, batch: Batch, payload: bytes) -> Record:
+        self._file.seek(self._end)
+        data, checksum = to_record(batch.seq, len(batch), payload)
+        write_all(self._file, data)
+        return Record(batch.seq, len(batch), self._end, len(payload), checksum)
+
+    def _keep(self, record: Record) -> None:
+        self._end += HEAD_BYTES + record.length
         self._records.append(record)
         self._records.sort(key=lambda entry: entry.seq)
 

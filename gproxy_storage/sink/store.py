@@ -125,6 +125,18 @@ class BatchStore:
         """Note the tables of a batch that is to be stored, now or later."""
         self._precedents.tables.update(log for log, rows in enumerate(batch.rows) if rows)
 
+    def ask(self, callback: Callable[[], None]) -> None:
+        """Call what looks at the database, watched like a batch.
+
+        Raises:
+            DatabaseAway: when it does not answer now.
+        """
+        try:
+            with session(self._database), self._watch(self._database.connection()):
+                callback()
+        except Exception as exc:
+            raise DatabaseAway(reason(self._database, exc)) from exc
+
     def forget(self, writer: str) -> None:
         """Delete a writer's row, once no file has batches of it.
 

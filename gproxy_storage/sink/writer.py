@@ -11,6 +11,7 @@ from ..errors import WriteError
 from ..interruptions import raise_interruption
 from .batch import Batch
 from .bisection import DatabaseAway
+from .destination import Destination
 from .leftovers import Leftovers
 from .queue import RowQueue, is_held_here
 from .rejects import RejectsFile
@@ -44,7 +45,7 @@ class Writer:
         queue: RowQueue,
         store: BatchStore,
         spool: SpoolFile,
-        rejects: RejectsFile,
+        destination: Destination,
         leftovers: Leftovers,
         *,
         max_spool_bytes: int,
@@ -61,7 +62,8 @@ class Writer:
         self._spool_condition = threading.Condition(self.spool_lock)  # for `is_interrupted` alone
         self._queue = queue
         self._store = store
-        self._rejects = rejects
+        self._destination = destination
+        self._rejects = self._new_rejects(spool)
         self._leftovers = leftovers
         self._max_spool_bytes = max_spool_bytes
         self._name = spool.header.writer
@@ -165,7 +167,7 @@ class Writer:
         """How long to wait for a batch before there is something else to do."""
         if len(self.spool_file) or self._leftovers.files:
             return self._until_probe_s()
-        return max(0.0, self._look_at - time.monotonic())
+        return max(self._until_probe_s(), self._look_at - time.monotonic())
 
     def _settle(self, batch: Batch) -> bool:
         """Store the batch or else spool it; False when neither works."""
@@ -192,6 +194,7 @@ class Writer:
 
     def _append(self, batch: Batch) -> bool:
         try:
+            self._fit()
             self.spool_file.append(batch, self._max_spool_bytes)
         except SpoolFull:
             return False
@@ -207,6 +210,24 @@ class Writer:
         self.spooled += len(batch)
         self._store.expect(batch)
         return True
+
+    def _fit(self) -> None:
+        """Move the spool to where it is of use, when the database or its keyring is another.
+
+        With the spool lock.
+
+        Raises:
+            OSError: when the file cannot be written.
+        """
+        header, cipher = self._destination.header(self._name)
+        if header == self.spool_file.header:
+            return
+        self.spool_file = self.spool_file.moved(header, cipher)
+        self._rejects = self._new_rejects(self.spool_file)
+
+    def _new_rejects(self, spool: SpoolFile) -> RejectsFile:
+        to = self._destination
+        return RejectsFile(spool.path.parent, to.identity, spool.header.writer, to.cipher)
 
     def _append_or_put_back(self, batch: Batch) -> bool:
         # Interrupted anywhere in here, the batch stays in hand, and who cuts next gets it again.
@@ -231,6 +252,7 @@ class Writer:
         if self.away is None:
             _log.warning("the sink cannot write to the database, and spools: %s", why)
         self.away = why
+        self._look_at = 0.0  # what comes back may be another database
         self._probe_at = time.monotonic() + self._probe_s
         self._probe_s = min(self._probe_s * 2, _MAX_PROBE_S)
 
@@ -248,13 +270,20 @@ class Writer:
         if time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + _LOOK_S
             with self.storing:  # a fork meanwhile would copy a file that is being adopted
-                self._leftovers.look()
+                self._look()
         until = min(time.monotonic() + _CATCH_UP_S, self._give_up_at)
         try:
             while time.monotonic() < until and (self._replay_one() or self._adopt_one()):
                 pass
         except DatabaseAway as exc:
             self._note_away(str(exc))
+
+    def _look(self) -> None:
+        with suppress(DatabaseAway):
+            self._store.ask(self._destination.refresh)
+        with suppress(OSError), self.spool_lock:  # else with the next batch that is spooled
+            self._fit()
+        self._leftovers.look()
 
     def _replay_one(self) -> bool:
         """Store the first batch of the spool; False when none waits, or an earlier one is held."""

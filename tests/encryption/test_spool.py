@@ -16,8 +16,8 @@ from gproxy_storage.models import DownstreamRequest
 from gproxy_storage.sink.cipher import KeyCipher
 from gproxy_storage.sink.identity import find_database_id
 from gproxy_storage.sink.rejects import read_rejects
-from tests.encryption.support import SECRET, keyring_row
-from tests.processes import run_python
+from tests.encryption.support import SECRET, keyring_row, query
+from tests.processes import run_python, start_python
 
 pytestmark = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 
@@ -97,3 +97,86 @@ def test_the_keyring_stays_while_sealed_rows_wait(dsn: str, spool: Path) -> None
 
     assert "2 rows stored, 1 rejected" in run("spool", "replay").output
     assert run("encryption", "decrypt", "--yes").exit_code == 0
+
+
+# A sink that goes on while its database is made anew, and spools; then it ends without a word.
+LIVES_ON = """
+import os, sys, time
+from gproxy_storage import Storage
+dsn, secret, data_dir = (os.environ[name] for name in ("DSN", "SECRET", "DATA"))
+with Storage.connect(dsn, secret, data_dir=data_dir) as storage:
+    sink = storage.sink(max_queue_rows=3, when_full="spool")
+    writer = sink._engine.writer
+
+    def submit(*numbers):
+        for number in numbers:
+            sink.submit_downstream_request(
+                trace_id=7_000_000_000 + number, request_method="POST", request_path="/",
+                request_body=os.environb[b"BODY"],
+            )
+
+    submit(1)
+    assert sink.flush(60)
+    before = writer.spool_file.header
+    print("ready", flush=True)
+    sys.stdin.readline()
+    submit(2)
+    deadline = time.monotonic() + 120
+    while sink.stats().written < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    now = writer.spool_file.header
+    assert now.database != before.database and now.kid != before.kid
+    with writer.storing:
+        submit(3, 4, 5, 6)
+        assert sink.stats().spooled >= 3, sink.stats()
+        os._exit(0)
+"""
+
+
+def test_a_sink_goes_on_over_a_database_that_is_made_anew(dsn: str, tmp_path: Path) -> None:
+    """What it spools is for the database that is there, under the key that this one has."""
+    reset_logs(dsn)
+    data = tmp_path / "data"
+    settings = {"DSN": dsn, "SECRET": SECRET, "BODY": os.fsdecode(BODY), "DATA": str(data)}
+    with start_python(["-c", LIVES_ON], settings) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdin is not None
+            assert process.stdout.readline() == "ready\n"
+            reset_logs(dsn)
+            query(dsn, "DELETE FROM encryption_keys")
+            with Storage.connect(dsn, SECRET):
+                pass
+            process.stdin.write("\n")
+            process.stdin.close()
+            said = process.stdout.read()
+            assert process.wait(60) == 0, said
+        finally:
+            process.kill()
+    with Storage.connect(dsn, SECRET, data_dir=data) as storage:
+        done = storage.replay_spool()
+        assert done.refused == ()
+        assert done.written >= 3
+        with storage.session():
+            found = {row.trace_id - 7_000_000_000 for row in DownstreamRequest.select()}
+    assert {2, 3, 4, 5} <= found
+
+
+def reset_logs(dsn: str) -> None:
+    """Make what a sink writes as in a new database."""
+    for table in ("downstream_requests", "write_batches", "storage_state"):
+        query(dsn, f"DELETE FROM {table}")
+
+
+def test_a_sink_that_cannot_open_the_keyring_says_so(
+    encrypted: Storage, dsn: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with encrypted.sink() as sink:
+        assert sink._engine is not None
+        destination = sink._engine.writer._destination
+        query(dsn, "UPDATE encryption_keys SET sealed = NULL, kdf = NULL")
+        with encrypted.session():
+            for _ in range(2):
+                destination.refresh()
+        assert caplog.text.count("sealed under the former key: the keyring was taken out") == 1
+        assert destination.cipher is not None

@@ -16,6 +16,7 @@ from gproxy_storage import Dsn, Storage
 from gproxy_storage.crypto.keys import Key
 from gproxy_storage.models import SinkWriter, Usage, User, UserQuota
 from gproxy_storage.sink.cipher import KeyCipher
+from gproxy_storage.sink.destination import Destination
 from gproxy_storage.sink.records import Header
 from gproxy_storage.sink.sink import Sink
 from tests import servers
@@ -208,9 +209,8 @@ def test_sealed_spools(storage: Storage, proxy: TcpProxy, monkeypatch: pytest.Mo
     cipher = KeyCipher(Key.generate())
 
     def open_sink(cipher: KeyCipher | None) -> Sink:
-        from gproxy_storage.sink.settings import SinkSettings
-
-        return Sink(storage.database, storage.spool_dir, SinkSettings(), cipher=cipher)
+        monkeypatch.setattr(Destination, "cipher", cipher)
+        return storage.sink()
 
     sink = open_sink(cipher)
     proxy.refuse()

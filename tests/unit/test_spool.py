@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from gproxy_storage.crypto.keys import Key
 from gproxy_storage.rows import LOGS
+from gproxy_storage.sink import spool as spool_module
 from gproxy_storage.sink.batch import Batch
 from gproxy_storage.sink.cipher import KeyCipher, SpoolCipher
 from gproxy_storage.sink.records import HEAD_BYTES, NOTE_BYTES, Damage, Header, SpoolError
@@ -580,3 +582,64 @@ def test_rejects_are_sealed_with_their_reason_in_the_clear(tmp_path: Path) -> No
     (found,) = read_rejects(rejects.path)
     assert "values" not in found
     assert (found["reason"], found["kid"]) == ("no", cipher.kid)
+
+
+@pytest.mark.parametrize("was_sealed", [True, False])
+@pytest.mark.parametrize("is_sealed", [True, False])
+def test_a_file_moves_to_another_database_and_key(
+    tmp_path: Path, was_sealed: bool, is_sealed: bool
+) -> None:
+    """What waits is sealed anew, under the same numbers of the same writer."""
+    old, new = (KeyCipher(Key.generate()) if sealed else None for sealed in (was_sealed, is_sealed))
+    spool = create(tmp_path, 1, 2, 5, cipher=old)
+    assert spool.first() is not None
+    spool.drop_first()
+    header = Header(OTHER_DATABASE, spool.header.writer, None if new is None else new.kid)
+    moved = spool.moved(header, new)
+    _opened.append(moved)
+    assert (moved.path, moved.header) == (spool.path, header)
+    assert (len(moved), moved.rows) == (2, spool.rows)
+    moved.append(batch(7), MANY)
+    # It is this process's, until that is done.
+    assert SpoolFile.adopt(moved.path, OTHER_DATABASE, new) is None
+    moved.close()
+    with pytest.raises(SpoolError, match="another database"):
+        SpoolFile.adopt(moved.path, DATABASE, old)
+    found = SpoolFile.adopt(moved.path, OTHER_DATABASE, new)
+    assert found is not None
+    _opened.append(found)
+    assert found.damages == []
+    assert drain(found) == [2, 5, 7]
+    assert [path.name for path in tmp_path.iterdir()] == [spool.path.name]
+
+
+def test_a_file_that_cannot_be_moved_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = create(tmp_path, 1, 2)
+    other = Header(OTHER_DATABASE, spool.header.writer, None)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for name in ("rename", "write"):
+        with monkeypatch.context() as patch:
+            if name == "rename":
+                patch.setattr(Path, "rename", refuse)
+            else:
+                patch.setattr(spool_module, "write_all", refuse)
+            with pytest.raises(OSError, match="No space"):
+                spool.moved(other, None)
+        assert [path.name for path in tmp_path.iterdir()] == [spool.path.name]
+    spool.append(batch(3), MANY)
+    assert drain(spool) == [1, 2, 3]
+
+
+def test_what_cannot_be_read_when_it_is_moved_is_kept(tmp_path: Path) -> None:
+    spool = create(tmp_path, 1, 2)
+    data = bytearray(spool.path.read_bytes())
+    data[-1] ^= 1
+    with spool.path.open("r+b") as file:
+        file.write(data)
+    moved = spool.moved(Header(OTHER_DATABASE, spool.header.writer, None), None)
+    _opened.append(moved)
+    assert drain(moved) == [1]
+    assert spool.damaged_path.read_bytes() == data
