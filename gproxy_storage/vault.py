@@ -57,6 +57,7 @@ class Vault:
         self._database = database
         self._secret_file = secret_file
         self._state = Unlocked.plaintext(None)
+        self._written: Unlocked | None = None
         self._refused: KeyringRow | None = None  # by this process's secret; deriving takes long
         self._fenced = threading.local()
 
@@ -125,8 +126,13 @@ class Vault:
                 raise
         return self.peek()
 
-    def write(self, row: KeyringRow) -> None:
-        """Write the row that `lock` holds."""
+    def write(self, state: Unlocked, row: KeyringRow) -> None:
+        """Write the row of a state, in place of the one that `lock` holds.
+
+        Adopt the state once that is committed. Should an interruption come between the two, it is
+        taken up when the row is met: this process may have no other way to open it.
+        """
+        self._written = state
         database = self._database
         param = database.param
         database.execute_sql(
@@ -217,8 +223,11 @@ class Vault:
         before = self._state
         if before.is_of(row):
             return before
-        # Another secret opens none of the keyrings that it was tried on.
-        opened = None if row == self._refused else before.reopened(row)
+        written = self._written
+        if written is not None and written.is_of(row):
+            opened: Unlocked | None = written
+        else:  # a secret that failed once on a row always does
+            opened = None if row == self._refused else before.reopened(row)
         state = opened or self._opened_anew(row)
         _warn_of_another(before, state)
         self.adopt(state)

@@ -53,7 +53,7 @@ def change_keyring(
         if keep_gproxy_off:
             gproxy.keep_off(database)
         state, row = opened.resealed(keyring)
-        vault.write(row)
+        vault.write(state, row)
         return state
 
     vault.adopt(run_transaction(database, write))
@@ -85,7 +85,7 @@ def _finish(database: Backend, vault: Vault, before: Unlocked, in_use: InUse) ->
         if keyring is opened.keyring:
             return opened, 0
         state, row = opened.resealed(keyring)
-        vault.write(row)
+        vault.write(state, row)
         return state, len(opened.keyring.kids) - len(keyring.kids)
 
     done = run_transaction(database, write)
@@ -121,9 +121,10 @@ def take_out_keyring(database: Backend, vault: Vault) -> None:
         if opened.keyring.mode is not Mode.DECRYPTING:
             return opened  # another command has turned it round
         row = KeyringRow(opened.generation + 1, None, None, decrypted=True)
+        state = Unlocked.plaintext(row)
         gproxy.let_in(database)
-        vault.write(row)
-        return Unlocked.plaintext(row)
+        vault.write(state, row)
+        return state
 
     vault.adopt(run_transaction(database, take_out))
 

@@ -6,8 +6,8 @@ under the fence. Killed anywhere, it is run again; two at once both finish.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 from ..backends.base import Backend
@@ -121,7 +121,8 @@ class Encryption:
             KeyringLost: when there are values that a lost keyring has sealed.
             InvalidValue: when a value would be too long for its column once it is sealed.
         """
-        with self._session(dry_run=dry_run, scrubs=True):
+        with self._session(dry_run=dry_run):
+            self._overwrite_deleted(dry_run)
             check_room(self._database)
             self._unlock(secret)
             before = self._vault.state
@@ -142,7 +143,8 @@ class Encryption:
             ConfigError: when the database is in GPROXY's mode, or not encrypted.
             WrongSecret: when neither secret opens the keyring.
         """
-        with self._session(dry_run=dry_run, scrubs=True):
+        with self._session(dry_run=dry_run):
+            self._overwrite_deleted(dry_run)
             kdf = Kdf.new()
             key: Key | None = None
             while True:
@@ -191,7 +193,8 @@ class Encryption:
             ConfigError: when the database is neither in GPROXY's mode nor on the way from it.
             InvalidValue: when a value would be too long for its column once it is sealed.
         """
-        with self._session(dry_run=dry_run, scrubs=True):
+        with self._session(dry_run=dry_run):
+            self._overwrite_deleted(dry_run)
             self._vault.refresh()
             before = self._vault.state
             mode = before.keyring.mode
@@ -233,15 +236,10 @@ class Encryption:
 
     # -- inside -------------------------------------------------------------------------------
 
-    @contextmanager
-    def _session(self, *, dry_run: bool, scrubs: bool = False) -> Iterator[None]:
-        """A session outside of transactions; `scrubs` where what is overwritten must go."""
+    def _session(self, *, dry_run: bool) -> AbstractContextManager[None]:
         if not dry_run and self._database.in_transaction():
             raise ConfigError("keys cannot be changed inside a transaction: leave it first")
-        with session(self._database):
-            if scrubs and not dry_run:
-                self._database.overwrite_deleted()
-            yield
+        return session(self._database)
 
     def _keyring_for(self, secret: Secret, *, dry_run: bool) -> Keyring:
         """Return the keyring to encrypt under: made where there is none, or only like it."""
@@ -362,7 +360,7 @@ class Encryption:
                 return None
             state, row = opened.under(kdf, key, new).resealed(opened.keyring)
             state.reopened(row)  # or it is not committed
-            self._vault.write(row)
+            self._vault.write(state, row)
             return state
 
         state = run_transaction(self._database, put)
@@ -373,6 +371,10 @@ class Encryption:
     def _refuse_v2(self, command: str) -> None:
         if self._vault.keyring.has_v2:
             raise _in_gproxys_format(command)
+
+    def _overwrite_deleted(self, dry_run: bool) -> None:
+        if not dry_run:
+            self._database.overwrite_deleted()
 
     def _scrubbed(self, outcome: Outcome) -> Outcome:
         if not self._database.scrub():

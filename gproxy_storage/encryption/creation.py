@@ -51,7 +51,7 @@ def create_keyring(
         state, sealed_row = candidate.sealed(mode, row)
         if mode is not Mode.V2:
             gproxy.keep_off(database)
-        vault.write(sealed_row)
+        vault.write(state, sealed_row)
         return state, forms
 
     created = run_transaction(database, create)
