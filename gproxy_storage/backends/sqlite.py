@@ -26,6 +26,7 @@ from peewee import SQL, fn
 
 from ..dsn import Dsn
 from ..errors import ConnectError, WriteError
+from ..forks import never_finalise
 from ..interruptions import SystemErrorsIgnored, raise_interruption
 from ..money import NANO
 from ..private_files import create_file
@@ -248,6 +249,7 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
         if sys.version_info >= (3, 12):
             conn.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE)
         self.close_connection(conn)
+        never_finalise(conn)  # so that no connection of the child's is taken for it by its id()
 
     def bar_child(self) -> None:
         if not self.dsn.in_memory:

@@ -17,7 +17,7 @@ from typing import Any
 from ..backends.base import Backend
 from ..backends.failures import Failure, SyncLockHeldError
 from ..database import run_query, session, translated, unwind
-from ..errors import StorageError
+from ..errors import WriteError
 from . import LOCK_TIMEOUT_S
 from .catalog import read_snapshot
 from .definitions import definitions
@@ -162,9 +162,9 @@ class _Sync:
                 return self._attempt()
             except SyncLockHeldError as exc:
                 raise self._progress.sync_lock_held(self._lock_timeout_s) from exc
-            except StorageError:
-                raise
             except Exception as exc:
+                if isinstance(exc, WriteError) and exc.committed is None:  # of COMMIT
+                    raise self._progress.failed(exc, boundary) from exc
                 if self._database.translate(exc, writing=True, boundary=boundary) is None:
                     raise  # not the database's
                 if self._database.classify(exc, boundary) is not Failure.TRANSIENT:
