@@ -44,7 +44,7 @@ from .storage import Storage
 if TYPE_CHECKING:
     from .batch import BatchReport, WriteBatch
     from .money import Amount
-    from .rows import DownstreamRow, SubmittedDownstreamRow, UpstreamRow, UsageRow
+    from .row_types import DownstreamRow, SubmittedDownstreamRow, UpstreamRow, UsageRow
     from .schema.plan import Plan
     from .schema.sync import SyncReport
     from .sink.leftovers import Replayed
@@ -102,10 +102,10 @@ __all__ = [
 
 _LATER = {
     "Amount": ".money",
-    "DownstreamRow": ".rows",
-    "SubmittedDownstreamRow": ".rows",
-    "UpstreamRow": ".rows",
-    "UsageRow": ".rows",
+    "DownstreamRow": ".row_types",
+    "SubmittedDownstreamRow": ".row_types",
+    "UpstreamRow": ".row_types",
+    "UsageRow": ".row_types",
     "BatchReport": ".batch",
     "Plan": ".schema.plan",
     "SyncReport": ".schema.sync",

@@ -1,9 +1,6 @@
-"""Rows of the logs: what `record` and `submit_...` take, and its check for bulk writing.
+"""Rows of the logs, checked for bulk writing: keyword arguments become a tuple of plain values.
 
-Each log's row is declared once, as a TypedDict whose keys are its model's columns; a column of
-headers is given without its ``_json``. What a caller leaves out is the model's default.
-
-For bulk writing keyword arguments become a tuple of plain values.
+The keywords are those of `row_types`; what a caller leaves out is the model's default.
 
 The rules are the fields' own (`fields.py`). For speed, each table's check is one function, put
 together once from its fields: a test per column, inline, that passes what is surely sound, and a
@@ -17,10 +14,10 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Required, TypeAlias, TypedDict
+from typing import Any, TypeAlias
 
 import peewee
 
@@ -29,100 +26,7 @@ from .dsn.text import nearest
 from .errors import InvalidValue
 from .fields import BytesField, MoneyField, UtcDateTimeField, check_time
 from .models import DownstreamRequest, Table, UpstreamRequest, Usage
-from .money import Amount
 from .storable import GIVEN_IDS
-
-Headers: TypeAlias = Mapping[str, Any] | Sequence[Sequence[str]]
-"""Headers as JSON: a mapping, or (name, value) pairs where names repeat."""
-
-Body: TypeAlias = bytes | bytearray | memoryview
-"""A body as it went over the wire."""
-
-
-class UsageRow(TypedDict, total=False):
-    """What a call used and cost.
-
-    Attributes:
-        at: when it was made; now where absent.
-        cost: in the currency of the quotas, >= 0 and at most 1,000,000; rounded to 1e-9.
-    """
-
-    downstream_trace_id: int | None
-    at: datetime | None
-    provider_id: int | None
-    credential_id: int | None
-    user_id: int | None
-    user_key_id: int | None
-    operation: str
-    protocol: str
-    model: str | None
-    input_tokens: int | None
-    output_tokens: int | None
-    cache_read_input_tokens: int | None
-    cache_creation_input_tokens: int | None
-    cache_creation_input_tokens_5min: int | None
-    cache_creation_input_tokens_1h: int | None
-    cost: Amount
-
-
-class RequestRow(TypedDict, total=False):
-    """What requests of both sides have.
-
-    Attributes:
-        at: when it was sent or came in; now where absent.
-        internal: whether the proxy itself caused it.
-    """
-
-    at: datetime | None
-    internal: bool
-    request_method: Required[str]
-    request_headers: Headers | None
-    request_body: Body | None
-    response_status: int | None
-    response_headers: Headers | None
-    response_body: Body | None
-
-
-class UpstreamRow(RequestRow, total=False):
-    """A request that the proxy sent to a provider.
-
-    Attributes:
-        downstream_trace_id: that of the request which caused it.
-        initial_latency_ms: until the first byte of the response; total: until the last.
-    """
-
-    downstream_trace_id: int | None
-    provider_id: int | None
-    credential_id: int | None
-    request_url: str | None
-    initial_latency_ms: int | None
-    total_latency_ms: int | None
-
-
-class ReceivedRow(RequestRow, total=False):
-    """A request that a user sent to the proxy, without its key."""
-
-    user_id: int | None
-    user_key_id: int | None
-    request_path: Required[str]
-    request_query: str | None
-
-
-class DownstreamRow(ReceivedRow, total=False):
-    """A request that a user sent to the proxy.
-
-    Attributes:
-        trace_id: the caller's own, 1 to 2**63 - 2; the next free one where absent.
-    """
-
-    trace_id: int | None
-
-
-class SubmittedDownstreamRow(ReceivedRow):
-    """The same for a sink, which cannot wait for the database to give a key out."""
-
-    trace_id: int
-
 
 RowCheck: TypeAlias = Callable[..., Row]
 """Takes a log's row as keyword arguments; raises InvalidValue."""

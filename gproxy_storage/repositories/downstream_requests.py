@@ -8,7 +8,8 @@ from typing import Any, Unpack
 import peewee
 
 from ..models import DownstreamRequest
-from ..rows import DOWNSTREAM_REQUESTS, DownstreamRow
+from ..row_types import DownstreamRow
+from ..rows import DOWNSTREAM_REQUESTS
 from .arguments import require_given_id
 from .base import Filter
 from .pages import PAGE_ROWS, Page

@@ -8,7 +8,8 @@ from typing import Any, Unpack
 import peewee
 
 from ..models import UpstreamRequest
-from ..rows import UPSTREAM_REQUESTS, UpstreamRow
+from ..row_types import UpstreamRow
+from ..rows import UPSTREAM_REQUESTS
 from .arguments import require_at_least_zero
 from .base import Filter
 from .logs import of_channel

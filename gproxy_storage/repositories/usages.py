@@ -9,7 +9,8 @@ from typing import Any, Literal, Unpack, overload
 import peewee
 
 from ..models import Usage
-from ..rows import USAGES, UsageRow
+from ..row_types import UsageRow
+from ..rows import USAGES
 from .arguments import require_at_least_zero, require_cost, require_id
 from .base import Filter, now
 from .logs import Log, LogFilters, of_channel

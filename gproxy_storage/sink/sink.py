@@ -13,17 +13,8 @@ from ..backends.bulk import Row
 from ..errors import WriteError
 from ..forks import ForkGuard
 from ..repositories.redaction import REDACTORS
-from ..rows import (
-    DOWNSTREAM_REQUESTS,
-    LOGS,
-    UPSTREAM_REQUESTS,
-    USAGES,
-    Log,
-    SubmittedDownstreamRow,
-    UpstreamRow,
-    UsageRow,
-    row_check,
-)
+from ..row_types import SubmittedDownstreamRow, UpstreamRow, UsageRow
+from ..rows import DOWNSTREAM_REQUESTS, LOGS, UPSTREAM_REQUESTS, USAGES, Log, row_check
 from .destination import Destination
 from .engine import Engine
 from .exits import open_sinks

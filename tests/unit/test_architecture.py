@@ -27,7 +27,7 @@ ROOMS = (
     ("fields", "sealed_fields", "naming"),
     ("models",),
     ("encryption",),
-    ("rows",),
+    ("row_types", "rows"),
     ("schema",),
     ("repositories",),
     ("batch",),

@@ -18,18 +18,20 @@ from gproxy_storage.fields import (
     TextField,
     UtcDateTimeField,
 )
+from gproxy_storage.row_types import (
+    Body,
+    DownstreamRow,
+    Headers,
+    SubmittedDownstreamRow,
+    UpstreamRow,
+    UsageRow,
+)
 from gproxy_storage.rows import (
     DOWNSTREAM_REQUESTS,
     LOGS,
     UPSTREAM_REQUESTS,
     USAGES,
-    Body,
-    DownstreamRow,
-    Headers,
     Log,
-    SubmittedDownstreamRow,
-    UpstreamRow,
-    UsageRow,
     keyword,
     row_check,
 )
