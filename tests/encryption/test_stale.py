@@ -40,7 +40,7 @@ from tests.encryption.support import (
     stored,
 )
 from tests.processes import start_python
-from tests.support import ONE_BACKEND, assert_query_count, recorded
+from tests.support import ONE_BACKEND, Child, assert_query_count, recorded
 
 # A process that does one thing a line, on a storage that it opened at its start.
 PROGRAM = """
@@ -381,3 +381,20 @@ def test_values_read_before_and_opened_after(encrypted: Storage) -> None:
     # Fetched before `encrypt` ended, and made an attribute after it.
     row.__data__["secret_json"].stored = json.dumps(DOCUMENT)
     assert row.secret_json == DOCUMENT
+
+
+@pytest.mark.parametrize("hooks", [True, False])
+def test_parent_and_child_each_follow_the_keyring(
+    encrypted: Storage, dsn: str, hooks: bool
+) -> None:
+    """A child has the state of its parent, whatever forked it, and no lock of it."""
+    provider = encrypted.providers.upsert("openai", channel="openai")
+    put(dsn, row_of(encrypted, 1, related=False, secret=SECRET))
+
+    def create() -> str:
+        return str(encrypted.credentials.create(provider.id, kind="k", secret=DOCUMENT).id)
+
+    ids = [int(Child(create, hooks=hooks).check()), int(create())]
+    encrypted.close()
+    with Storage.connect(dsn, SECRET) as storage:
+        assert [storage.credentials.get(pk).secret_json for pk in ids] == [DOCUMENT, DOCUMENT]
