@@ -58,14 +58,23 @@ class _Lease:
 
 
 class _Waiter:
-    """A thread in the queue. `lease` stays None when the pool was closed meanwhile."""
+    """A thread that borrows. Having waited, `lease` is None when the pool was closed meanwhile."""
 
-    __slots__ = ("lease", "served", "thread")
+    __slots__ = ("_served", "lease", "thread")
+    _served: threading.Event
 
     def __init__(self, thread: int) -> None:
         self.thread = thread
-        self.served = threading.Event()
         self.lease: _Lease | None = None
+
+    def will_wait(self) -> None:
+        self._served = threading.Event()  # seldom needed, and slow to make
+
+    def wait(self, timeout_s: float) -> None:
+        self._served.wait(timeout_s)
+
+    def wake(self) -> None:
+        self._served.set()
 
 
 class ConnectionPool:
@@ -210,6 +219,7 @@ class ConnectionPool:
         self._refuse_if_closed()
         if not self._waiters and self._take(waiter):
             return True
+        waiter.will_wait()
         self._waiters.append(waiter)
         return False
 
@@ -256,7 +266,7 @@ class ConnectionPool:
         """Wake the waiters that were lent something; also those of an interrupted `_lend`."""
         while self._waiters and (lease := self._waiters[0].lease):
             self._in_use[lease] = self._waiters[0].thread
-            self._waiters[0].served.set()
+            self._waiters[0].wake()
             self._waiters.popleft()
 
     def _leave_queue(self, waiter: _Waiter) -> bool:
@@ -270,7 +280,7 @@ class ConnectionPool:
         self._refusal = self._refusal or refusal
         self._close_idle()
         for waiter in self._waiters:
-            waiter.served.set()
+            waiter.wake()
         self._waiters.clear()
 
     def _close_idle(self) -> None:
@@ -304,7 +314,7 @@ class ConnectionPool:
             raise ConnectError(self._refusal)
 
     def _wait(self, waiter: _Waiter) -> None:
-        waiter.served.wait(self.pool_timeout_s)
+        waiter.wait(self.pool_timeout_s)
         if self._locked(self._leave_queue, waiter):
             raise PoolTimeout(
                 f"no connection came free within {self.pool_timeout_s:g} s: all "

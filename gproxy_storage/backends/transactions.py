@@ -7,7 +7,6 @@ then be stored by itself. So it is refused, and the block raises, whatever its b
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 import peewee
 
 from ..errors import ConnectError, StorageError, WriteError
+from ..forks import current_pid
 from .failures import Failure
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Transaction(peewee._transaction):
 
     def __enter__(self) -> Transaction:
         database = self.db
-        self._pid = os.getpid()
+        self._pid = current_pid()
         try:
             if database.transaction_depth() == 0:
                 self._begin_anew_if_lost()
@@ -71,7 +71,7 @@ class Transaction(peewee._transaction):
     ) -> None:
         database = self.db
         if not database.in_transaction():
-            raise _forked() if os.getpid() != self._pid else transaction_ended(None)
+            raise _forked() if current_pid() != self._pid else transaction_ended(None)
         try:
             if database.transaction_depth() == 1:
                 if exc_type is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import deque
@@ -12,6 +11,7 @@ from typing import NamedTuple
 
 from ..backends.bulk import Row
 from ..errors import WriteError
+from ..forks import current_pid
 from .batch import Batch
 
 BATCH_BYTES = 4 * 1024 * 1024
@@ -82,7 +82,7 @@ class RowQueue:
         self._on_first = on_first
         self._make_room = make_room
         self._in_child = in_child
-        self._pid = os.getpid()
+        self._pid = current_pid()
         self._books = _Books(deque(), None, 1, 0)
         self._unsettled: dict[int, int] = {}  # rows by the number of the batch that they are in
         self._bytes = 0  # about: interrupted, a row may not be counted
@@ -116,7 +116,7 @@ class RowQueue:
         Raises:
             WriteError: when the queue is closed.
         """
-        if os.getpid() != self._pid:
+        if current_pid() != self._pid:
             self._in_child().put(log, row, size)
             return
         with self.lock:
