@@ -149,6 +149,9 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
         self._connections.discard(conn)
 
     def is_current(self, conn: Connection) -> bool:
+        return conn.is_fit_to_read() or self._is_current(conn)
+
+    def _is_current(self, conn: Connection) -> bool:
         if conn.is_current():
             return True
         if conn.files not in self._replaced:
@@ -180,13 +183,13 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
 
     def begin(self, *args: Any, **kwargs: Any) -> Any:
         conn = self._state.conn  # in a session that is held, it was lent long ago
-        if conn is not None and not self.is_current(conn):
+        if conn is not None and not self._is_current(conn):
             self.replace_connection()
         return super().begin(*args, **kwargs)
 
     def commit(self) -> Any:
         conn = self._state.conn
-        if self.has_transaction(conn) and not self.is_current(conn):
+        if self.has_transaction(conn) and not self._is_current(conn):
             raise WriteError(
                 f"{self.dsn}: the file was replaced, moved or deleted during the transaction: "
                 "nothing was written; run it again"

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from typing import Final, NamedTuple, TypeAlias
 
 from ..interruptions import raise_interruption
 
 _BESIDE: Final = ("-wal", "-shm")
+_LOOK_BESIDE_S: Final = 1.0
 
 FileId: TypeAlias = tuple[int, int] | None
 
@@ -39,10 +41,21 @@ class Connection(sqlite3.Connection):
     """A connection that knows its files: the database first, then those beside it."""
 
     files: tuple[OpenFile, ...] = ()
+    looked_at = 0.0
 
     def is_current(self) -> bool:
         """Whether its files are those at their paths."""
+        self.looked_at = time.monotonic()
         return all(file.is_current() for file in self.files)
+
+    def is_fit_to_read(self) -> bool:
+        """The same, but for the files beside the database only once a second.
+
+        Three system calls would be a fifth of a login by key; a write looks at all of them.
+        """
+        if time.monotonic() - self.looked_at > _LOOK_BESIDE_S:
+            return self.is_current()
+        return not self.files or self.files[0].is_current()
 
     def shares_database(self, path: str) -> bool:
         """Whether the file at the path is its database."""
