@@ -39,6 +39,10 @@ class AnotherPass(Exception):  # noqa: N818 - it asks for something
     """Roll the transaction back and begin it anew: the bisection knows more by now."""
 
 
+class _EndsTransaction(Exception):  # noqa: N818 - likewise
+    """What was refused took the whole transaction with it, as a trigger may on SQLite."""
+
+
 class _Undo(Exception):  # noqa: N818 - likewise
     """Roll a savepoint back."""
 
@@ -56,10 +60,11 @@ class _Part(NamedTuple):
 
 
 class _Uncharged(NamedTuple):
-    """What a user's quota does not take."""
+    """What a user's quota does not take; and whether that ends the transaction."""
 
     cost: float
     reason: str
+    ends: bool
 
 
 class Precedents:
@@ -92,6 +97,7 @@ class Bisection:
         self._killers: dict[_Part, str] = {}
         self._kills: Counter[_Part] = Counter()
         self._users: dict[int, _Uncharged] = {}  # whose quotas do not take their costs
+        self._alone: set[int] = set()  # users who are to be charged by a statement each
         self._trying: _Part | None = None
 
     def insert(
@@ -141,13 +147,16 @@ class Bisection:
         if part is None:
             return False
         self._kills[part] += 1
-        if self._kills[part] < _KILLS:
-            return True
+        if self._kills[part] >= _KILLS:
+            self._blame(part, "the server closed the connection at this row, twice")
+        return True
+
+    def _blame(self, part: _Part, why: str) -> None:
+        """Note a part that ends the transaction."""
         if part.stop - part.start > 1:
             self._to_halve.add(part)
         else:
-            self._killers[part] = "the server closed the connection at this row, twice"
-        return True
+            self._killers[part] = why
 
 
 class _Run:
@@ -176,7 +185,11 @@ class _Run:
         why = self._known._killers.get(part) or self._why_not_charged(part, rows)
         if why is None and part not in self._known._to_halve:
             self._known._trying = part
-            why = self._attempt(part.log, partial(self._insert_rows, part.log, rows))
+            try:
+                why = self._attempt(part.log, partial(self._insert_rows, part.log, rows))
+            except _EndsTransaction as end:
+                self._known._blame(part, str(end))
+                raise AnotherPass from end
             if why is None:
                 if part.log == _USAGES:
                     self.usages.extend(rows)
@@ -190,13 +203,22 @@ class _Run:
 
     def charge(self, costs: Sequence[tuple[int, float]]) -> None:
         """Add costs to quotas, by halves where that fails."""
-        for some in parts(costs, QUOTAS_A_STATEMENT):
-            why = self._attempt(_USAGES, partial(self._add_costs, some))
+        known = self._known
+        together = [cost for cost in costs if cost[0] not in known._alone]
+        alone = [[cost] for cost in costs if cost[0] in known._alone]
+        for some in (*parts(together, QUOTAS_A_STATEMENT), *alone):
+            try:
+                why = self._attempt(_USAGES, partial(self._add_costs, some))
+            except _EndsTransaction as end:
+                if len(some) > 1:
+                    known._alone.update(user for user, _ in some)
+                else:
+                    known._users |= _uncharged(some[0], str(end), ends=True)
+                raise AnotherPass from end
             if why is None:
                 continue
             if len(some) == 1:
-                why = f"its cost cannot be added to the user's quota: {why}"
-                self.users[some[0][0]] = _Uncharged(some[0][1], why)
+                self.users |= _uncharged(some[0], why)
                 continue
             self.charge(some[: len(some) // 2])
             self.charge(some[len(some) // 2 :])
@@ -220,7 +242,7 @@ class _Run:
         """Whether the database, which took an innocuous row, takes one by now that it refused."""
         unexplained = self.unexplained
         rows = [kept for kept in self.refused if (kept.log, kept.reason) in unexplained]
-        users = self._known._users.items()
+        users = [found for found in self._known._users.items() if not found[1].ends]
         return any(
             self._attempt(log, partial(self._undone, write)) is None
             for log, write in (
@@ -231,7 +253,10 @@ class _Run:
 
     def _takes_any(self, log: int) -> bool:
         write = partial(self._insert_rows, log, [innocuous_row(LOGS[log])])
-        return self._attempt(log, partial(self._undone, write)) is None
+        try:
+            return self._attempt(log, partial(self._undone, write)) is None
+        except _EndsTransaction as end:
+            raise DatabaseAway(self.refused[0].reason) from end
 
     def _attempt(self, log: int, write: Callable[[], None]) -> str | None:
         """Write under a savepoint; return why the database refuses that, or None."""
@@ -249,6 +274,8 @@ class _Run:
                 raise
             if TakenIds(database, given=GIVEN_KEYS).met(exc):
                 raise  # the next attempt gets other keys
+            if database.is_ended():
+                raise _EndsTransaction(reason(database, exc)) from exc
             # MariaDB may say that a packet is too large, and close the connection after that:
             # let it be this part's fault, not that of the next.
             database.query("SELECT 1")
@@ -273,6 +300,11 @@ class _Run:
         if part.log != _USAGES or not users:
             return None
         return next((users[row[_USER]].reason for row in rows if row[_USER] in users), None)
+
+
+def _uncharged(cost: tuple[int, float], why: str, *, ends: bool = False) -> dict[int, _Uncharged]:
+    why = f"its cost cannot be added to the user's quota: {why}"
+    return {cost[0]: _Uncharged(cost[1], why, ends)}
 
 
 def reason(database: Backend, exc: Exception) -> str:

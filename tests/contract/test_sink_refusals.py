@@ -349,3 +349,33 @@ def test_what_was_put_right_meanwhile_is_stored(
         assert sink.flush(PATIENCE_S)
         assert (sink.stats().written, sink.stats().rejected) == (1, 0)
     assert quotas(storage) == [(alice.id, 0.0, 0.5)]
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("table", ["usages", "user_quotas"])
+def test_a_refusal_that_ends_the_transaction(
+    storage: Storage, execute: Callable[[str], None], table: str
+) -> None:
+    """SQLite rolls all of it back: what follows must not be stored outside of it."""
+    users = [storage.users.create(f"user{number}").id for number in range(10)]
+    bad = (users[2], users[7])
+    for event in ("INSERT", "UPDATE"):
+        execute(
+            f"CREATE TRIGGER end_{event} BEFORE {event} ON {table} WHEN NEW.user_id IN {bad} "
+            "BEGIN SELECT RAISE(ROLLBACK, 'no'); END"
+        )
+    try:
+        with storage.sink(flush_after_s=3600) as sink:
+            sink.submit_usage(user_id=bad[0], cost=0.25)
+            assert sink.flush(PATIENCE_S)
+            for user in users * 3:
+                sink.submit_usage(user_id=user, cost=0.25)
+            assert sink.flush(PATIENCE_S)
+            assert (sink.stats().written, sink.stats().rejected) == (24, 7)
+    finally:
+        for event in ("INSERT", "UPDATE"):
+            execute(f"DROP TRIGGER end_{event}")
+    assert [kept["values"]["user_id"] for kept in rejects(storage)] == [bad[0], *bad * 3]
+    assert quotas(storage) == [(user, 0.0, 0.75) for user in users if user not in bad]
+    with storage.session():
+        assert len(rows_of(Usage, "trace_id")) == 24
