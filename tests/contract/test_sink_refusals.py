@@ -9,7 +9,7 @@ import pytest
 
 from gproxy_storage import Storage
 from gproxy_storage.models import DownstreamRequest, UpstreamRequest, Usage
-from gproxy_storage.sink import bisection
+from gproxy_storage.sink import bisection, writer
 from gproxy_storage.sink.rejects import read_rejects
 from gproxy_storage.sink.sink import Sink
 from tests import servers
@@ -24,6 +24,12 @@ FAIL = {
 FAIL["mariadb"] = FAIL["mysql"]
 
 Refuse = Callable[..., None]
+
+
+@pytest.fixture(autouse=True)
+def quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database that is away is asked often: here it is back at once, or never."""
+    monkeypatch.setattr(writer, "_MAX_PROBE_S", writer._MIN_PROBE_S)
 
 
 @pytest.fixture
