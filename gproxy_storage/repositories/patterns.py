@@ -78,6 +78,11 @@ def candidates(model: str) -> list[str]:
     """
     longest = min(len(model), MAX_PATTERN_LENGTH - 1)
     prefixes = [f"{model[:length]}*" for length in range(longest + 1)]  # `*` first
-    suffixes = [f"*{model[len(model) - length :]}" for length in range(1, longest + 1)]
+    # With a `*` at its end, too, a pattern is one of a prefix: see `matches`.
+    suffixes = [
+        f"*{model[len(model) - length :]}"
+        for length in range(1, longest + 1)
+        if not model.endswith("*")
+    ]
     exact = [model] if len(model) <= MAX_PATTERN_LENGTH else []
     return [*exact, *prefixes, *suffixes]

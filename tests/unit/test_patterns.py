@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gproxy_storage.errors import InvalidValue
@@ -89,6 +89,7 @@ TEXT = st.text(st.sampled_from("ab*_%é"), min_size=1, max_size=6)
 
 
 @given(TEXT, TEXT)
+@example("**", "_*")
 def test_candidates_are_the_patterns_that_fit(pattern: str, model: str) -> None:
     assert (pattern in candidates(model)) is matches(pattern, model)
 
