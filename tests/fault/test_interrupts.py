@@ -18,7 +18,7 @@ import gproxy_storage
 from gproxy_storage import Storage
 from gproxy_storage.database import Session
 from gproxy_storage.errors import WriteError
-from tests.contract.support import with_options
+from tests.contract.support import PATIENCE_S, with_options
 from tests.processes import run_python
 
 PACKAGE = str(Path(gproxy_storage.__file__).parent)
@@ -196,9 +196,10 @@ def test_an_interrupted_commit_reaches_the_caller_as_it_is(
 
 def run_interrupted(dsn: str, directory: Path, interruptions: int) -> None:
     done = run_python(
-        "-m", "tests.fault.interrupted", dsn, directory, str(interruptions), cwd=directory,
-        timeout_s=1200,
+        "-m", "tests.fault.interrupted", directory, str(interruptions),
+        settings={"DSN": dsn}, cwd=directory, timeout_s=PATIENCE_S,
     )  # fmt: skip
+    assert done.stdout, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
 
     assert told["findings"] == {}
