@@ -51,6 +51,7 @@ class Program:
         self.sink = storage.sink(flush_after_s=0.05, when_full="spool", max_queue_rows=50)
         self.users = [storage.users.create(f"reader{number}") for number in range(READERS)]
         self.spender = storage.users.create("spender")
+        storage.quotas.add_cost(self.spender, 0)  # so that there is one to look at
         self.stored: set[str] = set()
         self.perhaps: set[str] = set()
         self.never: set[str] = set()
