@@ -304,7 +304,7 @@ def test_users_are_locked_in_their_order(
         "ON p.id = t.trx_mysql_thread_id WHERE t.trx_state = 'LOCK WAIT' AND p.db = %s"
     )
     try:
-        with storage.sink(flush_rows=3, flush_after_s=3600) as sink:
+        with storage.sink(flush_rows=3, flush_after_s=3600, stall_timeout_s=PATIENCE_S) as sink:
             if second == "bad row":
                 sink.submit_downstream_request(trace_id=7, request_method="G", request_path="/")
                 assert sink.flush(PATIENCE_S)
