@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 import signal
+import subprocess
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -386,6 +388,20 @@ with Storage.connect(os.environ["DSN"], data_dir=os.environ["DATA_DIR"], sync=Fa
 """
 
 
+@contextmanager
+def killed_at_the_end(process: subprocess.Popen[str]) -> Iterator[None]:
+    """Leaving a Popen's own block waits for its end, also where an assertion left it."""
+    try:
+        yield
+    finally:
+        process.kill()
+
+
+def flushed_until(line: str) -> int | None:
+    """Read a whole number out of a line; others are cut off, or warn of a record that is."""
+    return int(line) if line.endswith("\n") and line[:-1].isdigit() else None
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["sqlite", "postgres"], indirect=True)
 def test_killed_at_twenty_points(database_dsn: str, backend: str, tmp_path: Path) -> None:
@@ -400,20 +416,20 @@ def test_killed_at_twenty_points(database_dsn: str, backend: str, tmp_path: Path
         settings = {"DSN": dsn, "DATA_DIR": str(tmp_path)}
         for turn in range(20):
             first = turn * 1_000_000
-            process = start_python(["-c", SUBMIT_AND_FLUSH, str(first), str(user)], settings)
-            assert process.stdout is not None
-            assert process.stdout.readline() == PLAINTEXT_WARNING
-            last = int(process.stdout.readline())
-            killer = threading.Timer(random_.uniform(0.0, 0.4), process.kill)
-            killer.start()
-            if turn % 2:
-                proxy.refuse()
-            for line in process.stdout:
-                last = int(line) if line[:-1].isdigit() and line.endswith("\n") else last
-            assert process.wait() == -signal.SIGKILL
-            process.stdout.close()
-            if process.stdin is not None:
-                process.stdin.close()
+            with (
+                start_python(["-c", SUBMIT_AND_FLUSH, str(first), str(user)], settings) as process,
+                killed_at_the_end(process),
+            ):
+                assert process.stdout is not None
+                assert process.stdout.readline() == PLAINTEXT_WARNING
+                last = next(filter(None, map(flushed_until, process.stdout)))
+                killer = threading.Timer(random_.uniform(0.0, 0.4), process.kill)
+                killer.start()
+                if turn % 2:
+                    proxy.refuse()
+                for line in process.stdout:
+                    last = flushed_until(line) or last
+                assert process.wait() == -signal.SIGKILL
             proxy.resume()
             flushed.append(range(first, last + 1))
             spooled += sum(path.stat().st_size > 1000 for path in spool_files(storage))
