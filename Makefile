@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 METADATA := setup.cfg setup.py pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help run test soak bench lint type check clean
+.PHONY: help run test soak bench docs lint type check clean
 
 help: ## show this list
 	@awk -F ': [^#]*## ' '/^[a-z]+: .*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
@@ -30,6 +30,9 @@ soak: $(VENV)/.test ## run the slow tests: many rounds, kills, outages, large da
 bench: $(VENV)/.test ## measure this package, plain Peewee and the drivers
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
+docs: $(VENV)/.dev ## build the documentation into build/docs/index.html
+	$(BIN)/python -m sphinx -q -W --keep-going -d build/doctrees docs build/docs
+
 lint: $(VENV)/.dev ## check style
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -38,9 +41,10 @@ type: $(VENV)/.dev ## check types
 	$(BIN)/mypy
 
 # one after the other also under -j
-check: ## lint, type and test
+check: ## lint, type, docs and test
 	$(MAKE) lint
 	$(MAKE) type
+	$(MAKE) docs
 	$(MAKE) test
 
 clean: ## delete what these targets made, but for data/
