@@ -22,5 +22,3 @@ napoleon_numpy_docstring = False
 
 html_theme = "furo"
 html_title = f"gproxy_storage {release}"
-
-suppress_warnings = ["toc.empty_glob"]
