@@ -29,6 +29,7 @@ from gproxy_storage.models import (
     UserQuota,
 )
 from gproxy_storage.sealed_fields import SealedField
+from gproxy_storage.sink.rejects import read_rejects
 from tests import leaks, servers
 from tests.support import PATIENCE_S as PATIENCE_S  # noqa: PLC0414 - for those who import it from here
 from tests.support import Child
@@ -132,6 +133,22 @@ def quotas(storage: Storage) -> list[tuple[Any, ...]]:
     """Return user, quota and cost used of all quotas, by user."""
     with storage.session():
         return sorted(rows_of(UserQuota, "user_id", "quota", "cost_used"))
+
+
+def row_count(storage: Storage, model: type[Table]) -> int:
+    """Return how many rows a table has."""
+    with storage.session():
+        return int(model.select().count())
+
+
+def rejects(storage: Storage) -> list[dict[str, Any]]:
+    """Return the rows that sinks of this storage rejected."""
+    return [found for path in storage.spool_dir.glob("*.rejects") for found in read_rejects(path)]
+
+
+def spool_files(storage: Storage) -> list[str]:
+    """Return the suffixes of the files of this storage's sinks: `.spool`, `.rejects`."""
+    return sorted(path.suffix for path in storage.spool_dir.iterdir())
 
 
 def until(condition: Callable[[], object]) -> None:

@@ -11,10 +11,16 @@ import pytest
 from gproxy_storage import Storage
 from gproxy_storage.models import DownstreamRequest, UpstreamRequest, Usage
 from gproxy_storage.sink import bisection, writer
-from gproxy_storage.sink.rejects import read_rejects
 from gproxy_storage.sink.sink import Sink
 from tests import servers
-from tests.contract.support import PATIENCE_S, quotas, rows_of, until, with_options
+from tests.contract.support import (
+    PATIENCE_S,
+    quotas,
+    rejects,
+    rows_of,
+    until,
+    with_options,
+)
 
 # A statement that fails for a reason that says nothing: no constraint, no SIGNAL.
 FAIL = {
@@ -91,10 +97,6 @@ def allow(refuse: Refuse) -> None:
     refuse.allow()  # type: ignore[attr-defined]  # as above
 
 
-def rejects(storage: Storage) -> list[dict[str, Any]]:
-    return [found for path in storage.spool_dir.glob("*.rejects") for found in read_rejects(path)]
-
-
 def models(storage: Storage) -> list[str]:
     with storage.session():
         return sorted(row[0] for row in rows_of(Usage, "model"))
@@ -102,6 +104,36 @@ def models(storage: Storage) -> list[str]:
 
 def request(sink: Sink) -> None:
     sink.submit_upstream_request(request_method="GET")
+
+
+SIGNAL = {
+    "sqlite": "CREATE TRIGGER refuse BEFORE INSERT ON usages WHEN NEW.model = 'bad' BEGIN "
+    "SELECT RAISE(ABORT, 'no'); END",
+    "postgres": "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF "
+    "NEW.model = 'bad' THEN RAISE 'no'; END IF; RETURN NEW; END $$; CREATE TRIGGER refuse BEFORE "
+    "INSERT ON usages FOR EACH ROW EXECUTE FUNCTION refuse()",
+    "mysql": "CREATE TRIGGER refuse BEFORE INSERT ON usages FOR EACH ROW BEGIN IF NEW.model = "
+    "'bad' THEN SIGNAL SQLSTATE '45000'; END IF; END",
+}
+SIGNAL["mariadb"] = SIGNAL["mysql"]
+ALLOW = {"postgres": "DROP FUNCTION refuse CASCADE"}
+
+
+def test_a_trigger_that_refuses_rows(
+    storage: Storage, backend: str, execute: Callable[[str], None]
+) -> None:
+    alice = storage.users.create("alice")
+    execute(SIGNAL[backend])
+    try:
+        with storage.sink(flush_after_s=3600) as sink:
+            for number in range(40):
+                model = "bad" if number in (0, 17, 18, 39) else "good"
+                sink.submit_usage(user_id=alice.id, model=model, cost=0.25)
+        assert (sink.stats().written, sink.stats().rejected) == (36, 4)
+    finally:
+        execute(ALLOW.get(backend, "DROP TRIGGER refuse"))
+    assert quotas(storage) == [(alice.id, 0.0, 9.0)]
+    assert [found["place"] for found in rejects(storage)] == [0, 17, 18, 39]
 
 
 def test_alone_or_beside_others(storage: Storage, refuse: Refuse) -> None:
