@@ -44,7 +44,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     leaks.install(config)
-    unknown = set(_selected_backends(config)) - set(servers.BACKENDS)
+    unknown = set(selected_backends(config)) - set(servers.BACKENDS)
     if unknown:
         raise pytest.UsageError(
             f"--backend: {sorted(unknown)[0]!r} is none of {', '.join(servers.BACKENDS)}"
@@ -55,7 +55,8 @@ def pytest_unconfigure() -> None:
     servers.stop_all()
 
 
-def _selected_backends(config: pytest.Config) -> list[str]:
+def selected_backends(config: pytest.Config) -> list[str]:
+    """The names of the backends that are to be tested."""
     names = [name for option in config.getoption("--backend") for name in option.split(",")]
     return names or list(servers.BACKENDS)
 
@@ -67,7 +68,7 @@ def _backend_of(item: pytest.Item) -> str | None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    selected = {None, *_selected_backends(config)}
+    selected = {None, *selected_backends(config)}
     slow = config.getoption("--slow") or "slow" in config.getoption("-m")
 
     def wanted(item: pytest.Item) -> bool:
@@ -89,7 +90,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """With pytest-xdist, find or start the servers once, for all of its workers."""
     config = session.config
     if config.getoption("numprocesses", None) and not config.option.collectonly:
-        selected = _selected_backends(config)
+        selected = selected_backends(config)
         servers.share(selected)
         _require_in_ci(selected)
 
