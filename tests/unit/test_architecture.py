@@ -7,9 +7,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 import gproxy_storage
+from tests.cases import for_each
 
 PACKAGE = Path(gproxy_storage.__file__).parent
 CONTRIBUTING = Path(__file__).parents[2] / "CONTRIBUTING.md"
@@ -110,12 +109,12 @@ def test_contributing_lists_the_rooms_in_this_order() -> None:
     assert listed == [name for names in ROOMS for name in names]
 
 
-@pytest.mark.parametrize("module", sorted(set(MODULES) - DOORS))
+@for_each("module", sorted(set(MODULES) - DOORS))
 def test_imports_lead_upwards(module: str) -> None:
     assert climbs(module, MODULES[module]) == []
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if room(name) == "crypto"])
+@for_each("module", [name for name in MODULES if room(name) == "crypto"])
 def test_cryptography_knows_no_database(module: str) -> None:
     assert not {name.partition(".")[0] for name in imports(module, MODULES[module])} & DATABASES
 
@@ -127,7 +126,7 @@ def test_the_pool_knows_no_database() -> None:
     assert {name for name in found if name.startswith(".")} == {".errors"}
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if room(name) not in KNOWS_DIALECTS])
+@for_each("module", [name for name in MODULES if room(name) not in KNOWS_DIALECTS])
 def test_dialects_are_told_apart_in_the_backends_only(module: str) -> None:
     tree = MODULES[module]
     if module == "database":
@@ -144,7 +143,7 @@ def _is_schemes(node: ast.stmt) -> bool:
 # -- the rules can fail -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("module", "code", "found"),
     [
         ("errors", "from .dsn import Dsn", [".dsn"]),
@@ -164,7 +163,7 @@ def test_an_import_downwards_is_found(module: str, code: str, found: list[str]) 
     assert climbs(module, ast.parse(code)) == found
 
 
-@pytest.mark.parametrize(
+@for_each(
     "code",
     [
         "if database.name == 'mysql': pass",

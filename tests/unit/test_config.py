@@ -19,6 +19,7 @@ from gproxy_storage.dsn import Dsn
 from gproxy_storage.errors import ConfigError, DSNError, SecretError
 from gproxy_storage.models import GlobalSettings
 from gproxy_storage.secret import Secret
+from tests.cases import for_each
 from tests.support import everything_in_frames, everything_said
 
 PASSWORD = "hunter2-Secret"
@@ -169,7 +170,7 @@ def test_a_blank_variable_counts_as_absent(workplace: Path, blank: str) -> None:
     assert settings.data_dir == Path("data")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("load", "setting"),
     [
         (lambda: Settings.load(dsn="", environ={}), "dsn"),
@@ -248,7 +249,7 @@ def test_dotenv_leaves_the_environment_alone(workplace: Path) -> None:
     assert dict(os.environ) == before
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("line", "path"),
     [
         ("GPROXY_DSN=sqlite:${HOME}/$x", "${HOME}/$x"),
@@ -269,7 +270,7 @@ def test_dotenv_syntax(
     assert Settings.load(environ={"HOME": "/root", "x": "y"}).dsn.path == path
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("name", "error_class"),
     [
         ("GPROXY_DSN", ConfigError),
@@ -381,7 +382,7 @@ def test_the_null_device_is_an_empty_file() -> None:
 DEEP = ".".join(["a"] * 1000)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     [
         f"{DEEP} = 1",
@@ -449,14 +450,14 @@ def test_the_toml_file_may_be_named(workplace: Path, by: str) -> None:
     assert settings.sources["dsn"].endswith("my.toml")
 
 
-@pytest.mark.parametrize("text", ["", "[global]\n", "other = 1\n", "\ufeff[global]\n", "#\r\n"])
+@for_each("text", ["", "[global]\n", "other = 1\n", "\ufeff[global]\n", "#\r\n"])
 def test_toml_without_our_keys(workplace: Path, text: str) -> None:
     (workplace / "gproxy.toml").write_text(text)
 
     assert Settings.load(environ={}).dsn_is_default
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "says"),
     [
         (f"[global]\ndsn = {PASSWORD}\n", "is not TOML (line 2, column 7); correct it"),
@@ -533,7 +534,7 @@ def secret_of(environ: Mapping[str, str]) -> str:
     return settings.secret_key.reveal()
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("given", "kept"),
     [
         ("s", "s"),
@@ -623,8 +624,8 @@ def test_a_secret_in_a_relative_file(workplace: Path) -> None:
     assert secret_of({"DATABASE_SECRET_KEY_FILE": "secret"}) == "s"
 
 
-@pytest.mark.parametrize("blank", ["", " ", "\n", "\u2003"])
-@pytest.mark.parametrize("name", ["DATABASE_SECRET_KEY", "DATABASE_SECRET_KEY_FILE"])
+@for_each("blank", ["", " ", "\n", "\u2003"])
+@for_each("name", ["DATABASE_SECRET_KEY", "DATABASE_SECRET_KEY_FILE"])
 def test_a_blank_secret_is_refused(workplace: Path, name: str, blank: str) -> None:
     (workplace / ".env").write_text("DATABASE_SECRET_KEY=shadowed\n" * name.endswith("KEY"))
 
@@ -644,9 +645,9 @@ def test_a_blank_secret_in_dotenv_is_refused(workplace: Path) -> None:
     assert error.setting == "DATABASE_SECRET_KEY in .env"
 
 
-@pytest.mark.parametrize("key_in", ["environment", ".env"])
-@pytest.mark.parametrize("file_in", ["environment", ".env"])
-@pytest.mark.parametrize("key", [PASSWORD, ""])
+@for_each("key_in", ["environment", ".env"])
+@for_each("file_in", ["environment", ".env"])
+@for_each("key", [PASSWORD, ""])
 def test_both_variables_are_refused(workplace: Path, key_in: str, file_in: str, key: str) -> None:
     variables: dict[str, dict[str, str]] = {"environment": {}, ".env": {}}
     variables[key_in]["DATABASE_SECRET_KEY"] = key
@@ -660,7 +661,7 @@ def test_both_variables_are_refused(workplace: Path, key_in: str, file_in: str, 
     assert "are both set" in str(error)
 
 
-@pytest.mark.parametrize("text", [f"{PASSWORD}\udcff", "\udcff", f"\ud800{PASSWORD}"])
+@for_each("text", [f"{PASSWORD}\udcff", "\udcff", f"\ud800{PASSWORD}"])
 def test_a_secret_that_is_not_utf_8(text: str) -> None:
     for load in (
         lambda: Settings.load(environ={"DATABASE_SECRET_KEY": text}),
@@ -672,7 +673,7 @@ def test_a_secret_that_is_not_utf_8(text: str) -> None:
         assert "not UTF-8" in str(error)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("content", "says"),
     [
         (b"", "is blank"),
@@ -699,7 +700,7 @@ def test_the_longest_secret_file(workplace: Path) -> None:
     assert secret_of({"DATABASE_SECRET_KEY_FILE": "secret"}) == "x" * 65_535
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("path", "says"),
     [
         ("/missing/secret", "'/missing/secret' cannot be read: No such file or directory"),

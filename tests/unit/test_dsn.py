@@ -15,6 +15,7 @@ from gproxy_storage.dsn import MAX_LENGTH, Dsn, Host, PoolOptions
 from gproxy_storage.dsn.rules import POOL, RULES
 from gproxy_storage.errors import DSNError
 from gproxy_storage.secret import Secret
+from tests.cases import for_each
 from tests.support import everything_said
 
 PASSWORD = "hunter2-Secret"
@@ -37,7 +38,7 @@ def refusal(text: str, setting: str | None = "GPROXY_DSN") -> DSNError:
 # ---------------------------------------------------------------------------------------- SQLite
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "path", "mode"),
     [
         ("sqlite:data/x.db", "data/x.db", "rw"),
@@ -74,7 +75,7 @@ def test_sqlite_path(text: str, path: str, mode: str) -> None:
     assert Dsn.parse(dsn.reveal()) == dsn
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     [
         "sqlite::memory:",
@@ -98,7 +99,7 @@ def test_sqlite_in_memory(text: str) -> None:
     assert dsn.reveal() == str(dsn) == "sqlite::memory:"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "mode", "parameters"),
     [
         ("sqlite:x?cache=shared", "rw", {"cache": "shared"}),
@@ -119,7 +120,7 @@ def test_sqlite_parameters(text: str, mode: str, parameters: Mapping[str, str]) 
     assert Dsn.parse(dsn.reveal()) == dsn
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "part", "says"),
     [
         ("sqlite:", "path", "without a database name"),
@@ -168,7 +169,7 @@ def test_a_refused_sqlite_dsn_is_shown() -> None:
     )
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("path", "reveals"),
     [
         ("/data/gproxy.db", "sqlite:///data/gproxy.db?mode=rwc"),
@@ -190,7 +191,7 @@ def test_for_file_takes_the_mode() -> None:
     assert Dsn.for_file(Path("x.db"), "ro").mode == "ro"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("path", "says"),
     [(":memory:", "in memory"), ("a\0b", "%00"), ("a\udcff", "not UTF-8"), ("\ud800", "not UTF-8")],
 )
@@ -205,7 +206,7 @@ def test_for_file_refusals(path: str, says: str) -> None:
 # --------------------------------------------------------------------------- PostgreSQL and MySQL
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "user", "password", "hosts", "database"),
     [
         ("postgres://u:p@h:1/db", "u", "p", [("h", 1)], "db"),
@@ -265,7 +266,7 @@ def test_network_parts(
     assert Dsn.parse(dsn.reveal()) == dsn
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "reveals"),
     [
         ("postgres:///db?host=/run/pg", "postgres://%2Frun%2Fpg/db"),
@@ -288,7 +289,7 @@ def test_postgres_query_goes_before_the_rest(text: str, reveals: str) -> None:
     assert Dsn.parse(text).reveal() == reveals
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("name", "value", "stored"),
     [
         ("sslmode", "verify-full", None),
@@ -327,7 +328,7 @@ def test_postgres_parameters(name: str, value: str, stored: Mapping[str, str] | 
     assert Dsn.parse(dsn.reveal()) == dsn
 
 
-@pytest.mark.parametrize("name", sorted(RULES["postgres"].keys() - POOL.keys()))
+@for_each("name", sorted(RULES["postgres"].keys() - POOL.keys()))
 def test_libpq_knows_every_postgres_parameter(name: str) -> None:
     if psycopg2.extensions.libpq_version() < 170000:
         pytest.skip("the table is libpq 17's")
@@ -335,7 +336,7 @@ def test_libpq_knows_every_postgres_parameter(name: str) -> None:
     assert name in psycopg2.extensions.parse_dsn(f"postgres://h/db?{name}=x")
 
 
-@pytest.mark.parametrize("name", ["sslmode", "target_session_attrs", "require_auth", "gssencmode"])
+@for_each("name", ["sslmode", "target_session_attrs", "require_auth", "gssencmode"])
 def test_libpq_refuses_what_is_refused(name: str) -> None:
     refusal(f"postgres://h/db?{name}=nonsense")
 
@@ -343,7 +344,7 @@ def test_libpq_refuses_what_is_refused(name: str) -> None:
         psycopg2.connect(f"host=127.0.0.1 port=1 dbname=x {name}=nonsense")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("query", "stored"),
     [
         ("ssl-mode=disabled", {"ssl-mode": "DISABLED"}),
@@ -355,7 +356,7 @@ def test_libpq_refuses_what_is_refused(name: str) -> None:
         ("socket=/run/my%20sql.sock", {"socket": "/run/my sql.sock"}),
     ],
 )
-@pytest.mark.parametrize("base", ["mysql://u@localhost:3306/db", "mariadb:///db"])
+@for_each("base", ["mysql://u@localhost:3306/db", "mariadb:///db"])
 def test_mysql_parameters(base: str, query: str, stored: Mapping[str, str]) -> None:
     dsn = Dsn.parse(f"{base}?{query}")
 
@@ -363,7 +364,7 @@ def test_mysql_parameters(base: str, query: str, stored: Mapping[str, str]) -> N
     assert Dsn.parse(dsn.reveal()) == dsn
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "part", "says"),
     [
         ("postgres://h", "database", "without a database name"),
@@ -452,7 +453,7 @@ def test_network_refusals(text: str, part: str, says: str) -> None:
 # ------------------------------------------------------------------------------------------- text
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "part", "says"),
     [
         ("", "text", "empty"),
@@ -521,7 +522,7 @@ def test_a_setting_is_named_on_one_line() -> None:
 # ---------------------------------------------------------------------------------------- masking
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "shown"),
     [
         (f"postgres://u:{PASSWORD}@h:1/db", "postgres://u:***@h:1/db"),
@@ -546,7 +547,7 @@ def test_all_that_shows_a_dsn_masks_it(text: str, shown: str) -> None:
         assert PASSWORD in dsn.reveal()
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "shown"),
     [
         # A password in its place, and something else is wrong: the rest is shown.
@@ -612,8 +613,8 @@ def test_a_long_refused_dsn_is_shown_in_part() -> None:
 # ------------------------------------------------------------------------------------ pool options
 
 
-@pytest.mark.parametrize("base", ["sqlite:x.db", "sqlite::memory:", "postgres:///d", "mysql:///d"])
-@pytest.mark.parametrize(
+@for_each("base", ["sqlite:x.db", "sqlite::memory:", "postgres:///d", "mysql:///d"])
+@for_each(
     ("query", "options"),
     [
         ("", PoolOptions()),
@@ -647,7 +648,7 @@ def test_pool_defaults() -> None:
     )
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("name", "value"),
     [
         *(("max_connections", value) for value in ("0", "1001", "-1", "1.5", "x", "", "1e2", "٣")),
@@ -680,7 +681,7 @@ def test_equality_is_by_meaning() -> None:
     assert one != Dsn.parse("postgres://u:pb@h:5/db?sslmode=require&options=x")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "changes", "reveals"),
     [
         ("sqlite:x?mode=rwc", {"mode": "rw"}, "sqlite://x?mode=rw"),
@@ -705,7 +706,7 @@ def test_replace(text: str, changes: dict[str, Any], reveals: str | None) -> Non
     assert Dsn.parse(changed.reveal()) == changed
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("changes", "part"),
     [
         ({"database": ""}, "database"),

@@ -7,16 +7,16 @@ import sqlite3
 import peewee
 import psycopg2
 import pymysql
-import pytest
 
 from gproxy_storage.backends.failures import Failure
 from gproxy_storage.backends.mysql import MySQLBackend
 from gproxy_storage.backends.postgres import PostgresBackend
 from gproxy_storage.backends.sqlite import SqliteBackend
 from gproxy_storage.dsn import Dsn
+from tests.cases import for_each
 
 
-@pytest.mark.parametrize(
+@for_each(
     "code",
     [3, 1021, 1026, 1030, 1037, 1038, 1041, 1114, 1194, 1206, 1226, 1317, 1812, 1878, 1969, 3019],
 )
@@ -25,14 +25,14 @@ def test_mysql(code: int) -> None:
     assert database.classify(pymysql.err.OperationalError(code, "")) is Failure.EXHAUSTED
 
 
-@pytest.mark.parametrize("state", ["53000", "53100", "53200", "53300", "53400", "57014", "58030"])
+@for_each("state", ["53000", "53100", "53200", "53300", "53400", "57014", "58030"])
 def test_postgres(state: str) -> None:
     database = PostgresBackend(Dsn.parse("postgres://h/db"))
     error = type("Error", (psycopg2.OperationalError,), {"pgcode": state})()
     assert database.classify(error) is Failure.EXHAUSTED
 
 
-@pytest.mark.parametrize("name", ["FULL", "IOERR", "NOMEM", "CORRUPT", "NOTADB", "CANTOPEN"])
+@for_each("name", ["FULL", "IOERR", "NOMEM", "CORRUPT", "NOTADB", "CANTOPEN"])
 def test_sqlite_says_something_else_afterwards(name: str) -> None:
     """It has rolled the transaction back, and the savepoint's end finds nothing."""
     first = sqlite3.OperationalError("the first")

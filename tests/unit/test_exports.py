@@ -5,10 +5,9 @@ from __future__ import annotations
 import inspect
 import re
 
-import pytest
-
 import gproxy_storage
 from gproxy_storage import Storage, errors
+from tests.cases import for_each
 
 EXPORTED = {name: getattr(gproxy_storage, name) for name in gproxy_storage.__all__}
 
@@ -20,9 +19,7 @@ def test_every_error_is_exported() -> None:
     assert ours.items() <= EXPORTED.items()
 
 
-@pytest.mark.parametrize(
-    "name", [name for name, _ in inspect.getmembers(Storage, callable) if name[0] != "_"]
-)
+@for_each("name", [name for name, _ in inspect.getmembers(Storage, callable) if name[0] != "_"])
 def test_what_storage_takes_and_gives_is_exported(name: str) -> None:
     signature = inspect.signature(getattr(Storage, name))
     taken = [each.annotation for each in signature.parameters.values()]

@@ -30,6 +30,7 @@ from gproxy_storage.models import (
     UserRateLimit,
 )
 from gproxy_storage.repositories.arguments import require_id
+from tests.cases import for_each
 from tests.values import (
     DOCUMENTS,
     EVERY_BYTE,
@@ -137,7 +138,7 @@ def assert_carries_nothing(error: BaseException) -> None:
     assert not isinstance(error.__context__, UnicodeError | json.JSONDecodeError)
 
 
-@pytest.mark.parametrize(("field", "value", "why"), REFUSED)
+@for_each(("field", "value", "why"), REFUSED)
 def test_refused(field: peewee.Field[Any], value: object, why: str) -> None:
     with pytest.raises(InvalidValue) as caught:
         field.db_value(value)
@@ -149,7 +150,7 @@ def test_refused(field: peewee.Field[Any], value: object, why: str) -> None:
     assert_carries_nothing(caught.value)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("field", "values"),
     [
         (User.name, NAMES),
@@ -165,7 +166,7 @@ def test_taken_as_it_is(field: peewee.Field[Any], values: list[Any]) -> None:
     assert [field.db_value(value) for value in values] == values
 
 
-@pytest.mark.parametrize(
+@for_each(
     "field",
     [
         *(User.name, User.id, User.is_admin, User.created_at, DownstreamRequest.request_path),
@@ -185,7 +186,7 @@ def test_times_become_utc() -> None:
     assert {at.tzinfo for at in given} == {UTC}
 
 
-@pytest.mark.parametrize("wrap", [bytes, bytearray, memoryview])
+@for_each("wrap", [bytes, bytearray, memoryview])
 def test_bytes_are_read_from_every_driver(wrap: Any) -> None:
     found = DownstreamRequest.request_body.python_value(wrap(EVERY_BYTE))
 
@@ -193,7 +194,7 @@ def test_bytes_are_read_from_every_driver(wrap: Any) -> None:
     assert found == EVERY_BYTE
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=ascii)
+@for_each("document", DOCUMENTS)
 def test_json_is_compact_text(document: Any) -> None:
     text = Provider.settings_json.db_value(document)
 
@@ -202,7 +203,7 @@ def test_json_is_compact_text(document: Any) -> None:
     assert Provider.settings_json.python_value(text) == document
 
 
-@pytest.mark.parametrize("text", ["{", "", "nul", "{'a': 1}", "[" * 100_000])
+@for_each("text", ["{", "", "nul", "{'a': 1}", "[" * 100_000])
 def test_what_is_no_json_is_not_read(text: str) -> None:
     with pytest.raises(
         ReadError, match=r"^providers\.settings_json holds what is not JSON$"

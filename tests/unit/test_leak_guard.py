@@ -11,6 +11,7 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 from tests import leaks, servers
+from tests.cases import for_each
 
 PASSWORD = servers.TEST_PASSWORD
 CONFTEST = """
@@ -45,7 +46,7 @@ FORMS = {
 }
 
 
-@pytest.mark.parametrize("form", FORMS)
+@for_each("form", FORMS)
 def test_every_form_is_found_and_taken_out(form: str) -> None:
     text = f"before {FORMS[form]} after"
     assert leaks.found_in(text)
@@ -57,7 +58,7 @@ def test_every_form_is_found_and_taken_out(form: str) -> None:
         leaks.check(text, "a page")
 
 
-@pytest.mark.parametrize("text", ["", "postgres://gproxy_test:***@h/d", PASSWORD[:-1], "gproxy-"])
+@for_each("text", ["", "postgres://gproxy_test:***@h/d", PASSWORD[:-1], "gproxy-"])
 def test_harmless_text_is_not_found(text: str) -> None:
     leaks.check(text, "a page")
 

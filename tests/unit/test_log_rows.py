@@ -35,6 +35,7 @@ from gproxy_storage.rows import (
     keyword,
     row_check,
 )
+from tests.cases import for_each
 
 ROWS: list[tuple[Log, Any]] = [
     (USAGES, UsageRow),
@@ -53,7 +54,7 @@ TYPES = {
 AT = datetime(2026, 3, 4, tzinfo=UTC)
 
 
-@pytest.mark.parametrize(("log", "row"), ROWS, ids=lambda each: getattr(each, "__name__", ""))
+@for_each(("log", "row"), ROWS)
 def test_a_row_has_the_columns_of_its_model(log: Log, row: Any) -> None:
     hints, written = get_type_hints(row), get_type_hints(row, include_extras=True)
     assert sorted(hints) == sorted(map(keyword, log.arguments))
@@ -97,7 +98,7 @@ def test_values_are_given_by_name() -> None:
             assert value == log.model._meta.columns[name].db_value(values[name]) or name == "at"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("log", "given", "message"),
     [
         (USAGES, "input_token", "usages have no input_token: did you mean 'input_tokens'?"),

@@ -16,6 +16,7 @@ from gproxy_storage.backends.sqlite import SqliteBackend
 from gproxy_storage.dsn import Dsn
 from gproxy_storage.models import INDEXES, NAMES
 from tests import leaks
+from tests.cases import for_each
 
 SECRET = 'canary/in a message\'s "place"'
 leaks.register(SECRET)
@@ -66,15 +67,15 @@ ELSEWHERE = [
 ]
 
 
-@pytest.mark.parametrize("message", CONFLICTS)
+@for_each("message", CONFLICTS)
 def test_a_conflict_in_each_language(mysql: Backend, message: str) -> None:
     _, found = said(mysql, pymysql.IntegrityError(1062, message.format(SECRET)))
 
     assert found == ("users", ("name",))
 
 
-@pytest.mark.parametrize("message", ELSEWHERE)
-@pytest.mark.parametrize("value", [SECRET, f"{SECRET}' for key 'other", "secret", ""])
+@for_each("message", ELSEWHERE)
+@for_each("value", [SECRET, f"{SECRET}' for key 'other", "secret", ""])
 def test_a_conflict_without_a_name_of_ours(mysql: Backend, message: str, value: str) -> None:
     text, _ = said(mysql, pymysql.IntegrityError(1062, message.replace("{}", value)))
 
@@ -84,7 +85,7 @@ def test_a_conflict_without_a_name_of_ours(mysql: Backend, message: str, value: 
     )
 
 
-@pytest.mark.parametrize(
+@for_each(
     "message",
     [
         "Incorrect integer value: '{}' for column 'model' at row 1",
@@ -110,7 +111,7 @@ def test_a_reference(mysql: Backend) -> None:
     assert text == "a reference points to a row that does not exist"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("message", "expected"),
     [
         ("UNIQUE constraint failed: users.name", "a row with the same name in users exists"),
@@ -141,7 +142,7 @@ class _Violation(psycopg2.IntegrityError):
     diag: Any = None
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("detail", "expected"),
     [
         ("Key (name)=({}) already exists.", "a row with the same name in users exists"),

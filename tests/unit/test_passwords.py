@@ -14,6 +14,7 @@ from argon2.low_level import Type
 from gproxy_storage.crypto import passwords
 from gproxy_storage.crypto.passwords import hash_password, is_hash, verify_password
 from gproxy_storage.errors import InvalidValue
+from tests.cases import for_each
 
 PASSWORD = "correct horse battery staple"
 # Of the password "other". Salted anew, it would give the tests other names in each process.
@@ -31,7 +32,7 @@ def test_gproxys_parameters() -> None:
     assert hash_password(PASSWORD) != hash_password(PASSWORD)  # salted
 
 
-@pytest.mark.parametrize("password", [PASSWORD, " ", "é😀", "\0", "x" * 10_000])
+@for_each("password", [PASSWORD, " ", "é😀", "\0", "x" * 10_000])
 def test_a_password_fits_its_hash_only(password: str) -> None:
     stored = hash_password(password)
 
@@ -40,7 +41,7 @@ def test_a_password_fits_its_hash_only(password: str) -> None:
         assert not verify_password(stored, other)
 
 
-@pytest.mark.parametrize("kind", [Type.ID, Type.I, Type.D], ids=lambda kind: kind.name)
+@for_each("kind", [Type.ID, Type.I, Type.D])
 def test_a_hash_of_any_kind_is_kept(kind: Type) -> None:
     stored = PasswordHasher(time_cost=1, memory_cost=64, parallelism=2, type=kind).hash(PASSWORD)
 
@@ -50,7 +51,7 @@ def test_a_hash_of_any_kind_is_kept(kind: Type) -> None:
     assert not verify_password(stored, "other")
 
 
-@pytest.mark.parametrize(
+@for_each(
     "value",
     [
         *(
@@ -70,10 +71,8 @@ def test_what_is_no_hash_is_a_password(value: str) -> None:
     assert verify_password(hash_password(value), value)
 
 
-@pytest.mark.parametrize(
-    "stored", [None, "", "plain", "$argon2id$damaged", DAMAGED, "enc:v2:abc:def"]
-)
-@pytest.mark.parametrize("password", ["", "plain", "$argon2id$damaged", "\ud800"])
+@for_each("stored", [None, "", "plain", "$argon2id$damaged", DAMAGED, "enc:v2:abc:def"])
+@for_each("password", ["", "plain", "$argon2id$damaged", "\ud800"])
 def test_nothing_fits_what_is_no_hash(stored: str | None, password: str) -> None:
     assert not verify_password(stored, password)
 
@@ -101,7 +100,7 @@ NOT_TAKEN = [
 LARGEST = f"$argon2id$v=19$m=262144,t=10,p=8${B22}${B43}"
 
 
-@pytest.mark.parametrize("value", NOT_TAKEN)
+@for_each("value", NOT_TAKEN)
 def test_hashes_that_are_not_taken(value: str) -> None:
     with pytest.raises(InvalidValue) as caught:
         hash_password(value)
@@ -139,7 +138,7 @@ class Spy:
         return b""
 
 
-@pytest.mark.parametrize(
+@for_each(
     "stored",
     [
         *(None, "", DAMAGED, STORED, *NOT_TAKEN),

@@ -15,9 +15,10 @@ from gproxy_storage.repositories.patterns import (
     require_model,
     require_pattern,
 )
+from tests.cases import for_each
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("pattern", "model", "fits"),
     [
         ("gpt-4", "gpt-4", True),
@@ -64,7 +65,7 @@ def test_what_fits(pattern: str, model: str, fits: bool) -> None:
     assert (pattern in candidates(model)) is fits
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("patterns", "applies"),
     [
         ("* gpt-* gpt-4* *-mini gpt-4-mini", "gpt-4-mini"),
@@ -109,7 +110,7 @@ def test_what_applies_fits_best(patterns: list[str], model: str) -> None:
         )
 
 
-@pytest.mark.parametrize("length", [1, 254, 255, 256, 10**6])
+@for_each("length", [1, 254, 255, 256, 10**6])
 def test_a_long_name_has_few_candidates(length: int) -> None:
     found = candidates("x" * length)
 
@@ -121,12 +122,12 @@ def test_a_long_name_has_few_candidates(length: int) -> None:
     assert len(set(found)) == len(found)
 
 
-@pytest.mark.parametrize("pattern", ["gpt-4", "gpt-*", "*-mini", "*", "a b", "é", "%_*"])
+@for_each("pattern", ["gpt-4", "gpt-*", "*-mini", "*", "a b", "é", "%_*"])
 def test_what_is_a_pattern(pattern: str) -> None:
     assert require_pattern("model_pattern", pattern) == pattern
 
 
-@pytest.mark.parametrize(
+@for_each(
     "pattern", ["", " ", "**", "*a*", "a*b", "a*b*", "*a*b", "***", "\ud800", None, 7, b"gpt"]
 )
 def test_what_is_no_pattern(pattern: object) -> None:
@@ -135,7 +136,7 @@ def test_what_is_no_pattern(pattern: object) -> None:
     assert caught.value.argument == "model_pattern"
 
 
-@pytest.mark.parametrize("model", ["", " ", "a\0", "\ud800", None, 7, b"gpt"])
+@for_each("model", ["", " ", "a\0", "\ud800", None, 7, b"gpt"])
 def test_what_is_no_model(model: object) -> None:
     with pytest.raises(InvalidValue) as caught:
         require_model("model", model)

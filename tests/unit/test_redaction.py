@@ -7,8 +7,6 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-
 from gproxy_storage.repositories import credential_names as names
 from gproxy_storage.repositories import redaction
 from gproxy_storage.repositories.redaction import (
@@ -17,6 +15,7 @@ from gproxy_storage.repositories.redaction import (
     redact_query,
     redact_url,
 )
+from tests.cases import for_each
 
 
 class Insensitive(str):
@@ -57,8 +56,8 @@ SPELLINGS: list[Callable[[str], str]] = [
 ]
 
 
-@pytest.mark.parametrize("name", sorted(names.HEADERS))
-@pytest.mark.parametrize("spelled", SPELLINGS)
+@for_each("name", sorted(names.HEADERS))
+@for_each("spelled", SPELLINGS)
 def test_secret_headers(name: str, spelled: Callable[[str], str]) -> None:
     name = spelled(name)
     redact_headers({"host": "h"})  # a name that is known to be harmless
@@ -71,13 +70,13 @@ def test_secret_headers(name: str, spelled: Callable[[str], str]) -> None:
     ]
 
 
-@pytest.mark.parametrize("name", [Header.KEY, OldHeader.AUTHORIZATION, b"Authorization", "x" * 300])
+@for_each("name", [Header.KEY, OldHeader.AUTHORIZATION, b"Authorization", "x" * 300])
 def test_names_that_are_no_plain_text(name: Any) -> None:
     assert redact_headers({name: "sk"}) == {name: REDACTED}
     assert redact_headers([(name, "sk", "sk")]) == [[name, REDACTED, REDACTED]]
 
 
-@pytest.mark.parametrize(
+@for_each(
     "name",
     [
         *("X-New-Gateway-Api-Key", "x-newapikey", "New-Token", "x-new-authorization", "new-auth"),
@@ -114,7 +113,7 @@ HARMLESS = [
 ]
 
 
-@pytest.mark.parametrize("name", HARMLESS)
+@for_each("name", HARMLESS)
 def test_names_that_look_alike_stay(name: str) -> None:
     for spelled in (str.lower, str.upper, str.title):
         headers = {spelled(name): "5"}
@@ -129,7 +128,7 @@ def test_the_tables() -> None:
         assert names.words_of(name) == name
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("value", "expected"),
     [
         ("https://h/cb?code=c&state=s", "https://h/cb?code={}&state=s"),
@@ -153,7 +152,7 @@ def test_urls_in_values_of_headers(value: Any, expected: Any) -> None:
         assert redact_headers([(name, value)]) == [[name, expected]]
 
 
-@pytest.mark.parametrize(
+@for_each(
     "value", ["text/plain; token=t", "multipart/form-data; boundary=key", "user:pw@h", "100%"]
 )
 def test_what_is_no_url_stays(value: str) -> None:
@@ -169,13 +168,13 @@ def test_what_is_remembered_of_names_is_bounded() -> None:
     assert len(redaction._plain) <= redaction._MAX_PLAIN
 
 
-@pytest.mark.parametrize("headers", [{}, [], [["a", "b"]], {"a": [1, None, ["b"]]}])
+@for_each("headers", [{}, [], [["a", "b"]], {"a": [1, None, ["b"]]}])
 def test_other_headers_stay(headers: Any) -> None:
     assert redact_headers(headers) == headers
     assert redact_headers(headers) is not headers
 
 
-@pytest.mark.parametrize("headers", ["authorization: x", None, 1, [1], ["ab"], [[]], {1: 2}])
+@for_each("headers", ["authorization: x", None, 1, [1], ["ab"], [[]], {1: 2}])
 def test_what_are_no_headers_is_left_to_be_refused(headers: Any) -> None:
     assert redact_headers(headers) == headers
 
@@ -210,7 +209,7 @@ QUERIES = [
 ]
 
 
-@pytest.mark.parametrize(("query", "expected"), QUERIES)
+@for_each(("query", "expected"), QUERIES)
 def test_secrets_in_queries(query: str, expected: str) -> None:
     expected = expected.replace("{}", REDACTED)
 
@@ -221,7 +220,7 @@ def test_secrets_in_queries(query: str, expected: str) -> None:
     )
 
 
-@pytest.mark.parametrize(
+@for_each(
     "query",
     [
         *("", "key", "key=", "monkey=a", "keys=a", "page=key", "q=key&x=y", "a=b", "q=100%&x=%20"),
@@ -233,7 +232,7 @@ def test_other_queries_stay(query: Any) -> None:
     assert redact_url(f"/v1?{query}") == f"/v1?{query}"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("url", "expected"),
     [
         ("https://user:pass@host/v1", "https://{}@host/v1"),

@@ -10,11 +10,12 @@ from collections.abc import Callable
 import pytest
 
 from gproxy_storage.secret import Secret
+from tests.cases import for_each
 
 TEXT = "correct horse battery"
 
 
-@pytest.mark.parametrize(
+@for_each(
     "show",
     [
         repr,
@@ -44,7 +45,7 @@ def test_format_keeps_the_width() -> None:
     assert f"{Secret(TEXT):>5}" == "  ***"
 
 
-@pytest.mark.parametrize(
+@for_each(
     "take_away",
     [
         pickle.dumps,
@@ -65,7 +66,7 @@ def test_it_has_no_dict_to_look_into() -> None:
         vars(Secret(TEXT))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("one", "other", "equal"),
     [
         ("a", "a", True),
@@ -89,6 +90,6 @@ def test_it_equals_no_string() -> None:
     assert Secret("a").__eq__("a") is NotImplemented
 
 
-@pytest.mark.parametrize(("text", "truth"), [("", False), (" ", True), ("0", True)])
+@for_each(("text", "truth"), [("", False), (" ", True), ("0", True)])
 def test_it_is_true_unless_empty(text: str, truth: bool) -> None:
     assert bool(Secret(text)) is truth

@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from tests import servers
+from tests.cases import for_each
 from tests.servers import base, install, process, workspace
 from tests.support import PATIENCE_S
 
@@ -49,7 +50,7 @@ def test_a_socket_dsn_survives_too() -> None:
     assert base.parse_dsn(text, ["mysql"], 3306, "socket") == access
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "reason"),
     [
         ("postgres://u:p4ssw0rd@h:x/d", "not a DSN"),

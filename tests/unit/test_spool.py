@@ -24,6 +24,7 @@ from gproxy_storage.sink.cipher import KeyCipher, SpoolCipher
 from gproxy_storage.sink.records import HEAD_BYTES, NOTE_BYTES, Damage, Header, SpoolError
 from gproxy_storage.sink.rejects import Reject, RejectsFile, read_rejects
 from gproxy_storage.sink.spool import SpoolFile, SpoolFull
+from tests.cases import for_each
 from tests.support import Child
 
 DATABASE, OTHER_DATABASE = "d" * 32, "e" * 32
@@ -181,7 +182,7 @@ def test_a_batch_of_an_earlier_version_lacks_columns() -> None:
     assert len(read) == len(batch(1))
 
 
-@pytest.mark.parametrize(
+@for_each(
     "data",
     [
         b"",

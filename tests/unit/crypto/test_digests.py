@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
 from gproxy_storage.crypto.digests import api_key_digest, keyed_api_key_digest
 from gproxy_storage.crypto.keyset import Mode
+from tests.cases import for_each
 
 from .support import LOOKUP, OTHER, SPOOL, keyring, load_vectors
 
@@ -13,18 +12,18 @@ KEY = "sk-api01-0123456789abcdef0123456789abcdef"
 GPROXY, KEYED = api_key_digest(KEY), keyed_api_key_digest(KEY, LOOKUP)
 
 
-@pytest.mark.parametrize("vector", load_vectors("gproxy-v2")["api_key_digests"])
+@for_each("vector", load_vectors("gproxy-v2")["api_key_digests"])
 def test_gproxys_digests(vector: dict[str, str]) -> None:
     assert api_key_digest(vector["api_key"]) == vector["digest"]
 
 
-@pytest.mark.parametrize("vector", load_vectors("gproxy-storage-v3")["api_key_digests"])
+@for_each("vector", load_vectors("gproxy-storage-v3")["api_key_digests"])
 def test_keyed_digests(vector: dict[str, str]) -> None:
     assert keyed_api_key_digest(vector["api_key"], LOOKUP) == vector["digest"]
     assert keyed_api_key_digest(vector["api_key"], SPOOL) != vector["digest"]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("mode", "stored", "looked_up"),
     [
         (Mode.PLAINTEXT, GPROXY, (GPROXY,)),

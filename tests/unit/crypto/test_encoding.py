@@ -9,11 +9,12 @@ import string
 import pytest
 
 from gproxy_storage.crypto.encoding import Malformed, decode, encode, lp
+from tests.cases import for_each
 
 ALPHABET = string.ascii_letters + string.digits + "-_"
 
 
-@pytest.mark.parametrize("size", range(70))
+@for_each("size", range(70))
 def test_it_is_the_standard_encoding_without_padding(size: int) -> None:
     raw = bytes(byte * 37 % 256 for byte in range(size))
     text = encode(raw)
@@ -22,7 +23,7 @@ def test_it_is_the_standard_encoding_without_padding(size: int) -> None:
     assert decode(text, "part") == raw
 
 
-@pytest.mark.parametrize("size", [1, 2, 3])
+@for_each("size", [1, 2, 3])
 def test_of_all_spellings_exactly_the_canonical_are_read(size: int) -> None:
     """Every pair of characters, alone and at the end of a group."""
     read = 0
@@ -37,7 +38,7 @@ def test_of_all_spellings_exactly_the_canonical_are_read(size: int) -> None:
     assert read == {1: 0, 2: 256, 3: 1024}[size]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "problem"),
     [
         ("AA==", "its part is padded"),
@@ -68,7 +69,7 @@ def test_anything_else_is_refused_and_said(text: str, problem: str) -> None:
     assert caught.value.problem == problem
 
 
-@pytest.mark.parametrize("at", range(8))
+@for_each("at", range(8))
 def test_one_odd_character_anywhere_is_refused(at: int) -> None:
     for character in map(chr, range(256)):
         text = "AAAAAAAA"[:at] + character + "AAAAAAAA"[at + 1 :]

@@ -21,6 +21,7 @@ from gproxy_storage.crypto.envelope import (
 )
 from gproxy_storage.crypto.place import Place
 from gproxy_storage.errors import MalformedEnvelope
+from tests.cases import for_each
 
 from .support import KID, PLACE, chain, load_vectors
 
@@ -51,7 +52,7 @@ def test_both_forms(envelope: Envelope, text: str, document: dict[str, str]) -> 
     assert form_of_text(text) == form_of_json(envelope.to_json()) == envelope.version
 
 
-@pytest.mark.parametrize("size", range(16, 60))
+@for_each("size", range(16, 60))
 def test_the_length_of_a_text(size: int) -> None:
     n = size - 16  # bytes of plaintext
     envelope = V3._replace(ciphertext=bytes(size))
@@ -59,7 +60,7 @@ def test_the_length_of_a_text(size: int) -> None:
     assert len(envelope.to_text()) == 57 + -(-4 * (n + 16) // 3)
 
 
-@pytest.mark.parametrize("vector", load_vectors("gproxy-v2")["values"])
+@for_each("vector", load_vectors("gproxy-v2")["values"])
 def test_gproxys_forms(vector: dict[str, Any]) -> None:
     text, document = parse_text(vector["token"]), parse_json(json.dumps(vector["json_token"]))
 
@@ -70,13 +71,13 @@ def test_gproxys_forms(vector: dict[str, Any]) -> None:
     assert json.loads(document.to_json()) == vector["json_token"]
 
 
-@pytest.mark.parametrize("text", ["", "enc", "ENC:v3:x", " enc:v3:x", "env:", "$argon2id$v=19$m"])
+@for_each("text", ["", "enc", "ENC:v3:x", " enc:v3:x", "env:", "$argon2id$v=19$m"])
 def test_a_text_without_the_prefix_is_plaintext(text: str) -> None:
     assert parse_text(text) is None
     assert form_of_text(text) is Form.PLAINTEXT
 
 
-@pytest.mark.parametrize("document", [{}, [], None, 1, "enc:v3:x", {"a": "$gproxy_enc"}, [[]]])
+@for_each("document", [{}, [], None, 1, "enc:v3:x", {"a": "$gproxy_enc"}, [[]]])
 def test_a_document_without_the_marker_is_plaintext(document: Any) -> None:
     parsed = parse_json(json.dumps(document))
 
@@ -91,7 +92,7 @@ KID_PROBLEM = "its kid is not 16 lower-case hex digits"
 ODD = "holds a character outside base64url"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "problem"),
     [
         ("enc:", VERSION),
@@ -161,7 +162,7 @@ def changed(document: dict[str, Any], **members: Any) -> str:
     return json.dumps(document | members)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "problem"),
     [
         (PENDING_JSON, PENDING),

@@ -13,6 +13,7 @@ from gproxy_storage.crypto.encoding import encode
 from gproxy_storage.crypto.kdf import V2_KDF, Kdf
 from gproxy_storage.errors import CryptoError, MalformedEnvelope, SecretError
 from gproxy_storage.secret import Secret
+from tests.cases import for_each
 
 from .support import FAST_KDF, chain, load_vectors, shown_by
 
@@ -22,7 +23,7 @@ WHITE_SPACE = [0x20, *range(0x09, 0x0E), 0x85, 0xA0, 0x1680, *range(0x2000, 0x20
 WHITE_SPACE += [0x2028, 0x2029, 0x202F, 0x205F, 0x3000]
 
 
-@pytest.mark.parametrize("vector", load_vectors("gproxy-v2")["values"])
+@for_each("vector", load_vectors("gproxy-v2")["values"])
 def test_gproxys_key(vector: dict[str, str]) -> None:
     assert V2_KDF.derive(Secret(vector["secret"])).reveal().hex() == vector["derived_key_hex"]
 
@@ -42,7 +43,7 @@ def test_new_parameters_have_a_new_salt() -> None:
     assert Kdf.parse(str(one)) == one
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     [
         f"argon2id$19$8192,1,1${SALT}",
@@ -57,7 +58,7 @@ def test_the_bounds_are_accepted(text: str) -> None:
 FORM = "it is not of the form"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "problem"),
     [
         (f"argon2id$19$8191,1,1${SALT}", "its memory is not 8192 to 262144 KiB"),
@@ -108,7 +109,7 @@ def test_anything_else_is_refused_and_said(text: Any, problem: str) -> None:
     assert list(chain(error)) == [error]
 
 
-@pytest.mark.parametrize("values", [(8191, 1, 1), (8192, 11, 1), (8192, 1, 5)])
+@for_each("values", [(8191, 1, 1), (8192, 11, 1), (8192, 1, 5)])
 def test_the_bounds_hold_without_parsing(values: tuple[int, int, int]) -> None:
     with pytest.raises(ValueError, match="is not"):
         Kdf(*values, bytes(16))
@@ -121,7 +122,7 @@ def test_white_space_around_a_secret_is_what_rust_trims() -> None:
         assert FAST_KDF.derive(Secret(f"{chr(point)}a b{chr(point)}")) == plain, hex(point)
 
 
-@pytest.mark.parametrize("point", [0x1C, 0x1D, 0x1E, 0x1F, 0x00, 0x180E, 0x200B, 0x2060, 0xFEFF])
+@for_each("point", [0x1C, 0x1D, 0x1E, 0x1F, 0x00, 0x180E, 0x200B, 0x2060, 0xFEFF])
 def test_what_rust_does_not_trim_counts(point: int) -> None:
     plain = FAST_KDF.derive(Secret("a b"))
 
@@ -129,7 +130,7 @@ def test_what_rust_does_not_trim_counts(point: int) -> None:
     assert FAST_KDF.derive(Secret(f"a b{chr(point)}")) != plain
 
 
-@pytest.mark.parametrize("text", ["", " \t\n", "\u3000", "canary\udcff", "\udcffcanary"])
+@for_each("text", ["", " \t\n", "\u3000", "canary\udcff", "\udcffcanary"])
 def test_a_secret_that_is_blank_or_no_unicode_is_refused(text: str) -> None:
     with pytest.raises(SecretError) as caught:
         FAST_KDF.derive(Secret(text))

@@ -23,6 +23,7 @@ from gproxy_storage.errors import (
     Tampered,
     UnknownKey,
 )
+from tests.cases import for_each
 from tests.processes import run_python
 
 from .support import (
@@ -69,7 +70,7 @@ def refusals(ring: Keyring, stored: tuple[str, str], place: Place = PLACE) -> li
 # -- modes --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("mode", "form"),
     [
         (Mode.PLAINTEXT, "plaintext"),
@@ -111,8 +112,8 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("form", ["plaintext", "v2", "v3"])
-@pytest.mark.parametrize("mode", Mode)
+@for_each("form", ["plaintext", "v2", "v3"])
+@for_each("mode", Mode)
 def test_what_each_mode_reads(mode: Mode, form: str) -> None:
     ring, stored = keyring(mode), stored_as(form)
     if form in READS[mode]:
@@ -135,7 +136,7 @@ def test_migrating_without_gproxys_key_reads_no_v2() -> None:
         assert "under GPROXY's key, which is not in the keyring" in str(error)
 
 
-@pytest.mark.parametrize("mode", Mode)
+@for_each("mode", Mode)
 def test_what_may_not_be_stored_is_refused_in_every_mode(mode: Mode) -> None:
     ring = keyring(mode)
 
@@ -147,7 +148,7 @@ def test_what_may_not_be_stored_is_refused_in_every_mode(mode: Mode) -> None:
             ring.seal_json(document, PLACE)
 
 
-@pytest.mark.parametrize("mode", SECRETS)
+@for_each("mode", SECRETS)
 def test_pending_and_malformed_values_are_an_error_in_every_mode(mode: Mode) -> None:
     for stored in (("enc:v3:pending", '{"$gproxy_enc":"pending"}'), ("enc:x", "{")):
         for error in refusals(keyring(mode), stored):
@@ -170,21 +171,21 @@ def test_is_current_tells_what_must_be_resealed() -> None:
 # -- values -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("vector", load_vectors("gproxy-storage-v3")["texts"])
+@for_each("vector", load_vectors("gproxy-storage-v3")["texts"])
 def test_the_texts_of_the_vectors(vector: dict[str, Any]) -> None:
     place = Place(vector["table"], vector["column"], vector["pk"])
 
     assert keyring().open_text(vector["stored"], place) == vector["plaintext"]
 
 
-@pytest.mark.parametrize("vector", load_vectors("gproxy-storage-v3")["documents"])
+@for_each("vector", load_vectors("gproxy-storage-v3")["documents"])
 def test_the_documents_of_the_vectors(vector: dict[str, Any]) -> None:
     place = Place(vector["table"], vector["column"], vector["pk"])
 
     assert keyring().open_json(json.dumps(vector["stored"]), place) == vector["document"]
 
 
-@pytest.mark.parametrize("vector", load_vectors("gproxy-v2")["values"])
+@for_each("vector", load_vectors("gproxy-v2")["values"])
 def test_gproxys_values(vector: dict[str, Any]) -> None:
     ring = Keyring.create(Mode.V2, v2=Key(bytes.fromhex(vector["derived_key_hex"])))
 
@@ -192,7 +193,7 @@ def test_gproxys_values(vector: dict[str, Any]) -> None:
     assert ring.open_json(json.dumps(vector["json_token"]), PLACE) == vector["document"]
 
 
-@pytest.mark.parametrize("mode", Mode)
+@for_each("mode", Mode)
 def test_empty_and_null_stay_different(mode: Mode) -> None:
     ring = keyring(mode)
 
@@ -207,7 +208,7 @@ def test_the_same_value_is_sealed_differently_each_time() -> None:
     assert len({keyring().seal_text(TEXT, PLACE) for _ in range(100)}) == 100
 
 
-@pytest.mark.parametrize(
+@for_each(
     "elsewhere",
     [PLACE._replace(pk=43), PLACE._replace(column="name"), PLACE._replace(table="orgs")],
 )
@@ -252,14 +253,14 @@ def test_without_its_row_a_v3_value_is_neither_sealed_nor_opened(
         seal(keyring(), value, Place("users", "password"))
 
 
-@pytest.mark.parametrize("mode", [Mode.PLAINTEXT, Mode.V2, Mode.DECRYPTING])
+@for_each("mode", [Mode.PLAINTEXT, Mode.V2, Mode.DECRYPTING])
 def test_other_forms_need_no_row(mode: Mode) -> None:
     place = Place("users", "password")
 
     assert keyring(mode).open_text(keyring(mode).seal_text(TEXT, place), place) == TEXT
 
 
-@pytest.mark.parametrize("opened", [b"\xff\xfe", b"enc:v3:pending", b"enc:"])
+@for_each("opened", [b"\xff\xfe", b"enc:v3:pending", b"enc:"])
 def test_what_opens_to_no_text_is_malformed(opened: bytes) -> None:
     envelope = Envelope("v3", KID, NONCE, DATA.seal(NONCE, opened, PLACE.aad(KID)))
 
@@ -268,9 +269,7 @@ def test_what_opens_to_no_text_is_malformed(opened: bytes) -> None:
     assert list(chain(caught.value)) == [caught.value]
 
 
-@pytest.mark.parametrize(
-    "opened", [b"", b"canary", b"\xff", b'{"$gproxy_enc":"v3"}', b'[{"$gproxy_enc":1}]']
-)
+@for_each("opened", [b"", b"canary", b"\xff", b'{"$gproxy_enc":"v3"}', b'[{"$gproxy_enc":1}]'])
 def test_what_opens_to_no_document_is_malformed(opened: bytes) -> None:
     envelope = Envelope("v3", KID, NONCE, DATA.seal(NONCE, opened, PLACE.aad(KID)))
 
@@ -310,7 +309,7 @@ def test_a_new_keyring_has_keys_of_its_own() -> None:
     assert not one.has_v2
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("mode", "v2"),
     [
         (Mode.PLAINTEXT, None),
@@ -373,7 +372,7 @@ def test_rotation() -> None:
     assert {type(error) for error in refusals(done, stored_as("v3"))} == {UnknownKey}
 
 
-@pytest.mark.parametrize("kids", [[KID], ["0" * 16], [KID, "0" * 16]])
+@for_each("kids", [[KID], ["0" * 16], [KID, "0" * 16]])
 def test_active_and_unknown_keys_are_not_dropped(kids: list[str]) -> None:
     with pytest.raises(ValueError, match="only data keys that are not active"):
         keyring().without_keys(kids)

@@ -14,6 +14,7 @@ import pytest
 from gproxy_storage.crypto.envelope import Document
 from gproxy_storage.crypto.keys import Key, new_nonce
 from gproxy_storage.crypto.keyset import KeySet, Mode
+from tests.cases import for_each
 
 from .support import DATA, LOOKUP, SPOOL, keyring, load_vectors
 
@@ -29,7 +30,7 @@ def test_the_check_value() -> None:
     assert Key(bytes(range(32))).kid == "a738dbd331b00de7"
 
 
-@pytest.mark.parametrize("raw", [b"", bytes(31), bytes(33), bytearray(32), "0" * 32, None])
+@for_each("raw", [b"", bytes(31), bytes(33), bytearray(32), "0" * 32, None])
 def test_a_key_is_32_bytes(raw: Any) -> None:
     with pytest.raises(ValueError, match="a key is 32 bytes"):
         Key(raw)
@@ -69,8 +70,8 @@ def key_set() -> KeySet:
     return KeySet(mode=Mode.ENCRYPTED, active=key.kid, data={key.kid: key}, lookup=key, spool=key)
 
 
-@pytest.mark.parametrize("hidden", [Key(RAW), key_set(), Document(RAW.decode())], ids=repr)
-@pytest.mark.parametrize(
+@for_each("hidden", [Key(RAW), key_set(), Document(RAW.decode())])
+@for_each(
     "show",
     [
         repr,
@@ -93,10 +94,8 @@ def test_no_way_of_showing_shows_it(hidden: object, show: Callable[[object], str
     assert "***" in shown
 
 
-@pytest.mark.parametrize(
-    "hidden", [Key(RAW), key_set(), Document(RAW.decode()), keyring()], ids=repr
-)
-@pytest.mark.parametrize(
+@for_each("hidden", [Key(RAW), key_set(), Document(RAW.decode()), keyring()])
+@for_each(
     "take_away",
     [
         copy.deepcopy,
@@ -113,7 +112,7 @@ def test_nothing_is_pickled_or_copied(
     assert "canary" not in str(caught.value)
 
 
-@pytest.mark.parametrize("hidden", [Key(RAW), Document(""), keyring()], ids=repr)
+@for_each("hidden", [Key(RAW), Document(""), keyring()])
 def test_there_is_no_dict_to_look_into(hidden: object) -> None:
     with pytest.raises(TypeError):
         vars(hidden)

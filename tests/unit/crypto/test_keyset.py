@@ -10,6 +10,7 @@ import pytest
 
 from gproxy_storage.crypto.encoding import encode
 from gproxy_storage.crypto.keyset import MAX_BYTES, RULES, KeySet, Mode
+from tests.cases import for_each
 
 from .support import DATA, KID, LOOKUP, OTHER, SPOOL, V2, load_vectors
 
@@ -33,7 +34,7 @@ def document(mode: Mode = Mode.ENCRYPTED) -> dict[str, Any]:
     return loaded
 
 
-@pytest.mark.parametrize(
+@for_each(
     "keys",
     [
         keyset(),
@@ -42,7 +43,6 @@ def document(mode: Mode = Mode.ENCRYPTED) -> dict[str, Any]:
         keyset(Mode.V2),
         keyset(Mode.DECRYPTING, data={KID: DATA, OTHER.kid: OTHER}),
     ],
-    ids=lambda keys: keys.mode,
 )
 def test_a_round_trip(keys: KeySet) -> None:
     assert KeySet.load(keys.dump()) == keys
@@ -61,7 +61,7 @@ def test_every_mode_has_rules_and_reads_what_it_writes() -> None:
     assert all(rules.writes in rules.reads for rules in RULES.values())
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("changes", "problem"),
     [
         ({"mode": Mode.PLAINTEXT}, "a plaintext database has no keyring"),
@@ -104,7 +104,7 @@ def edited(edit: Callable[[bytes], bytes]) -> bytes:
     return edit(keyset().dump())
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("raw", "problem"),
     [
         (b"", "it is not JSON"),

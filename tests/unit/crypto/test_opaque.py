@@ -16,6 +16,7 @@ from gproxy_storage.crypto.keyring import Keyring
 from gproxy_storage.crypto.keys import Key
 from gproxy_storage.crypto.keyset import Mode
 from gproxy_storage.crypto.opaque import Opaque
+from tests.cases import for_each
 
 from .support import DATA, DOCUMENT, LOOKUP, PLACE, SPOOL, TEXT, V2, keyring
 
@@ -24,13 +25,13 @@ class Holder(Opaque):
     __slots__ = ("value",)
 
 
-@pytest.mark.parametrize("spec", ["", "s", ">20", "^9", ".2"])
+@for_each("spec", ["", "s", ">20", "^9", ".2"])
 def test_a_format_lays_out_the_stars(spec: str) -> None:
     assert format(Holder(), spec) == format("***", spec)
 
 
-@pytest.mark.parametrize("hidden", [Holder(), DATA, Document(TEXT), keyring()], ids=repr)
-@pytest.mark.parametrize("protocol", [None, 0, 2, 4])
+@for_each("hidden", [Holder(), DATA, Document(TEXT), keyring()])
+@for_each("protocol", [None, 0, 2, 4])
 def test_copies_are_refused_by_name(hidden: object, protocol: int | None) -> None:
     with pytest.raises(TypeError, match=f"^a {type(hidden).__name__} is not pickled or copied"):
         copy.copy(hidden) if protocol is None else hidden.__reduce_ex__(protocol)

@@ -8,6 +8,7 @@ import pytest
 
 from gproxy_storage.crypto.place import Place
 from gproxy_storage.errors import InvalidValue
+from tests.cases import for_each
 
 from .support import KID, PLACE, load_vectors
 
@@ -20,14 +21,14 @@ def test_the_check_value() -> None:
     )
 
 
-@pytest.mark.parametrize("vector", load_vectors("gproxy-storage-v3")["texts"])
+@for_each("vector", load_vectors("gproxy-storage-v3")["texts"])
 def test_the_vectors(vector: dict[str, Any]) -> None:
     place = Place(vector["table"], vector["column"], vector["pk"])
 
     assert place.aad(KID).hex() == vector["aad_hex"]
 
 
-@pytest.mark.parametrize(
+@for_each(
     "other",
     [
         Place("users", "password", 43),
@@ -42,12 +43,12 @@ def test_other_places_are_other_bytes(other: Place) -> None:
     assert other.aad(KID) != PLACE.aad(KID)
 
 
-@pytest.mark.parametrize("pk", [-(2**63), -1, 0, 2**63 - 1])
+@for_each("pk", [-(2**63), -1, 0, 2**63 - 1])
 def test_any_64_bit_key_will_do(pk: int) -> None:
     assert Place("t", "c", pk).aad(KID).endswith(str(pk).encode())
 
 
-@pytest.mark.parametrize("pk", [2**63, -(2**63) - 1, True, "42", 42.0])
+@for_each("pk", [2**63, -(2**63) - 1, True, "42", 42.0])
 def test_no_other_key_will(pk: Any) -> None:
     with pytest.raises(InvalidValue, match=r"users\.password: .* 64-bit integer") as caught:
         Place("users", "password", pk).aad(KID)

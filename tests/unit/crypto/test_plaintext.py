@@ -11,6 +11,7 @@ import pytest
 from gproxy_storage.crypto.encoding import Malformed
 from gproxy_storage.crypto.plaintext import Marked, check_text, dump_json, load_json
 from gproxy_storage.errors import InvalidValue
+from tests.cases import for_each
 
 from .support import chain
 
@@ -28,12 +29,12 @@ def endless() -> Any:
     return value
 
 
-@pytest.mark.parametrize("text", ["", " enc:", "ENC:v3", "enc", "é😀", "$gproxy_enc", "a\x1c\n"])
+@for_each("text", ["", " enc:", "ENC:v3", "enc", "é😀", "$gproxy_enc", "a\x1c\n"])
 def test_text_is_taken_as_it_is(text: str) -> None:
     assert check_text(text, "password") is text
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "why"),
     [
         ("enc:", "begins with 'enc:'"),
@@ -55,7 +56,7 @@ def test_text_that_is_refused(text: Any, why: str) -> None:
     assert list(chain(caught.value)) == [caught.value]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("document", "text"),
     [
         (None, "null"),
@@ -76,7 +77,7 @@ def test_json_is_compact(document: Any, text: str) -> None:
     assert dump_json(load_json(text), "secret_json") == text
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("document", "why"),
     [
         (float("nan"), "holds NaN or infinity"),
@@ -113,7 +114,7 @@ def test_the_deepest_json_makes_the_round_trip() -> None:
     assert load_json(dump_json(nested(127), "secret_json")) == nested(127)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     [
         "",
@@ -139,7 +140,7 @@ def test_what_is_no_json_is_said_without_it(text: str) -> None:
     assert list(chain(caught.value)) == [caught.value]
 
 
-@pytest.mark.parametrize(
+@for_each(
     "spell",
     [
         lambda name: f'"{name}"',
@@ -158,8 +159,6 @@ def test_a_marked_object_is_found_however_it_is_spelled(spell: Callable[[str], s
         assert caught.value.problem == "it holds '$gproxy_enc' inside its document"
 
 
-@pytest.mark.parametrize(
-    "document", [["$gproxy_enc"], {"a": "$gproxy_enc"}, {"$gproxy_enc2": "\\u"}, "\\u0024"]
-)
+@for_each("document", [["$gproxy_enc"], {"a": "$gproxy_enc"}, {"$gproxy_enc2": "\\u"}, "\\u0024"])
 def test_what_looks_similar_is_not_marked(document: Any) -> None:
     assert load_json(dump_json(document, "secret_json")) == document

@@ -16,6 +16,7 @@ from nacl import bindings as sodium
 
 from gproxy_storage.crypto import xchacha
 from gproxy_storage.crypto.xchacha import XChaCha20Poly1305
+from tests.cases import for_each
 
 from .support import load_vectors
 
@@ -62,8 +63,8 @@ def test_a_thousand_messages_both_ways_against_libsodium() -> None:
         )
 
 
-@pytest.mark.parametrize("byte", [b"\x00", b"\x7f", b"\x80", b"\xff"])
-@pytest.mark.parametrize("key_byte", [b"\x00", b"\xff"])
+@for_each("byte", [b"\x00", b"\x7f", b"\x80", b"\xff"])
+@for_each("key_byte", [b"\x00", b"\xff"])
 def test_extreme_words_carry_nothing_over(byte: bytes, key_byte: bytes) -> None:
     key, nonce = key_byte * 32, byte * 24
     cipher = XChaCha20Poly1305(key)
@@ -73,7 +74,7 @@ def test_extreme_words_carry_nothing_over(byte: bytes, key_byte: bytes) -> None:
         assert cipher.encrypt(nonce, b"text", b"aad") == expected
 
 
-@pytest.mark.parametrize("size", [0, 1, 63, 64, 65, 100_000])
+@for_each("size", [0, 1, 63, 64, 65, 100_000])
 def test_sizes_about_a_block(size: int) -> None:
     plaintext = bytes(size)
     sealed = xchacha.encrypt(KEY, NONCE, plaintext, b"")
@@ -82,7 +83,7 @@ def test_sizes_about_a_block(size: int) -> None:
     assert xchacha.decrypt(KEY, NONCE, sealed, b"") == plaintext
 
 
-@pytest.mark.parametrize("at", range(20))
+@for_each("at", range(20))
 def test_a_changed_ciphertext_is_refused(at: int) -> None:
     sealed = bytearray(xchacha.encrypt(KEY, NONCE, b"text", b"aad"))
     sealed[at] ^= 1
@@ -91,7 +92,7 @@ def test_a_changed_ciphertext_is_refused(at: int) -> None:
         xchacha.decrypt(KEY, NONCE, bytes(sealed), b"aad")
 
 
-@pytest.mark.parametrize("size", range(20))
+@for_each("size", range(20))
 def test_a_cut_ciphertext_is_refused(size: int) -> None:
     sealed = xchacha.encrypt(KEY, NONCE, b"text", b"aad")
 
@@ -99,8 +100,8 @@ def test_a_cut_ciphertext_is_refused(size: int) -> None:
         xchacha.decrypt(KEY, NONCE, sealed[:size], b"aad")
 
 
-@pytest.mark.parametrize("call", [xchacha.encrypt, xchacha.decrypt])
-@pytest.mark.parametrize(
+@for_each("call", [xchacha.encrypt, xchacha.decrypt])
+@for_each(
     ("arguments", "error", "message"),
     [
         ((KEY[1:], NONCE, b"", b""), ValueError, "key must have 32 bytes, not 31"),
@@ -121,7 +122,7 @@ def test_types_and_lengths_are_strict(
         call(*arguments)
 
 
-@pytest.mark.parametrize("size", [0, 12, 15, 17, 24])
+@for_each("size", [0, 12, 15, 17, 24])
 def test_hchacha20_takes_16_bytes_of_nonce(size: int) -> None:
     with pytest.raises(ValueError, match=f"nonce16 must have 16 bytes, not {size}"):
         xchacha.hchacha20(KEY, bytes(size))
@@ -143,7 +144,7 @@ def test_threads_share_a_cipher() -> None:
     assert len(cipher._contexts) <= 8
 
 
-@pytest.mark.parametrize("take_away", [pickle.dumps, copy.copy, copy.deepcopy])
+@for_each("take_away", [pickle.dumps, copy.copy, copy.deepcopy])
 def test_a_cipher_shows_no_key(take_away: Callable[[object], object]) -> None:
     cipher = XChaCha20Poly1305(KEY)
 
