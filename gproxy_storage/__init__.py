@@ -47,9 +47,9 @@ if TYPE_CHECKING:
     from .row_types import DownstreamRow, SubmittedDownstreamRow, UpstreamRow, UsageRow
     from .schema.plan import Plan
     from .schema.sync import SyncReport
-    from .sink.leftovers import Replayed
+    from .sink.orphaned_spools import Replayed
+    from .sink.settings import SinkStats
     from .sink.sink import Sink
-    from .sink.stats import SinkStats
 
 __version__ = "0.1.0"
 __all__ = [
@@ -110,9 +110,9 @@ _LATER = {
     "Plan": ".schema.plan",
     "SyncReport": ".schema.sync",
     "WriteBatch": ".batch",
-    "Replayed": ".sink.leftovers",
+    "Replayed": ".sink.orphaned_spools",
     "Sink": ".sink.sink",
-    "SinkStats": ".sink.stats",
+    "SinkStats": ".sink.settings",
 }
 
 

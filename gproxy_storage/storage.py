@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from .repositories.upstream_requests import UpstreamRequests
     from .schema.plan import Plan
     from .schema.sync import SyncReport
-    from .sink.leftovers import Replayed
+    from .sink.orphaned_spools import Replayed
     from .sink.sink import Sink
 
 T = TypeVar("T")
@@ -467,7 +467,7 @@ class Storage:
         Raises:
             WriteError: when the database does not take it now. Nothing is lost.
         """
-        from .sink.engine import replay  # noqa: PLC0415 - as above
+        from .sink.orphaned_spools import replay  # noqa: PLC0415 - as above
 
         return replay(self.database, self.spool_dir, SinkSettings())
 

@@ -3,15 +3,58 @@
 from __future__ import annotations
 
 import logging
+import uuid
+from typing import Protocol
 
 from ..backends.base import Backend
-from ..errors import CryptoError
+from ..crypto.keys import NONCE_BYTES, Key, new_nonce
+from ..database import run_query, run_transaction
+from ..errors import ConflictError, CryptoError
 from ..vault import Vault
-from .cipher import KeyCipher, SpoolCipher
-from .identity import database_id
 from .records import Header
 
 _log = logging.getLogger(__name__)
+
+_CONTEXT = b"gproxy-storage/spool/v1\0"
+_NAME = "database_id"
+
+
+class SpoolCipher(Protocol):
+    """Seals what a spool or rejects file holds of rows."""
+
+    @property
+    def kid(self) -> str:
+        """The key's id, noted in the clear."""
+
+    def seal(self, plaintext: bytes, binding: bytes) -> bytes:
+        """Return the sealed form, which opens with the same binding only."""
+
+    def open(self, sealed: bytes, binding: bytes) -> bytes | None:
+        """Return the plaintext, or None when it was changed, moved, or sealed by another key."""
+
+
+class KeyCipher:
+    """A SpoolCipher by one key: a fresh nonce, then the ciphertext with its tag."""
+
+    def __init__(self, key: Key) -> None:
+        self._key = key
+
+    @property
+    def kid(self) -> str:
+        """The key's id."""
+        return self._key.kid
+
+    def seal(self, plaintext: bytes, binding: bytes) -> bytes:
+        """Seal under a nonce drawn for it."""
+        nonce = new_nonce()
+        return nonce + self._key.seal(nonce, plaintext, _CONTEXT + binding)
+
+    def open(self, sealed: bytes, binding: bytes) -> bytes | None:
+        """Open what `seal` returned for this binding."""
+        nonce, ciphertext = sealed[:NONCE_BYTES], sealed[NONCE_BYTES:]
+        if len(nonce) < NONCE_BYTES:
+            return None
+        return self._key.open(nonce, ciphertext, _CONTEXT + binding)
 
 
 class Destination:
@@ -51,3 +94,32 @@ class Destination:
             if problem != self._problem:
                 _log.warning("rows that are spooled are sealed under the former key: %s", problem)
             self._problem = problem
+
+
+def find_database_id(database: Backend) -> str | None:
+    """Return the id that keeps a spool of one database from being replayed into another.
+
+    None where no sink was ever opened on the database.
+    """
+    sql = f"SELECT value FROM storage_state WHERE name = {database.param}"  # noqa: S608 - a placeholder
+    found = run_query(database, lambda: database.query(sql, (_NAME,)))
+    return str(found[0][0]) if found else None
+
+
+def database_id(database: Backend) -> str:
+    """Return the id; draws and stores it at the first call on a database."""
+    found = find_database_id(database)
+    if found is not None:
+        return found
+    param = database.param
+    sql = (
+        "INSERT INTO storage_state (name, value, updated_at) "  # noqa: S608 - placeholders
+        f"VALUES ({param}, {param}, {param})"
+    )
+    drawn = uuid.uuid4().hex
+    values = (_NAME, drawn, database.now_to_db())
+    try:
+        run_transaction(database, lambda: database.execute_sql(sql, values))
+    except ConflictError:  # another process was faster
+        return find_database_id(database) or drawn
+    return drawn

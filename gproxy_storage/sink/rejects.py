@@ -15,7 +15,7 @@ from ..backends.bulk import Row
 from ..private_files import create_file
 from ..rows import LOGS
 from .batch import encode_row
-from .cipher import SpoolCipher
+from .destination import SpoolCipher
 from .spool import fsync_directory, open_regular
 
 SUFFIX = ".rejects"
@@ -93,8 +93,8 @@ class RejectsFile:
         if self._cipher is None:
             found["values"] = values
         else:
-            where = f"{self._database}/{self._writer}/{seq}/{log.bulk.name}/{reject.place}"
-            sealed = self._cipher.seal(json.dumps(values).encode(), where.encode())
+            binding = f"{self._database}/{self._writer}/{seq}/{log.bulk.name}/{reject.place}"
+            sealed = self._cipher.seal(json.dumps(values).encode(), binding.encode())
             found |= {"kid": self._cipher.kid, "sealed": base64.b64encode(sealed).decode()}
         found["checksum"] = _checksum(found)
         # A line that a crash cut off must not swallow this one.

@@ -1,4 +1,4 @@
-"""SinkSettings: how a sink works."""
+"""SinkSettings and SinkStats: how a sink works, and what it did."""
 
 from __future__ import annotations
 
@@ -49,3 +49,33 @@ class SinkSettings:
                 raise ConfigError(f"{field.name} must be {kind}", setting=field.name)
             if not 0 < value < float("inf"):
                 raise ConfigError(f"{field.name} must be > 0 and finite", setting=field.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkStats:
+    """Counts of rows since the sink was made, in this process.
+
+    Attributes:
+        submitted: taken by ``submit_...``.
+        written: stored in the database, those included that waited in the spool.
+        retried: attempts at a batch beside its first.
+        spooled: written to the spool file.
+        rejected: refused by the database and kept in the rejects file.
+        queued: in memory, waiting or being written.
+        spool_batches, spool_bytes: what waits in the spool file now.
+        adopted: rows of spool files of ended processes that were stored.
+        away: why the database does not take batches now, or None.
+        spool_fault: why the spool file could not be written the last time, or None.
+    """
+
+    submitted: int = 0
+    written: int = 0
+    retried: int = 0
+    spooled: int = 0
+    rejected: int = 0
+    queued: int = 0
+    spool_batches: int = 0
+    spool_bytes: int = 0
+    adopted: int = 0
+    away: str | None = None
+    spool_fault: str | None = None

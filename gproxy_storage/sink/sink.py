@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
@@ -16,12 +17,10 @@ from ..repositories.redaction import REDACTORS
 from ..row_types import SubmittedDownstreamRow, UpstreamRow, UsageRow
 from ..rows import DOWNSTREAM_REQUESTS, LOGS, UPSTREAM_REQUESTS, USAGES, Log, row_check
 from .destination import Destination
-from .engine import Engine
-from .exits import open_sinks
+from .lifecycle import open_sinks, raise_exit_on_signals
 from .queue import RowQueue
-from .settings import SinkSettings
-from .signals import raise_exit_on_signals
-from .stats import SinkStats
+from .settings import SinkSettings, SinkStats
+from .writer import Writer
 
 _USAGES, _UPSTREAM, _DOWNSTREAM = map(LOGS.index, (USAGES, UPSTREAM_REQUESTS, DOWNSTREAM_REQUESTS))
 _USAGE_BYTES = 600
@@ -76,9 +75,9 @@ class Sink:
         self._closing = threading.RLock()  # a signal handler may close what is being closed
         self._closed = False
         self._process = ForkGuard(self._begin_in_child)
-        self._engine: Engine | None = None
+        self._writer: Writer | None = None
         self._queue = self._new_queue()
-        self._engine = self._new_engine()
+        self._writer = self._new_writer()
         open_sinks.add(self)
         raise_exit_on_signals()
 
@@ -168,13 +167,13 @@ class Sink:
         with self._closing:
             if self._closed:
                 return
-            if self._engine is None:
+            if self._writer is None:
                 self._queue.close()
             else:
-                self._engine.stop(timeout_s)
+                self._writer.stop(timeout_s)
             self._closed = True  # not before: closing that was interrupted is done anew at exit
-        if self._engine is not None:
-            self._engine.log_what_waits()
+        if self._writer is not None:
+            self._writer.log_remaining()
         open_sinks.discard(self)
         if self._on_close is not None:
             self._on_close(self)
@@ -186,8 +185,10 @@ class Sink:
 
     def stats(self) -> SinkStats:
         """Return what the sink did so far."""
-        queue, engine = self._own_queue(), self._engine
-        return SinkStats.of(queue.submitted, queue.settled, engine)
+        queue, writer = self._own_queue(), self._writer
+        submitted, settled = queue.submitted, queue.settled  # before what the writer did with them
+        done = SinkStats() if writer is None else writer.stats()
+        return replace(done, submitted=submitted, queued=submitted - settled)
 
     def __enter__(self) -> Self:
         return self
@@ -209,7 +210,7 @@ class Sink:
             flush_after_s=settings.flush_after_s,
             max_rows=settings.max_queue_rows,
             max_bytes=settings.max_queue_bytes,
-            on_first=self._ensure_engine,
+            on_first=self._ensure_writer,
             make_room=self._make_room,
             in_child=self._own_queue,
         )
@@ -219,8 +220,8 @@ class Sink:
         self._process.check()
         return self._queue
 
-    def _new_engine(self) -> Engine:
-        return Engine(
+    def _new_writer(self) -> Writer:
+        return Writer(
             self._database,
             self._queue,
             self._settings,
@@ -228,44 +229,42 @@ class Sink:
             destination=self._destination,
         )
 
-    def _ensure_engine(self) -> None:
-        if self._engine is None:  # in a child that was forked, at its first row
-            self._engine = self._new_engine()
+    def _ensure_writer(self) -> None:
+        if self._writer is None:  # in a child that was forked, at its first row
+            self._writer = self._new_writer()
 
     def _is_interrupted(self) -> bool:
-        engine = self._engine
-        return self._queue.is_interrupted() or (
-            engine is not None and engine.writer.is_interrupted()
-        )
+        writer = self._writer
+        return self._queue.is_interrupted() or (writer is not None and writer.is_interrupted())
 
     def _why_lost(self) -> str:
         stats = self.stats()
         return "; ".join(filter(None, (stats.away, stats.spool_fault))) or "the spool is full"
 
     def _make_room(self) -> bool:
-        engine = self._engine
-        if self._settings.when_full == "block" or engine is None:
+        writer = self._writer
+        if self._settings.when_full == "block" or writer is None:
             return False
-        return engine.writer.spool_queued()
+        return writer.spool_queued()
 
     # -- fork ---------------------------------------------------------------------------------
 
     def before_fork(self) -> None:
-        """Hold still: no transaction, no half-written record, no half-taken row."""
+        """Quiesce: take all locks before a fork, between transactions, records and rows."""
         while True:
-            engine = self._engine
-            if engine is not None:
-                engine.before_fork()
+            writer = self._writer
+            if writer is not None:
+                writer.before_fork()
             self._queue.lock.acquire()
-            if self._engine is engine:
+            if self._writer is writer:
                 return
             self._queue.lock.release()  # another thread's first row has just made it
 
     def after_fork_in_parent(self) -> None:
-        """Go on as before."""
+        """Release them."""
         self._queue.lock.release()
-        if self._engine is not None:
-            self._engine.after_fork_in_parent()
+        if self._writer is not None:
+            self._writer.after_fork_in_parent()
 
     def after_fork_in_child(self) -> None:
         """Begin anew in a child, unless a call has noticed already that it is one."""
@@ -273,10 +272,10 @@ class Sink:
 
     def _begin_in_child(self) -> None:
         """Begin anew, with an empty queue and, at the first row, a thread and a file of our own."""
-        engine, self._engine = self._engine, None
+        writer, self._writer = self._writer, None
         was_closed = self._queue.closed
-        if engine is not None:
-            engine.abandon()
+        if writer is not None:
+            writer.abandon()
         self._closing = threading.RLock()
         self._queue = self._new_queue()
         if was_closed:

@@ -14,7 +14,7 @@ from typing import BinaryIO, Self
 from ..interruptions import raise_interruption
 from ..private_files import create_directory, create_file
 from .batch import Batch
-from .cipher import SpoolCipher
+from .destination import SpoolCipher
 from .records import (
     HEAD_BYTES,
     NOTE_BYTES,
@@ -269,12 +269,12 @@ class SpoolFile:
 
     def _sealed(self, batch: Batch) -> bytes:
         data = batch.to_bytes()
-        return data if self._cipher is None else self._cipher.seal(data, self._place(batch.seq))
+        return data if self._cipher is None else self._cipher.seal(data, self._binding(batch.seq))
 
     def _read(self, record: Record) -> Batch | None:
         data = record.payload(self._file)
         if self._cipher is not None and data is not None:
-            data = self._cipher.open(data, self._place(record.seq))
+            data = self._cipher.open(data, self._binding(record.seq))
         if data is None:
             return None
         try:
@@ -282,7 +282,7 @@ class SpoolFile:
         except ValueError:
             return None
 
-    def _place(self, seq: int) -> bytes:
+    def _binding(self, seq: int) -> bytes:
         return f"{self.header.database}/{self.header.writer}/{seq}".encode()
 
     # -- the end ------------------------------------------------------------------------------

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,12 +54,12 @@ class Stored:
     repeated: bool = False
 
 
-class _Course:
+class _Attempts:
     """What storing one batch has met so far."""
 
     def __init__(self, database: Backend) -> None:
         self.taken_ids = TakenIds(database, given=GIVEN_KEYS)
-        self.attempts = 0
+        self.failed = 0
         self.began_at = time.monotonic()
         self.answered = False
         self.kills = 0
@@ -66,27 +67,71 @@ class _Course:
         self.bisection: Bisection | None = None
 
 
+class Watchdog:
+    """Aborts a connection whose transaction takes too long, so that its thread goes on.
+
+    A server or a network that hangs would hold the writer for as long as it likes, for drivers
+    wait without end.
+
+    Args:
+        timeout_s: how long a transaction may take.
+    """
+
+    def __init__(self, database: Backend, timeout_s: float) -> None:
+        self._database = database
+        self._timeout_s = timeout_s
+        self._lock = threading.Lock()
+        self._conn: Any = None
+        self._deadline = 0.0
+        self._stopped = threading.Event()
+
+    def start(self) -> None:
+        """Begin to look, in a thread of its own."""
+        threading.Thread(target=self._run, name="gproxy-sink-watchdog", daemon=True).start()
+
+    def stop(self) -> None:
+        """Stop looking."""
+        self._stopped.set()
+
+    @contextmanager
+    def watching(self, conn: Any) -> Iterator[None]:
+        """Give the block its time on this connection."""
+        self._deadline = time.monotonic() + self._timeout_s
+        self._conn = conn
+        try:
+            yield
+        finally:
+            with self._lock:  # never a connection that somebody else has by now
+                self._conn = None
+
+    def abort(self) -> None:
+        """Abort the connection that is being watched now, if any."""
+        with self._lock:
+            if self._conn is not None:
+                self._database.abort(self._conn)
+
+    def _run(self) -> None:
+        while not self._stopped.wait(min(self._timeout_s / 4, 5.0)):
+            if self._conn is not None and time.monotonic() > self._deadline:
+                self.abort()
+
+
 class BatchStore:
     """Stores batches of any writer; for one thread at a time.
 
     Args:
-        watch: a context manager around each transaction, given the driver's connection.
         retry_s: how long a batch is tried before the database counts as away.
-        on_retry: called before each further attempt.
+        stall_timeout_s: how long a transaction may take before its connection is aborted.
+    Attributes:
+        retried: how many attempts at batches there were beside the first of each.
+        watchdog: not started.
     """
 
-    def __init__(
-        self,
-        database: Backend,
-        *,
-        watch: Callable[[Any], AbstractContextManager[None]],
-        retry_s: float,
-        on_retry: Callable[[], None],
-    ) -> None:
+    def __init__(self, database: Backend, *, retry_s: float, stall_timeout_s: float) -> None:
         self.retry_s = retry_s
+        self.retried = 0
+        self.watchdog = Watchdog(database, stall_timeout_s)
         self._database = database
-        self._watch = watch
-        self._on_retry = on_retry
         self._registered: set[str] = set()
         self._batches_to_ask = 0
         self._precedents = Precedents()
@@ -106,11 +151,11 @@ class BatchStore:
         Raises:
             DatabaseAway: when the batch is not stored, or that is not known, and may be later.
         """
-        course = _Course(self._database)
+        attempts = _Attempts(self._database)
         self.expect(batch)
         while True:
             try:
-                return self._attempt(writer, batch, rejects, course)
+                return self._attempt(writer, batch, rejects, attempts)
             except (ConnectError, PoolTimeout) as exc:
                 raise DatabaseAway(str(exc)) from exc
             except DatabaseAway:
@@ -118,8 +163,13 @@ class BatchStore:
             except AnotherPass:
                 back_off(1)
             except Exception as exc:
-                self._consider(exc, course)
-            self._on_retry()
+                self._consider(exc, attempts)
+            self.retried += 1
+
+    @contextmanager
+    def _watched_session(self) -> Iterator[None]:
+        with session(self._database), self.watchdog.watching(self._database.connection()):
+            yield
 
     def expect(self, batch: Batch) -> None:
         """Note the tables of a batch that is to be stored, now or later."""
@@ -132,7 +182,7 @@ class BatchStore:
             DatabaseAway: when it does not answer now.
         """
         try:
-            with session(self._database), self._watch(self._database.connection()):
+            with self._watched_session():
                 callback()
         except Exception as exc:
             raise DatabaseAway(reason(self._database, exc)) from exc
@@ -145,7 +195,7 @@ class BatchStore:
         """
         sql = f"DELETE FROM write_batches WHERE writer = {self._database.param}"  # noqa: S608 - a placeholder
         try:
-            with session(self._database), self._watch(self._database.connection()):
+            with self._watched_session():
                 self._database.execute_sql(sql, (writer,))
         except Exception as exc:
             raise DatabaseAway(reason(self._database, exc)) from exc
@@ -153,32 +203,34 @@ class BatchStore:
 
     # -- one attempt --------------------------------------------------------------------------
 
-    def _attempt(self, writer: str, batch: Batch, rejects: RejectsFile, course: _Course) -> Stored:
+    def _attempt(
+        self, writer: str, batch: Batch, rejects: RejectsFile, attempts: _Attempts
+    ) -> Stored:
         database = self._database
-        course.answered = False
-        with session(database), self._watch(database.connection()):
+        attempts.answered = False
+        with self._watched_session():
             if writer not in self._registered:
                 self._register(writer)
             with database.atomic():
                 if not self._raise_seq(writer, batch.seq):
                     return Stored(len(batch), 0, repeated=True)
-                course.answered = True
-                return self._insert(batch, rejects, course)
+                attempts.answered = True
+                return self._insert(batch, rejects, attempts)
 
-    def _insert(self, batch: Batch, rejects: RejectsFile, course: _Course) -> Stored:
+    def _insert(self, batch: Batch, rejects: RejectsFile, attempts: _Attempts) -> Stored:
         rows = batch.rows
-        if course.missing_references or self._batches_to_ask:
+        if attempts.missing_references or self._batches_to_ask:
             self._batches_to_ask = max(0, self._batches_to_ask - 1)
             rows = self._without_deleted(rows)
         if of_downstream := rows[LOGS.index(DOWNSTREAM_REQUESTS)]:
             # Their first column is the key, the caller's to choose.
             self._database.will_insert_id(_TRACE_ID, max(row[0] for row in of_downstream))
-        if course.bisection is None:
+        if attempts.bisection is None:
             self._insert_all(rows)
             self._precedents.faults.clear()
             return Stored(len(batch), 0)
         self._lock_users(rows)
-        refused = course.bisection.insert(self._database, rows, _costs)
+        refused = attempts.bisection.insert(self._database, rows, _costs)
         if refused:
             try:
                 rejects.keep(batch.seq, refused)  # before COMMIT: nothing is lost between the two
@@ -186,50 +238,50 @@ class BatchStore:
                 raise DatabaseAway(f"{rejects.path} cannot be written: {exc.strerror}") from exc
         return Stored(len(batch) - len(refused), len(refused))
 
-    def _consider(self, exc: Exception, course: _Course) -> None:
+    def _consider(self, exc: Exception, attempts: _Attempts) -> None:
         """Decide how the next attempt differs, or that there is none now."""
         failure = self._database.classify(exc)
         if failure in CONCERNS_THE_DATABASE or isinstance(exc, MemoryError):
             raise DatabaseAway(reason(self._database, exc)) from exc
         if failure in (Failure.LOST, Failure.TRANSIENT):
-            if failure is Failure.LOST and course.answered and self._blames_rows(course):
+            if failure is Failure.LOST and attempts.answered and self._blames_rows(attempts):
                 return
-            self._pause(exc, course)
-        elif self._passes_taken_id(exc, course):
+            self._pause(exc, attempts)
+        elif self._passes_taken_id(exc, attempts):
             return
-        elif failure is Failure.REFERENCE and course.missing_references < _MAX_MISSING_REFERENCES:
-            course.missing_references += 1
+        elif failure is Failure.REFERENCE and attempts.missing_references < _MAX_MISSING_REFERENCES:
+            attempts.missing_references += 1
             self._batches_to_ask = _BATCHES_THAT_ASK
-        elif course.bisection is None:
-            course.bisection = Bisection(self._precedents)
+        elif attempts.bisection is None:
+            attempts.bisection = Bisection(self._precedents)
         else:
-            self._pause(exc, course)
+            self._pause(exc, attempts)
 
-    def _passes_taken_id(self, exc: Exception, course: _Course) -> bool:
-        if not course.taken_ids.met(exc):
+    def _passes_taken_id(self, exc: Exception, attempts: _Attempts) -> bool:
+        if not attempts.taken_ids.met(exc):
             return False
         try:
-            with session(self._database), self._watch(self._database.connection()):
-                return course.taken_ids.passed(exc)
+            with self._watched_session():
+                return attempts.taken_ids.passed(exc)
         except Exception as error:
             raise DatabaseAway(reason(self._database, error)) from error
 
-    def _blames_rows(self, course: _Course) -> bool:
+    def _blames_rows(self, attempts: _Attempts) -> bool:
         """Whether a connection that answered was lost because of what it was sent."""
-        course.kills += 1
-        if course.bisection is not None:
-            return course.bisection.note_lost_connection()
-        if course.kills > 1:
-            course.bisection = Bisection(self._precedents)
+        attempts.kills += 1
+        if attempts.bisection is not None:
+            return attempts.bisection.note_lost_connection()
+        if attempts.kills > 1:
+            attempts.bisection = Bisection(self._precedents)
             return True
         return False
 
-    def _pause(self, exc: Exception, course: _Course) -> None:
-        course.attempts += 1
-        late = time.monotonic() - course.began_at > self.retry_s
-        if course.attempts >= MAX_ATTEMPTS or late:
+    def _pause(self, exc: Exception, attempts: _Attempts) -> None:
+        attempts.failed += 1
+        late = time.monotonic() - attempts.began_at > self.retry_s
+        if attempts.failed >= MAX_ATTEMPTS or late:
             raise DatabaseAway(reason(self._database, exc)) from exc
-        back_off(course.attempts)
+        back_off(attempts.failed)
 
     # -- statements ---------------------------------------------------------------------------
 

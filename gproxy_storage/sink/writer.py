@@ -1,25 +1,31 @@
-"""Writer: the thread between a sink's queue, the database and the spool."""
+"""Writer: the thread between a sink's queue, the database and the spool, in one process."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
+import uuid
 from contextlib import suppress
+from pathlib import Path
 
+from ..backends.base import Backend
 from ..errors import WriteError
 from ..interruptions import raise_interruption
 from .batch import Batch
 from .bisection import DatabaseAway
 from .destination import Destination
-from .leftovers import Leftovers
+from .orphaned_spools import OrphanedSpools
 from .queue import RowQueue, is_held_here
 from .rejects import RejectsFile
+from .settings import SinkSettings, SinkStats
 from .spool import SpoolFile, SpoolFull
 from .store import BatchStore
 
 _log = logging.getLogger(__name__)
 
+_SHUTDOWN_GRACE_S = 5.0
+_FORK_PATIENCE_S = 10.0
 _MIN_PROBE_S = 0.25
 _MAX_PROBE_S = 5.0
 _CATCH_UP_S = 0.25
@@ -32,48 +38,56 @@ class Writer:
     Batches are stored in the order of their numbers, for one that is not above the stored number
     counts as stored. So while any wait in the spool, later ones go there, too.
 
+    Its thread runs from its making to `stop`.
+
     Attributes:
-        written, spooled, rejected: rows.
-        away: why the database does not take batches now, or None.
-        spool_fault: why the spool could not be written the last time, or None.
-        ended: set once the thread does nothing more.
+        spool_file: with `spool_lock` only, and so is its attribute itself.
+        orphans: spool files of ended processes.
         storing: held while the database is used; who forks waits for it.
+    Raises:
+        SpoolError: when the spool directory cannot be used.
     """
 
     def __init__(
         self,
+        database: Backend,
         queue: RowQueue,
-        store: BatchStore,
-        spool: SpoolFile,
-        destination: Destination,
-        leftovers: Leftovers,
+        settings: SinkSettings,
         *,
-        max_spool_bytes: int,
+        directory: Path,
+        destination: Destination,
     ) -> None:
-        self.written = 0
-        self.spooled = 0
-        self.rejected = 0
-        self.away: str | None = None
-        self.spool_fault: str | None = None
-        self.ended = threading.Event()
-        self.storing = threading.Lock()
-        self.spool_file = spool
+        self._name = uuid.uuid4().hex
+        self._queue = queue
+        self._destination = destination
+        self._max_spool_bytes = settings.max_spool_bytes
+        header, cipher = destination.header(self._name)
+        self.spool_file = SpoolFile.create(directory, header, cipher)
         self.spool_lock = threading.RLock()
         self._spool_condition = threading.Condition(self.spool_lock)  # for `is_interrupted` alone
-        self._queue = queue
-        self._store = store
-        self._destination = destination
-        self._rejects = self._new_rejects(spool)
-        self._leftovers = leftovers
-        self._max_spool_bytes = max_spool_bytes
-        self._name = spool.header.writer
+        self._rejects = self._new_rejects(self.spool_file)
+        self._store = BatchStore(
+            database, retry_s=settings.retry_s, stall_timeout_s=settings.stall_timeout_s
+        )
+        self.orphans = OrphanedSpools(directory, destination, self._store)
+        self.storing = threading.Lock()
+        self._quiesced = False
+        self._written = 0
+        self._spooled = 0
+        self._rejected = 0
+        self._away: str | None = None  # why the database does not take batches now
+        self._spool_fault: str | None = None  # why the spool could not be written the last time
         self._held: Batch | None = None  # neither stored nor spooled yet
         self._probe_at = 0.0
         self._probe_s = _MIN_PROBE_S
         self._look_at = 0.0
         self._closing = threading.Event()
-        self._ended = False  # under spool_lock: nothing comes into the spool file any more
         self._give_up_at = float("inf")
+        self._is_drained = False  # under spool_lock: nothing comes into the spool file any more
+        self._ended = threading.Event()  # the thread does nothing more
+        self._thread = threading.Thread(target=self._run, name="gproxy-sink", daemon=True)
+        self._thread.start()
+        self._store.watchdog.start()
 
     # -- for other threads --------------------------------------------------------------------
 
@@ -90,23 +104,83 @@ class Writer:
             )
         # One lock around both: a later batch must not be stored while this one is on its way.
         with self.spool_lock:
-            batch = None if self._ended else self._queue.cut()
+            batch = None if self._is_drained else self._queue.cut()
             return batch is not None and self._append_or_put_back(batch)
 
     def is_interrupted(self) -> bool:
         """Whether this thread is in `spool_queued` already: in a signal handler it may be."""
         return is_held_here(self._spool_condition)
 
-    def close(self, timeout_s: float) -> None:
+    def stop(self, timeout_s: float) -> None:
+        """Drain the queue, into the spool when the database does not take it in time.
+
+        May be called again when it was interrupted.
+        """
+        self._close(timeout_s)
+        # Not Thread.join: before Python 3.13, one that Ctrl-C interrupts believes the thread ended.
+        ended = self._ended.wait(timeout_s)
+        settled = -1
+        while not ended and settled < self._queue.settled:
+            settled = self._queue.settled
+            self._store.watchdog.abort()  # the database does not answer
+            ended = self._ended.wait(_SHUTDOWN_GRACE_S)  # a slow disk may take it longer
+        if ended:
+            self._thread.join(_SHUTDOWN_GRACE_S)
+        self._store.watchdog.stop()
+
+    def _close(self, timeout_s: float) -> None:
         """Have the thread end once the queue is empty; after so long it only spools."""
         self._give_up_at = time.monotonic() + timeout_s
         self._store.retry_s = min(self._store.retry_s, timeout_s / 2)
         self._queue.close()
         self._closing.set()
 
+    def log_remaining(self) -> None:
+        """Warn of rows that the spool holds, once nothing more comes into it."""
+        spool = self.spool_file
+        if spool.rows:
+            _log.warning(
+                "the sink was closed with %d rows waiting in %s: the next sink of this data "
+                "directory stores them, or `gproxy-storage spool replay`",
+                *(spool.rows, spool.path),
+            )
+
+    def stats(self) -> SinkStats:
+        """Return what was done so far; what is submitted and queued is the queue's to say."""
+        spool = self.spool_file
+        return SinkStats(
+            written=self._written,
+            retried=self._store.retried,
+            spooled=self._spooled,
+            rejected=self._rejected,
+            spool_batches=len(spool),
+            spool_bytes=spool.size_bytes if len(spool) else 0,
+            adopted=self.orphans.total.written,
+            away=self._away,
+            spool_fault=self._spool_fault,
+        )
+
+    # -- fork ---------------------------------------------------------------------------------
+
+    def before_fork(self) -> None:
+        """Wait until no batch is being written; only so long when the database hangs."""
+        self._quiesced = self.storing.acquire(timeout=_FORK_PATIENCE_S)
+        self.spool_lock.acquire()
+
+    def after_fork_in_parent(self) -> None:
+        """Release the locks."""
+        self.spool_lock.release()
+        if self._quiesced:
+            self.storing.release()
+
+    def abandon(self) -> None:
+        """Close a child's copies of the parent's files, whose locks stay the parent's."""
+        self.spool_file.close()
+        self.orphans.close()
+
     # -- the thread ---------------------------------------------------------------------------
 
-    def run(self) -> None:
+    def _run(self) -> None:
         """Write until the queue is closed and empty, or nothing more can be done for the rest."""
         while True:
             try:
@@ -122,9 +196,9 @@ class Writer:
         except Exception:
             _log.exception("the sink's writer left its spool to the next process")
         finally:
-            self._leftovers.close()
+            self.orphans.close()
             self.spool_file.close()
-            self.ended.set()
+            self._ended.set()
 
     def _is_done(self) -> bool:
         if not self._closing.is_set():
@@ -132,8 +206,8 @@ class Writer:
         if self._held is not None:
             return time.monotonic() >= self._give_up_at  # neither stored nor spooled: lost
         with self.spool_lock:
-            self._ended = not len(self._queue)
-        return self._ended
+            self._is_drained = not len(self._queue)
+        return self._is_drained
 
     def _turn(self) -> None:
         if self._held is None:
@@ -148,7 +222,7 @@ class Writer:
     def _take(self) -> None:
         """Wait for the next batch and hold it."""
         if self._queue.wait_due(self._patience_s()):
-            # Whoever cuts has this lock until the batch is in its place, or held: `spool_queued`.
+            # The dequeuing thread holds this lock until the batch is spooled or held.
             with self.spool_lock:
                 batch = self._queue.cut()
                 if batch is not None and self._is_spooled(batch):
@@ -157,7 +231,7 @@ class Writer:
                     self._held = batch
                 self._queue.hand_over()
         elif self._queue.closed:
-            # Its `close` has not come to us yet, or was interrupted and comes again at exit.
+            # The closing flag is not set yet, or `close` was interrupted and is called at exit.
             self._closing.wait(_MIN_PROBE_S)
 
     def _until_probe_s(self) -> float:
@@ -165,13 +239,13 @@ class Writer:
 
     def _patience_s(self) -> float:
         """How long to wait for a batch before there is something else to do."""
-        if len(self.spool_file) or self._leftovers.files:
+        if len(self.spool_file) or self.orphans.files:
             return self._until_probe_s()
         return max(self._until_probe_s(), self._look_at - time.monotonic())
 
     def _settle(self, batch: Batch) -> bool:
         """Store the batch or else spool it; False when neither works."""
-        if self._is_next(batch) and (self.away is None or not self._until_probe_s()):
+        if self._is_next(batch) and (self._away is None or not self._until_probe_s()):
             try:
                 self._write(batch)
             except DatabaseAway as exc:
@@ -202,12 +276,12 @@ class Writer:
             raise_interruption(exc)
             # Not the database's fault: it goes on being tried.
             why = f"the spool {self.spool_file.path} cannot be written: {exc.strerror}"
-            if self.spool_fault is None:
+            if self._spool_fault is None:
                 _log.warning("%s", why)
-            self.spool_fault = why
+            self._spool_fault = why
             return False
-        self.spool_fault = None
-        self.spooled += len(batch)
+        self._spool_fault = None
+        self._spooled += len(batch)
         self._store.expect(batch)
         return True
 
@@ -244,22 +318,22 @@ class Writer:
     def _write(self, batch: Batch) -> None:
         with self.storing:
             stored = self._store.store(self._name, batch, self._rejects)
-        self.written += stored.written
-        self.rejected += stored.rejected
+        self._written += stored.written
+        self._rejected += stored.rejected
         self._note_back()
 
     def _note_away(self, why: str) -> None:
-        if self.away is None:
+        if self._away is None:
             _log.warning("the sink cannot write to the database, and spools: %s", why)
-        self.away = why
+        self._away = why
         self._look_at = 0.0  # what comes back may be another database
         self._probe_at = time.monotonic() + self._probe_s
         self._probe_s = min(self._probe_s * 2, _MAX_PROBE_S)
 
     def _note_back(self) -> None:
-        if self.away is not None:
+        if self._away is not None:
             _log.warning("the sink writes to the database again")
-        self.away = None
+        self._away = None
         self._probe_at = 0.0
         self._probe_s = _MIN_PROBE_S
 
@@ -283,7 +357,7 @@ class Writer:
             self._store.ask(self._destination.refresh)
         with suppress(OSError), self.spool_lock:  # else with the next batch that is spooled
             self._fit()
-        self._leftovers.look()
+        self.orphans.adopt()
 
     def _replay_one(self) -> bool:
         """Store the first batch of the spool; False when none waits, or an earlier one is held."""
@@ -298,7 +372,7 @@ class Writer:
 
     def _adopt_one(self) -> bool:
         with self.storing:
-            done = self._leftovers.replay_one()
+            done = self.orphans.replay_one()
         if done:
             self._note_back()
         return done
@@ -307,12 +381,12 @@ class Writer:
 
     def _finish(self) -> None:
         """Replay what there is time for; leave the rest to the next process."""
-        while len(self.spool_file) and self.away is None and time.monotonic() < self._give_up_at:
+        while len(self.spool_file) and self._away is None and time.monotonic() < self._give_up_at:
             self._catch_up()
         if len(self.spool_file):
             self.spool_file.finish()
             return
         self.spool_file.remove()
-        if self.away is None and not self.spool_file.damages:  # see `Leftovers`
-            with suppress(DatabaseAway):  # a row that stays is all
+        if self._away is None and not self.spool_file.damages:  # see `OrphanedSpools`
+            with suppress(DatabaseAway):  # worst case: a stale row remains
                 self._store.forget(self._name)

@@ -15,7 +15,7 @@ from gproxy_storage import Storage
 from gproxy_storage.cli import main
 from gproxy_storage.models import Usage
 from gproxy_storage.sink.batch import Batch
-from gproxy_storage.sink.identity import database_id
+from gproxy_storage.sink.destination import database_id
 from gproxy_storage.sink.records import Header
 from gproxy_storage.sink.rejects import Reject, RejectsFile
 from gproxy_storage.sink.spool import SpoolFile

@@ -29,15 +29,15 @@ def test_a_sink_is_not_closed_by_a_signal_that_interrupted_it(storage: Storage) 
     """That would wait for itself for ever; said instead, and everything goes on."""
     sink = storage.sink(flush_after_s=3600)
     sink.submit_usage()
-    engine = sink._engine
-    assert engine is not None
+    writer = sink._writer
+    assert writer is not None
     with sink._queue.lock, pytest.raises(WriteError, match="let it raise SystemExit"):
         sink.close()
-    with engine.writer.spool_lock:
+    with writer.spool_lock:
         with pytest.raises(WriteError, match="let it raise SystemExit"):
             sink.close()
         with pytest.raises(WriteError, match="the row was not stored"):
-            engine.writer.spool_queued()
+            writer.spool_queued()
     sink.submit_usage()
     with sink._closing:  # a signal's handler closes what is being closed
         sink.close()
@@ -85,9 +85,9 @@ def test_a_spool_that_cannot_be_written_is_not_the_databases_fault(
             sink.submit_usage()
 
     with storage.sink(flush_rows=10, max_queue_rows=10, when_full="spool") as sink:
-        engine = sink._engine
-        assert engine is not None
-        engine.writer.spool_file.path.unlink()
+        writer = sink._writer
+        assert writer is not None
+        writer.spool_file.path.unlink()
         in_threads(*[submit] * 4)
         assert sink.flush(PATIENCE_S)
         found = sink.stats()

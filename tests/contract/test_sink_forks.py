@@ -83,24 +83,24 @@ def test_forks_while_rows_are_written(storage: Storage) -> None:
 def test_a_fork_while_a_child_takes_its_first_row(storage: Storage) -> None:
     """Its thread and file are made between the fork's look at the sink and its lock."""
     sink = storage.sink(flush_after_s=3600)
-    engine = sink._engine
-    assert engine is not None
-    engine.stop(PATIENCE_S)
+    writer = sink._writer
+    assert writer is not None
+    writer.stop(PATIENCE_S)
     sink.after_fork_in_child()
     held: list[bool] = []
 
     def fork() -> None:
         sink.before_fork()
-        assert sink._engine is not None
-        held.append(sink._engine.writer.is_interrupted())
+        assert sink._writer is not None
+        held.append(sink._writer.is_interrupted())
         sink.after_fork_in_parent()
 
     with sink._queue.lock:
         forking = threading.Thread(target=fork)
         forking.start()
         time.sleep(0.05)
-        sink._ensure_engine()
+        sink._ensure_writer()
     forking.join(PATIENCE_S)
-    assert sink._engine is not None
+    assert sink._writer is not None
     assert held == [True]
     sink.close()

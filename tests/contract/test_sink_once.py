@@ -16,12 +16,12 @@ from tests.contract.support import PATIENCE_S, Connections, quotas, row_count, r
 
 def store_again(sink: Sink, seq: int) -> Any:
     """Have the sink's writer store a batch of one usage under a number."""
-    engine = sink._engine
-    assert engine is not None
+    writer = sink._writer
+    assert writer is not None
     batch = Batch(seq)
     batch.rows[0].append((None, "2026-03-04T05:06:07.890123Z", *[None] * 4, "a", "b"))
     batch.rows[0][0] += (*[None] * 7, 0.5, "2026-03-04T05:06:07.890123Z")
-    return engine.writer._store.store(engine.writer._name, batch, engine.writer._rejects)
+    return writer._store.store(writer._name, batch, writer._rejects)
 
 
 def test_a_number_is_stored_once(storage: Storage) -> None:

@@ -13,8 +13,7 @@ from click.testing import CliRunner, Result
 from gproxy_storage import Storage
 from gproxy_storage.cli import main
 from gproxy_storage.models import DownstreamRequest
-from gproxy_storage.sink.cipher import KeyCipher
-from gproxy_storage.sink.identity import find_database_id
+from gproxy_storage.sink.destination import KeyCipher, find_database_id
 from gproxy_storage.sink.rejects import read_rejects
 from tests.encryption.support import SECRET, keyring_row, query
 from tests.processes import run_python, start_python
@@ -30,7 +29,7 @@ import os
 from gproxy_storage import Storage
 with Storage.connect(os.environ["DSN"], os.environ["SECRET"], data_dir="data") as storage:
     sink = storage.sink(max_queue_rows=3, when_full="spool")
-    sink._engine.writer.storing.acquire()
+    sink._writer.storing.acquire()
     for number in (1, 1, 2, 3):
         sink.submit_downstream_request(
             trace_id=7_000_000_000 + number, request_method="POST", request_path="/",
@@ -106,7 +105,7 @@ from gproxy_storage import Storage
 dsn, secret, data_dir = (os.environ[name] for name in ("DSN", "SECRET", "DATA"))
 with Storage.connect(dsn, secret, data_dir=data_dir) as storage:
     sink = storage.sink(max_queue_rows=3, when_full="spool")
-    writer = sink._engine.writer
+    writer = sink._writer
 
     def submit(*numbers):
         for number in numbers:
@@ -172,8 +171,8 @@ def test_a_sink_that_cannot_open_the_keyring_says_so(
     encrypted: Storage, dsn: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with encrypted.sink() as sink:
-        assert sink._engine is not None
-        destination = sink._engine.writer._destination
+        assert sink._writer is not None
+        destination = sink._writer._destination
         query(dsn, "UPDATE encryption_keys SET sealed = NULL, kdf = NULL")
         with encrypted.session():
             for _ in range(2):

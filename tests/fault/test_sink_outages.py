@@ -17,8 +17,7 @@ import pytest
 from gproxy_storage import Dsn, Storage
 from gproxy_storage.crypto.keys import Key
 from gproxy_storage.models import SinkWriter, Usage, User, UserQuota
-from gproxy_storage.sink.cipher import KeyCipher
-from gproxy_storage.sink.destination import Destination
+from gproxy_storage.sink.destination import Destination, KeyCipher
 from gproxy_storage.sink.records import Header
 from gproxy_storage.sink.sink import Sink
 from tests import servers
@@ -172,7 +171,7 @@ def test_damage_and_other_databases(
     paths = {sink.stats().spooled: 0 for sink in sinks}
     assert paths == {60: 0}
     damaged, foreign, sound = (
-        next(path for path in spool_files(storage) if _engine_name(sink) in path.name)
+        next(path for path in spool_files(storage) if _writer_name(sink) in path.name)
         for sink in sinks
     )
     data = bytearray(damaged.read_bytes())
@@ -200,9 +199,9 @@ def test_damage_and_other_databases(
     assert sound.stem not in writers
 
 
-def _engine_name(sink: Sink) -> str:
-    assert sink._engine is not None
-    return sink._engine.writer._name
+def _writer_name(sink: Sink) -> str:
+    assert sink._writer is not None
+    return sink._writer._name
 
 
 @pytest.mark.parametrize("backend", ["postgres"], indirect=True)
@@ -224,9 +223,9 @@ def test_sealed_spools(storage: Storage, proxy: TcpProxy, monkeypatch: pytest.Mo
     assert b"c2VjcmV0" not in path.read_bytes()
     proxy.resume()
     with open_sink(None) as without:
-        engine = without._engine
-        assert engine is not None
-        until(lambda: path in engine.leftovers.refused)
+        writer = without._writer
+        assert writer is not None
+        until(lambda: path in writer.orphans.refused)
         assert without.stats().adopted == 0
         assert path.exists()
     with open_sink(cipher) as again:
@@ -499,7 +498,7 @@ ENDS = {
     "a forked child": "pid = os.fork(); submit(100)\nif pid: os.waitpid(pid, 0)",
     "Ctrl-C while it closes": """
 import signal, threading, time
-busy = sink._engine.writer.storing
+busy = sink._writer.storing
 busy.acquire()  # the writer does not get on, as when the database hangs
 def later():
     time.sleep(0.5)

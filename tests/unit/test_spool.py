@@ -20,7 +20,7 @@ from gproxy_storage.crypto.keys import Key
 from gproxy_storage.rows import LOGS
 from gproxy_storage.sink import spool as spool_module
 from gproxy_storage.sink.batch import Batch
-from gproxy_storage.sink.cipher import KeyCipher, SpoolCipher
+from gproxy_storage.sink.destination import KeyCipher, SpoolCipher
 from gproxy_storage.sink.records import HEAD_BYTES, NOTE_BYTES, Damage, Header, SpoolError
 from gproxy_storage.sink.rejects import Reject, RejectsFile, read_rejects
 from gproxy_storage.sink.spool import SpoolFile, SpoolFull
@@ -495,10 +495,10 @@ def test_a_sealed_batch_opens_in_its_place_only(tmp_path: Path) -> None:
     cipher = KeyCipher(Key.generate())
     spool = create(tmp_path, cipher=cipher)
     spool.append(batch(1), MANY)
-    sealed = cipher.seal(batch(2).to_bytes(), spool._place(3))
-    assert cipher.open(sealed, spool._place(2)) is None
-    assert cipher.open(sealed, spool._place(3)) == batch(2).to_bytes()
-    assert cipher.open(sealed[:20], spool._place(3)) is None
+    sealed = cipher.seal(batch(2).to_bytes(), spool._binding(3))
+    assert cipher.open(sealed, spool._binding(2)) is None
+    assert cipher.open(sealed, spool._binding(3)) == batch(2).to_bytes()
+    assert cipher.open(sealed[:20], spool._binding(3)) is None
 
 
 def test_a_clear_file_is_read_where_encryption_was_turned_on_since(tmp_path: Path) -> None:

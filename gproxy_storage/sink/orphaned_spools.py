@@ -1,4 +1,4 @@
-"""Leftovers: spool files of processes that ended before the database was back."""
+"""OrphanedSpools: spool files of processes that ended before the database was back."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..backends.base import Backend
+from ..errors import WriteError
 from .bisection import DatabaseAway
 from .destination import Destination
 from .records import SpoolError
 from .rejects import RejectsFile
+from .settings import SinkSettings
 from .spool import SUFFIX, SpoolFile
 from .store import BatchStore
 
@@ -40,7 +43,7 @@ class Replayed:
         return asdict(self)
 
 
-class Leftovers:
+class OrphanedSpools:
     """Adopts the spool files that no process holds, and stores what is in them.
 
     Attributes:
@@ -58,8 +61,8 @@ class Leftovers:
         self._store = store
         self._rejects: dict[str, RejectsFile] = {}
 
-    def look(self) -> None:
-        """Adopt what no process holds."""
+    def adopt(self) -> None:
+        """Take the files that no process holds."""
         held = {file.path for file in self.files}
         for path in sorted(self._directory.glob(f"*{SUFFIX}")):
             if path in held:
@@ -76,7 +79,7 @@ class Leftovers:
                 self.files.append(spool)
 
     def replay_one(self) -> bool:
-        """Store the next batch of the first file, or be done with that; False when none is left.
+        """Store the next batch of the first file, or finish that file; False when none is left.
 
         Raises:
             DatabaseAway: when the database does not take it now.
@@ -87,7 +90,7 @@ class Leftovers:
         writer = spool.header.writer
         batch = spool.first()
         if batch is None:
-            self._be_done_with(spool)
+            self._finish(spool)
             return True
         stored = self._store.store(writer, batch, self._rejects_of(writer))
         if stored.repeated:
@@ -105,7 +108,7 @@ class Leftovers:
             self._rejects[writer] = found
         return self._rejects[writer]
 
-    def _be_done_with(self, spool: SpoolFile) -> None:
+    def _finish(self, spool: SpoolFile) -> None:
         self.files.remove(spool)
         self._rejects.pop(spool.header.writer, None)
         self.total.damaged += len(spool.damages)
@@ -114,11 +117,33 @@ class Leftovers:
         except OSError as exc:
             _log.warning("%s is stored, and cannot be deleted: %s", spool.path, exc.strerror)
             return
-        if not spool.damages:  # or the number keeps whoever brings the file back from harm
-            with suppress(DatabaseAway):  # a row that stays is all
+        if not spool.damages:  # else the number stays: the file may be brought back
+            with suppress(DatabaseAway):  # worst case: a stale row remains
                 self._store.forget(spool.header.writer)
 
     def close(self) -> None:
         """Leave what is not done to the next process."""
         while self.files:
             self.files.pop().close()
+
+
+def replay(database: Backend, directory: Path, settings: SinkSettings) -> Replayed:
+    """Store the contents of the spool files that no process holds, in this thread.
+
+    Raises:
+        WriteError: when the database does not take it; what is stored is, and no more.
+    """
+    store = BatchStore(database, retry_s=settings.retry_s, stall_timeout_s=settings.stall_timeout_s)
+    spools = OrphanedSpools(directory, Destination(database), store)
+    store.watchdog.start()
+    try:
+        spools.adopt()
+        while spools.replay_one():
+            pass
+    except DatabaseAway as exc:
+        raise WriteError(f"the spool could not be replayed: {exc}") from exc
+    finally:
+        spools.close()
+        store.watchdog.stop()
+    spools.total.refused = tuple(spools.refused.values())
+    return spools.total
