@@ -17,6 +17,7 @@ from .failures import TakenId
 from .pool import ConnectionPool
 from .schema import SchemaWork
 from .sessions import Sessions
+from .transactions import Savepoint, Transaction
 from .values import Values
 from .widths import Shortfall
 
@@ -59,6 +60,16 @@ class Backend(BulkWriting, Sessions, Values, SchemaWork):
         """Called with each write query before it is executed; raises to refuse it."""
         self.vault: Any = None
         """The keyring's keeper, for the encrypted fields; `Storage` sets it."""
+
+    # -- transactions -------------------------------------------------------------------------
+
+    def transaction(self, *args: Any, **kwargs: Any) -> Transaction:
+        """Return a block that is a transaction. See `Database.transaction`."""
+        return Transaction(self, *args, **kwargs)
+
+    def savepoint(self) -> Savepoint:
+        """Return a block that is a savepoint. See `Database.savepoint`."""
+        return Savepoint(self)
 
     # -- statements ---------------------------------------------------------------------------
 

@@ -19,8 +19,7 @@ from ..forks import ForkGuard, never_finalise
 from .failures import RedactedError
 from .pool import ConnectionPool
 from .secret_parameter import carries_secret
-from .state import SessionState
-from .transactions import Savepoint, Transaction, transaction_ended
+from .state import SessionState, transaction_ended
 from .translation import Translation
 
 T = TypeVar("T")
@@ -178,14 +177,6 @@ class Sessions(Translation, peewee.Database):
     def atomic(self, *args: Any, **kwargs: Any) -> Any:
         """Return a block that is a transaction, or a savepoint in one. See `Database.atomic`."""
         return super().atomic(*args, **kwargs)
-
-    def transaction(self, *args: Any, **kwargs: Any) -> Transaction:
-        """Return a block that is a transaction. See `Database.transaction`."""
-        return Transaction(self, *args, **kwargs)
-
-    def savepoint(self) -> Savepoint:
-        """Return a block that is a savepoint. See `Database.savepoint`."""
-        return Savepoint(self)
 
     def begin(self, *args: Any, **kwargs: Any) -> Any:
         """Begin a transaction. See `Database.begin`."""

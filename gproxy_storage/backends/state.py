@@ -6,6 +6,8 @@ import threading
 import weakref
 from typing import Any
 
+from ..errors import WriteError
+
 
 class SessionState(threading.local):
     """Stands in for Peewee's own, whose attributes are the first five.
@@ -45,3 +47,14 @@ class SessionState(threading.local):
         self.ended: BaseException | None = None
         self.pinned = False
         self.stamp: object | None = None
+
+
+def transaction_ended(cause: BaseException | None) -> WriteError:
+    """Return the error for a statement, or the end, of a block whose transaction is gone."""
+    error = WriteError(
+        "the transaction of this block was ended before the block, by an error or a signal in it: "
+        "nothing of it is stored; leave the block and run it again",
+        committed=False,
+    )
+    error.__cause__ = cause
+    return error

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 import peewee
 
 from ..errors import ConnectError, StorageError, WriteError
 from ..forks import current_pid
 from .failures import Failure
-
-if TYPE_CHECKING:
-    from .sessions import Sessions
+from .sessions import Sessions
+from .state import transaction_ended
 
 _SAYS_NOT_STORED = (
     Failure.TRANSIENT,
@@ -144,14 +142,3 @@ def _forked() -> ConnectError:
         "this process was forked inside the transaction, which is the parent's to end: leave "
         "nothing to a child that it did not begin"
     )
-
-
-def transaction_ended(cause: BaseException | None) -> WriteError:
-    """Return the error for a statement, or the end, of a block whose transaction is gone."""
-    error = WriteError(
-        "the transaction of this block was ended before the block, by an error or a signal in it: "
-        "nothing of it is stored; leave the block and run it again",
-        committed=False,
-    )
-    error.__cause__ = cause
-    return error

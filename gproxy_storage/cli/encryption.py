@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..backends.sqlite import to_look_at
 from ..config import SECRET_KEY, SECRET_KEY_FILE, Settings, clean_secret, read_secret_file
 from ..crypto.keyset import Mode
 from ..errors import ConfigError, SchemaError, SecretError
@@ -27,18 +26,16 @@ from .encryption_report import (
     show_status,
     status_to_dict,
 )
+from .options import EXIT_TO_DO, JSON, Options, read_only
 from .progress import progress
-from .schema import EXIT_TO_DO, load_settings
 
 if TYPE_CHECKING:
     from ..encryption.commands import Encryption, Progress
     from ..encryption.outcome import Outcome
-    from .main import Options
 
 NEW_SECRET_KEY = f"NEW_{SECRET_KEY}"
 NEW_SECRET_KEY_FILE = f"NEW_{SECRET_KEY_FILE}"
 
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 _DRY_RUN = click.option(
     "--dry-run",
     is_flag=True,
@@ -50,11 +47,11 @@ _YES = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
 def _operation(command: Callable[..., None]) -> Callable[..., None]:
-    return _DRY_RUN(_JSON(click.pass_context(command)))
+    return _DRY_RUN(JSON(click.pass_context(command)))
 
 
 @click.command()
-@_JSON
+@JSON
 def keygen(as_json: bool) -> None:
     """Print a new random secret for DATABASE_SECRET_KEY.
 
@@ -75,15 +72,15 @@ def encryption() -> None:
 
 
 @encryption.command()
-@_JSON
+@JSON
 @click.pass_obj
 def status(options: Options, as_json: bool) -> None:
     """Show what the encrypted columns hold.
 
     Opens no value and changes nothing; without the secret it cannot tell the mode.
     """
-    settings = load_settings(options)
-    with Storage.inspect(to_look_at(settings.dsn)) as storage:
+    settings = options.settings()
+    with Storage.inspect(read_only(settings).dsn) as storage:
         mode = storage.encryption.try_secret(settings.secret_key)
         row = storage.encryption.row()
         keys = storage.encryption.keys
@@ -96,7 +93,7 @@ def status(options: Options, as_json: bool) -> None:
 
 
 @encryption.command()
-@_JSON
+@JSON
 @click.pass_context
 def check(ctx: click.Context, as_json: bool) -> None:
     """Open every value in its place and compare every digest.
@@ -105,7 +102,7 @@ def check(ctx: click.Context, as_json: bool) -> None:
     nothing. Exit code 1 when something is wrong. It proves neither that values are the
     latest nor that rows are complete.
     """
-    settings = _to_look_at(_with_secret(load_settings(ctx.obj)))
+    settings = read_only(_with_secret(ctx.obj.settings()))
     with Storage.from_settings(settings, sync=False) as storage:
         with progress("checking", _count(storage)) as done:
             checked = storage.encryption.check(done)
@@ -122,7 +119,7 @@ def check(ctx: click.Context, as_json: bool) -> None:
 @_operation
 def encrypt(ctx: click.Context, dry_run: bool, as_json: bool) -> None:
     """Seal what lies in the clear; switch encryption on."""
-    settings = _with_secret(load_settings(ctx.obj), may_be_new=True)
+    settings = _with_secret(ctx.obj.settings(), may_be_new=True)
     secret = settings.secret_key
     if secret is None:
         raise SecretError(f"{SECRET_KEY} is not set: set it, `gproxy-storage keygen` makes one")
@@ -149,12 +146,12 @@ def change_secret(ctx: click.Context, dry_run: bool, as_json: bool) -> None:
     holds, or is asked for. Set it as DATABASE_SECRET_KEY for every process afterwards. Old backups
     keep the old one.
     """
-    settings = _with_secret(load_settings(ctx.obj))
+    settings = _with_secret(ctx.obj.settings())
     old = settings.secret_key
     if old is None:
         raise SecretError(f"{SECRET_KEY} is not set: set it to the present secret")
     new = _new_secret()
-    dsn = to_look_at(settings.dsn) if dry_run else settings.dsn
+    dsn = read_only(settings).dsn if dry_run else settings.dsn
     with Storage.inspect(dsn) as storage:
         outcome = storage.encryption.change_secret(old, new, dry_run=dry_run)
     did = "would be changed" if dry_run else "was changed: set the new one for every process"
@@ -170,7 +167,7 @@ def rotate_key(ctx: click.Context, dry_run: bool, as_json: bool) -> None:
     Values that do not open are named and left as they are, and their key stays with them; exit
     code 1 then. After a leak of the secret run change-secret first: this alone leaves it in force.
     """
-    settings = _with_secret(load_settings(ctx.obj))
+    settings = _with_secret(ctx.obj.settings())
     _run(ctx, settings, lambda keys, done: keys.rotate_key(done, dry_run=dry_run), as_json)
 
 
@@ -182,7 +179,7 @@ def upgrade(ctx: click.Context, dry_run: bool, as_json: bool, yes: bool) -> None
 
     Stop GPROXY before: it does not start on this database any more.
     """
-    settings = _with_secret(load_settings(ctx.obj))
+    settings = _with_secret(ctx.obj.settings())
     if not (dry_run or yes):
         _confirm(ctx, "GPROXY will not start on this database any more. Is it stopped?")
     _run(ctx, settings, lambda keys, done: keys.upgrade(done, dry_run=dry_run), as_json)
@@ -193,7 +190,7 @@ def upgrade(ctx: click.Context, dry_run: bool, as_json: bool, yes: bool) -> None
 @_operation
 def decrypt(ctx: click.Context, dry_run: bool, as_json: bool, yes: bool) -> None:
     """Store all secrets in the clear and drop the keyring."""
-    settings = _with_secret(load_settings(ctx.obj))
+    settings = _with_secret(ctx.obj.settings())
     _refuse_sealed_spool(settings.data_dir / "spool")
     if not (dry_run or yes):
         _confirm(ctx, f"Store all secrets of {settings.dsn} in the clear?")
@@ -226,7 +223,7 @@ def _run(
 ) -> None:
     dry_run: bool = ctx.params["dry_run"]
     if dry_run:
-        settings = _to_look_at(settings)
+        settings = read_only(settings)
     with (
         Storage.for_encryption(settings, sync=not dry_run) as storage,
         progress("looking at" if dry_run else "writing", _count(storage)) as done,
@@ -253,10 +250,6 @@ def _count(storage: Storage) -> int:
         return storage.encryption.count()
     except SchemaError:  # not synced, which the command itself has words for
         return 0
-
-
-def _to_look_at(settings: Settings) -> Settings:
-    return replace(settings, dsn=to_look_at(settings.dsn))
 
 
 def _with_secret(settings: Settings, *, may_be_new: bool = False) -> Settings:

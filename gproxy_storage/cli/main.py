@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +11,10 @@ from .. import __version__
 from ..dsn import Dsn
 from ..errors import StorageError
 from .encryption import encryption, keygen
+from .options import Options
 from .progress import Interrupted
 from .schema import status, sync
 from .spool import spool
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the group's options say; None where the environment decides."""
-
-    dsn: Dsn | None
-    data_dir: Path | None
-    config: Path | None
 
 
 class _Group(click.Group):
@@ -51,7 +42,7 @@ class _Group(click.Group):
 @click.option(
     "--dsn",
     metavar="DSN",
-    help="The database. Others can read a command line: a DSN with a password belongs into "
+    help="The database. Others can read a command line: a DSN with a password belongs in "
     "GPROXY_DSN.",
 )
 @click.option(

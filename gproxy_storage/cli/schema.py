@@ -7,32 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..backends.sqlite import to_look_at
 from ..backends.widths import WIDEN
 from ..config import Settings
 from ..sink.inspection import look_at
 from ..storage import Storage
+from .options import EXIT_TO_DO, JSON, Options, read_only
 from .progress import progress
 from .spool_report import show_spool
 
 if TYPE_CHECKING:
     from ..schema.sync import SyncReport
-    from .main import Options
-
-EXIT_TO_DO = 3
-"""The exit code of a dry run that found something to do."""
-
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
-
-
-def load_settings(options: Options) -> Settings:
-    """Return what the options, the environment and the files say."""
-    return Settings.load(dsn=options.dsn, data_dir=options.data_dir, config=options.config)
-
-
-def open_to_look(settings: Settings) -> Storage:
-    """Open the storage without changing anything, not even creating its file."""
-    return Storage.inspect(to_look_at(settings.dsn))
 
 
 @click.command()
@@ -43,8 +27,8 @@ def status(options: Options, as_json: bool) -> None:
 
     Changes nothing, and does not create a file.
     """
-    settings = load_settings(options)
-    with open_to_look(settings) as storage:
+    settings = options.settings()
+    with Storage.inspect(read_only(settings).dsn) as storage:
         plan = storage.plan()
         found: dict[str, Any] = {
             "backend": storage.database.name,
@@ -72,7 +56,7 @@ def status(options: Options, as_json: bool) -> None:
         click.echo("spool")
         show_spool(spooled)
     if plan.incompatible:
-        click.echo("Opening the storage would fail: mend what is incompatible by hand.")
+        click.echo("Opening the storage would fail: fix what is incompatible by hand.")
     elif plan:
         click.echo("Opening the storage, or `gproxy-storage sync`, adds what is missing.")
     if plan.narrower:
@@ -100,16 +84,16 @@ def sync(ctx: click.Context, dry_run: bool, widen: bool, as_json: bool) -> None:
     """
     options: Options = ctx.obj
     if dry_run:
-        with open_to_look(load_settings(options)) as storage:
+        with Storage.inspect(read_only(options.settings()).dsn) as storage:
             plan = storage.plan(widen=widen)
         click.echo(json.dumps(plan.to_dict(), indent=2) if as_json else str(plan))
         if plan.incompatible:
             ctx.exit(1)
         ctx.exit(EXIT_TO_DO if plan else 0)
     if widen:
-        report = _widen(load_settings(options))
+        report = _widen(options.settings())
     else:
-        with Storage.from_settings(load_settings(options)) as storage:
+        with Storage.from_settings(options.settings()) as storage:
             report = storage.sync() if storage.sync_report is None else storage.sync_report
     if as_json:
         click.echo(json.dumps(report.to_dict(), indent=2))

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 import click
 
 from ..errors import WriteError
 from ..sink.inspection import look_at
 from ..storage import Storage
-from .schema import EXIT_TO_DO, JSON, load_settings
+from .options import EXIT_TO_DO, JSON, Options
 from .spool_report import show_spool
-
-if TYPE_CHECKING:
-    from .main import Options
 
 
 @click.group()
@@ -34,7 +30,7 @@ def spool_status(ctx: click.Context, options: Options, as_json: bool) -> None:
 
     Needs no database and changes nothing. Exit code 3 when rows wait.
     """
-    report = look_at(load_settings(options).data_dir / "spool")
+    report = look_at(options.settings().data_dir / "spool")
     if as_json:
         click.echo(json.dumps(report.to_dict(), indent=2))
     else:

@@ -209,7 +209,7 @@ def test_status_shows_drift(empty: Backend, command: Command) -> None:
     assert f"tables   {len(TABLES) - 1} of {len(TABLES)}\n" in result.output  # a view is none
     assert f"  incompatible  {what}\n" in result.output
     assert "  extra         users: column nickname (" in result.output
-    assert result.output.endswith("would fail: mend what is incompatible by hand.\n")
+    assert result.output.endswith("would fail: fix what is incompatible by hand.\n")
     said = json.loads(command("status", "--json").output)
     assert {"level": "missing", "table": "users", "what": "column password"} in said["drift"]
     assert said["backend"] == empty.name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import gproxy_storage
@@ -112,6 +113,21 @@ def test_contributing_lists_the_rooms_in_this_order() -> None:
 @for_each("module", sorted(set(MODULES) - DOORS))
 def test_imports_lead_upwards(module: str) -> None:
     assert climbs(module, MODULES[module]) == []
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    """Those count, too, that only a type checker sees, or that are made in a function."""
+    graph = {
+        module: {target for name in imports(module, tree) for target in _modules(name[1:])}
+        for module, tree in MODULES.items()
+        if module not in DOORS
+    }
+    TopologicalSorter(graph).prepare()  # CycleError names the circle
+
+
+def _modules(name: str) -> set[str]:
+    """Return the modules that an import of a module, or of a package, leads to."""
+    return {name, f"{name}.__init__"} & MODULES.keys()
 
 
 @for_each("module", [name for name in MODULES if room(name) == "crypto"])

@@ -1,0 +1,35 @@
+"""What commands share: the group's options, those that several commands have, and exit codes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import click
+
+from ..backends.sqlite import to_look_at
+from ..config import Settings
+from ..dsn import Dsn
+
+EXIT_TO_DO = 3
+"""The exit code of a dry run that found something to do."""
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the group's options say; None where the environment decides."""
+
+    dsn: Dsn | None
+    data_dir: Path | None
+    config: Path | None
+
+    def settings(self) -> Settings:
+        """Return what the options, the environment and the files say."""
+        return Settings.load(dsn=self.dsn, data_dir=self.data_dir, config=self.config)
+
+
+def read_only(settings: Settings) -> Settings:
+    """Return settings under which opening the database changes nothing and creates no file."""
+    return replace(settings, dsn=to_look_at(settings.dsn))
