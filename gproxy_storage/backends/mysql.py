@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import peewee
@@ -147,6 +147,20 @@ _SAID_OF_SOCKETS = (
 _SOCKET_MODULES = {"pymysql", "socket", "ssl", "_socket", "gevent", "eventlet"}
 
 
+class Connection(pymysql.connections.Connection):
+    """PyMySQL's, but where TLS checks no certificate, none is read.
+
+    For ssl-mode=PREFERRED PyMySQL reads all CAs of the system for each connection, 30 ms of
+    computing, and then does not use them.
+    """
+
+    def _create_ssl_ctx(self, sslp: Any) -> ssl.SSLContext:
+        if not sslp:
+            return _unchecked_tls()
+        context: ssl.SSLContext = super()._create_ssl_ctx(sslp)  # type: ignore[misc]  # it is private
+        return context
+
+
 class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
     """MySQL 8.0.19 or later, MariaDB 10.5 or later."""
 
@@ -174,7 +188,7 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
     def _connect(self) -> Any:
         try:
             password = self.dsn.password
-            conn: Any = pymysql.connect(
+            conn: Any = Connection(
                 database=self.database,
                 autocommit=True,
                 **self.connect_params,
@@ -486,3 +500,11 @@ def _tls(dsn: Dsn) -> dict[str, Any]:
             # An empty password, or OpenSSL would ask for one at the terminal.
             context.load_cert_chain(cert, options.get("ssl-key"), password="")
     return {"ssl": context}
+
+
+@cache
+def _unchecked_tls() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context

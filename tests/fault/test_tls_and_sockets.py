@@ -17,9 +17,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from pymysql.constants import CLIENT
 
-from gproxy_storage.database import db_from_dsn
+from gproxy_storage.database import db_from_dsn, session
 from tests.fault.test_bad_connections import listening, refused
+from tests.support import opened
 
 # A server's first packet, with TLS among what it can do: protocol 10, version, 20 bytes of salt.
 GREETING = (
@@ -123,6 +125,20 @@ def test_a_server_without_tls(scheme: str) -> None:
     option = {"postgres": "sslmode=require", "mysql": "ssl-mode=REQUIRED"}[scheme]
     with listening(answer) as port:
         refused(f"{scheme}://u@127.0.0.1:{port}/d?{option}", "it has no TLS: use ")
+
+
+@pytest.mark.parametrize("backend", ["mysql", "mariadb"], indirect=True)
+def test_tls_that_checks_no_certificate_reads_none(
+    shared_database_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading the system's takes longer than all else that opening a connection takes."""
+    monkeypatch.delattr(ssl.SSLContext, "load_default_certs")
+    with opened(shared_database_dsn) as database, session(database):
+        connection = database.connection()
+        offers_tls = bool(connection.server_capabilities & CLIENT.SSL)
+        ((_, cipher),) = database.query("SHOW SESSION STATUS LIKE 'Ssl_cipher'")
+
+    assert bool(cipher) is offers_tls
 
 
 def test_a_socket_that_is_absent(tmp_path: Path) -> None:

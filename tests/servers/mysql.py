@@ -10,6 +10,8 @@ from typing import Any, ClassVar, Final
 
 import pymysql
 
+from gproxy_storage.backends.mysql import Connection
+
 from .base import (
     DATABASE_PREFIX,
     TEST_PASSWORD,
@@ -122,7 +124,7 @@ class MySQLServer(Server):
 
 
 def _connect(access: Access, database: str, *, autocommit: bool) -> Any:
-    return pymysql.connect(
+    return Connection(
         host=access.host,
         port=access.port,
         unix_socket=access.socket or None,
