@@ -45,11 +45,16 @@ _numbers = count(1)
 
 def wipe(storage: Storage) -> None:
     """Delete all rows but the keyring's, children first, in one transaction."""
+    database = storage.database
+    tables = [model._meta.table_name for model in reversed(TABLES) if model is not EncryptionKeys]
+    counts = " UNION ALL ".join(
+        f"SELECT '{name}', EXISTS (SELECT 1 FROM {name})" for name in tables
+    )
     with storage.transaction():
-        for model in reversed(TABLES):
-            if model is EncryptionKeys:
-                continue  # which sync inserts
-            storage.database.execute_sql(f"DELETE FROM {model._meta.table_name}")
+        filled = {name for name, has_rows in database.query(counts) if has_rows}
+        for name in tables:
+            if name in filled:
+                database.execute_sql(f"DELETE FROM {name}")
 
 
 def with_options(dsn: str, **options: object) -> str:
