@@ -164,7 +164,9 @@ class CryptoError(StorageError):
     """A sealed value, or the keyring that opens it, cannot be trusted or used.
 
     Attributes:
-        table, column, pk: where the value is stored, as far as known.
+        table: the table in which the value is stored, as far as known, as the next two.
+        column: the column.
+        pk: the row's primary key.
         kid: the id of the key that the value names.
     """
 

@@ -62,11 +62,13 @@ class Storage:
     each call borrows a pooled connection, and calls inside `session()` share one. A child made
     by fork may go on using it, with connections of its own.
 
+    Its repositories are attributes: `users`, `keys`, `providers`, `credentials`, `statuses`,
+    `catalog`, `access`, `quotas`, `files`, `claude_files`, `settings`, `usages`,
+    `upstream_requests`, `downstream_requests`, `dashboard`.
+
     Attributes:
         database: the Peewee database, for queries of your own inside `session()`.
-        data_dir: where sinks keep their spool files.
-        users, keys, providers, credentials, statuses, catalog, access, quotas, files, claude_files,
-            settings, usages, upstream_requests, downstream_requests, dashboard: the repositories.
+        data_dir: the data directory; sinks keep their spool files in it.
         sync_report: what the sync of the opening did; None where it was opened without.
     """
 
@@ -108,6 +110,7 @@ class Storage:
         file, else its default: a SQLite file under the data directory, which is created.
 
         Args:
+            dsn, data_dir, config, secret_key: as `Settings.load`'s.
             sync: False leaves the schema as it is.
         Raises:
             ConfigError: when a setting cannot be used.
@@ -153,8 +156,10 @@ class Storage:
         """Open the storage at a DSN, whatever the environment says.
 
         Args:
+            dsn: text is parsed by `Dsn.parse`.
             secret_key: what `DATABASE_SECRET_KEY` would be; None for a plaintext database.
             data_dir: where sinks keep their spool files; created with the first sink.
+            sync: False leaves the schema as it is.
         Raises:
             ConfigError: when the DSN or the secret cannot be used, or a Storage is open already.
             ConnectError: when the database cannot be opened.
@@ -184,7 +189,7 @@ class Storage:
     def for_encryption(cls, settings: Settings, *, sync: bool = True) -> Self:
         """Open the storage for the operations of `encryption`, whatever its mode.
 
-        A keyring that there is is opened; none is made. Errors as `open`'s.
+        An existing keyring is opened; none is made. Errors as `open`'s.
         """
         return cls._connect(
             settings.dsn,
@@ -231,7 +236,7 @@ class Storage:
 
     @property
     def encryption(self) -> Encryption:
-        """The keys of the database, and what may be done to them."""
+        """The keys of the database, and the operations that change them."""
         # Imported when first needed: who only opens a storage starts sooner without.
         from .encryption.commands import Encryption  # noqa: PLC0415 - see above
 
@@ -390,13 +395,19 @@ class Storage:
 
         Args:
             widen: as `sync`'s.
+        Raises:
+            ReadError: when the catalog cannot be read.
+            ConnectError: when the database is away.
         """
         from .schema.sync import plan  # noqa: PLC0415 - as above
 
         return plan(self.database, widen=widen)
 
     def row_counts(self) -> dict[str, int | None]:
-        """Return the number of rows of each table; None for a table that does not exist."""
+        """Return the number of rows of each table; None for a table that does not exist.
+
+        Each table is counted row by row: seconds for one with millions.
+        """
         from .schema.catalog import read_snapshot  # noqa: PLC0415 - as above
         from .schema.definitions import definitions  # noqa: PLC0415 - as above
 
@@ -430,13 +441,12 @@ class Storage:
     ) -> Sink:
         """Open a background writer of usages and request logs; close it, or use it in a `with`.
 
-        Its spool file lies in ``spool`` under the data directory; what it holds of rows is sealed
-        where the database is encrypted.
+        Its spool file is in `spool_dir`; rows in it are sealed where the database is encrypted. The
+        arguments are those of `SinkSettings`.
 
-        Args:
-            flush_rows, flush_after_s, ...: see `SinkSettings`.
         Raises:
-            ConfigError: when a setting or the spool directory cannot be used.
+            ConfigError: when a setting or the spool directory cannot be used, or the database has
+                no id yet and cannot be written.
         """
         settings = SinkSettings(
             flush_rows=flush_rows,
@@ -464,6 +474,10 @@ class Storage:
     def replay_spool(self) -> Replayed:
         """Store what ended processes left in spool files, each batch once; a sink does so, too.
 
+        Files of running processes are left to them.
+
+        Returns:
+            The numbers of rows and batches, and the files that could not be used.
         Raises:
             WriteError: when the database does not take it now. Nothing is lost.
         """
@@ -473,37 +487,56 @@ class Storage:
 
     @property
     def spool_dir(self) -> Path:
-        """Where sinks keep what the database has not taken."""
+        """The absolute path of the directory in which sinks keep what the database did not take."""
         # Absolute: a daemon may change its directory.
         return (self.data_dir / "spool").absolute()
 
     # -- sessions and transactions ------------------------------------------------------------
 
     def session(self) -> AbstractContextManager[None]:
-        """Borrow one connection for all calls in the block: a web request, a script."""
+        """Borrow one connection for all calls in the block: a web request, a script.
+
+        Inside another session it is part of that.
+
+        Raises:
+            PoolTimeout: when none comes free within the DSN's `pool_timeout`.
+            ConnectError: when one cannot be opened.
+        """
         return session(self.database)
 
     def transaction(self) -> AbstractContextManager[None]:
         """Run the block in one transaction, inside another in a savepoint.
 
-        A block cannot be run again; where rivals may deadlock, `run_transaction` retries.
+        It is committed at the end, and rolled back when the block raises. A block cannot be run
+        again; where rivals may deadlock, `run_transaction` retries.
+
+        Raises:
+            WriteError: when the database ended the transaction before the block, whatever the block
+                caught of that; with `committed` None when COMMIT failed and may have been done.
         """
         return transaction(self.database)
 
     def run_transaction(self, callback: Callable[[], T]) -> T:
         """Call `callback` in a transaction, again on a lock, a deadlock or a lost connection.
 
+        At most six times in all; each on a clean state, so that it must not act outside of the
+        database. Inside another transaction it is a savepoint, and only the outermost is retried.
+
+        Returns:
+            What `callback` returned.
         Raises:
             WriteError: with `committed` None when the connection was lost during COMMIT.
         """
         return run_transaction(self.database, callback)
 
     def batch(self) -> WriteBatch:
-        """Return a batch: writes over all aggregates, made in one transaction.
+        """Return a batch, which makes writes over all aggregates in one transaction.
 
-        with storage.batch() as batch:
-            openai = batch.providers.upsert("openai", channel="openai")
-            batch.catalog.upsert(openai, "gpt-4.1-mini")
+        Leaving its block writes it::
+
+            with storage.batch() as batch:
+                openai = batch.providers.upsert("openai", channel="openai")
+                batch.catalog.upsert(openai, "gpt-4.1-mini")
         """
         from .batch import WriteBatch  # noqa: PLC0415 - as above
 

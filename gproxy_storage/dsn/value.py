@@ -47,8 +47,10 @@ class Dsn:
         backend: ``sqlite``, ``postgres``, or ``mysql`` (for MariaDB too).
         path: sqlite: the decoded path of the file, "" when in memory.
         mode: sqlite: ``ro``, ``rw`` (must exist), ``rwc`` (created if missing), ``memory``.
-        user, password, hosts, database: the decoded parts of a network DSN; no hosts means the
-            driver's default host.
+        user: decoded, as all parts of a network DSN are.
+        password: shown only by its own `reveal`.
+        hosts: where to connect to; none means the driver's default host.
+        database: its name on the server.
         parameters: checked driver parameters. sqlite: ``cache``, ``immutable``, ``vfs``;
             postgres: libpq's names; mysql: ``ssl-mode`` (upper case), ``ssl-ca``, ``ssl-cert``,
             ``ssl-key``, ``charset``, ``socket``.
@@ -83,7 +85,7 @@ class Dsn:
         Raises:
             DSNError: when it cannot be used, whatever the text. The message is one line and
                 shows the DSN masked.
-        Source: DESIGN section 4; SQLx's options/parse.rs; libpq 17's connection URIs.
+        Source: SQLx's options/parse.rs; libpq 17's connection URIs.
         """
         source = Source(text.strip(" \t\r\n\v\f"), setting)
         dsn = dataclasses.replace(_parse(source), setting=setting)

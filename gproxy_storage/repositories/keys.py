@@ -43,7 +43,7 @@ class Keys(Repository[UserKey]):
         Args:
             api_key: a key made elsewhere, to be imported; where absent one is made.
         Returns:
-            The row, and the key in plaintext: show it now, it is not shown again.
+            The row, and the key in plaintext. Show it now; it is not shown again.
         Raises:
             ConflictError: when the given key exists already.
             MissingReference: when there is no such user.

@@ -21,7 +21,13 @@ _USERS_A_BATCH = 100  # whose quotas `reconcile` holds locked at a time
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """A quota whose cost was not what the user's usages add up to."""
+    """A quota whose cost was not what the user's usages add up to.
+
+    Attributes:
+        user_id: whose it is.
+        before: what it said.
+        after: what it says now.
+    """
 
     user_id: int
     before: Decimal
@@ -83,7 +89,7 @@ class Quotas(Repository[UserQuota]):
         Args:
             cost: >= 0 and at most 1,000,000, rounded to 1e-9.
         Returns:
-            The quota with this cost, and what others have added before it: in all at most
+            The quota with this cost and what others have added before it, in all at most
             9,000,000,000, which further costs leave as it is.
         Raises:
             InvalidValue: when the cost is no number or outside of its bounds.

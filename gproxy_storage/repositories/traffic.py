@@ -20,9 +20,14 @@ class Traffic:
         logged: upstream requests in the log, without those that the proxy itself caused.
         requests: the usages or the logged requests, whichever are more: the log may be off, and
             a failed request has no usage. In all: the sum of the buckets'.
-        ok, client_errors, server_errors: logged requests by status: 2xx, 4xx, 5xx.
+        ok: logged requests with a status of 2xx.
+        client_errors: with 4xx.
+        server_errors: with 5xx.
         cost: of the usages.
-        input_tokens, output_tokens, cache_read_tokens, cache_creation_tokens: of the usages.
+        input_tokens: the sum of the usages' column; likewise the next three.
+        output_tokens: of `output_tokens`.
+        cache_read_tokens: of `cache_read_input_tokens`.
+        cache_creation_tokens: of `cache_creation_input_tokens`.
         average_latency_ms: of the logged requests with a total latency > 0; None without any.
         largest_latency_ms: likewise.
     """

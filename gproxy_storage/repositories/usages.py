@@ -182,10 +182,10 @@ class Usages(Log[Usage]):
     def summarize_by(
         self, *by: GroupName, **filters: Unpack[UsageFilters]
     ) -> Sequence[UsageGroup[Any]]:
-        """Sum up the usages that fit for each value of columns or times, in one query.
+        """Sum up the usages that fit for each value of columns or times, in one query::
 
-        for (user_id, month), total in storage.usages.summarize_by("user_id", "month"):
-            print(user_id, month.date(), total.cost)
+            for (user_id, month), total in storage.usages.summarize_by("user_id", "month"):
+                print(user_id, month.date(), total.cost)
 
         Args:
             by: ``user_id``, ``user_key_id``, ``provider_id``, ``credential_id``, ``model``,

@@ -26,7 +26,8 @@ class Replayed:
     """What became of the batches of a spool file, or of several.
 
     Attributes:
-        written, rejected: rows.
+        written: rows that were stored.
+        rejected: rows that the database refuses; they are in the rejects files.
         skipped: batches that had been stored before.
         damaged: stretches of files that could not be read and were passed over.
         refused: why files could not be used; they are left as they are.

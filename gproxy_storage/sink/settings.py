@@ -14,15 +14,17 @@ class SinkSettings:
 
     Attributes:
         flush_rows: so many rows are written together, >= 1.
-        flush_after_s: or once the oldest has waited so long, > 0.
-        max_queue_rows, max_queue_bytes: what may wait in memory, >= 1 each.
+        flush_after_s: or once the oldest has waited so many seconds, > 0.
+        max_queue_rows: how many rows may wait in memory, >= 1.
+        max_queue_bytes: and how many bytes of them, about, >= 1.
         when_full: ``block`` has callers wait for room; ``spool`` moves a batch to the spool.
         max_body_bytes: the longest body of a request that is taken. A server's packet must hold
             twice two of them: MariaDB's is 16 MiB by default.
         redact: False stores headers, URLs and queries with the credentials in them.
         max_spool_bytes: how long the spool file may become; beyond, the queue fills.
-        retry_s: how long a batch is tried before the database counts as away.
-        stall_timeout_s: how long a transaction may take before its connection counts as dead.
+        retry_s: seconds for which a batch is tried before the database counts as away, > 0.
+        stall_timeout_s: seconds that a transaction may take before its connection counts as dead,
+            > 0.
     """
 
     flush_rows: int = 100
@@ -62,7 +64,8 @@ class SinkStats:
         spooled: written to the spool file.
         rejected: refused by the database and kept in the rejects file.
         queued: in memory, waiting or being written.
-        spool_batches, spool_bytes: what waits in the spool file now.
+        spool_batches: batches that wait in the spool file now.
+        spool_bytes: their length in it.
         adopted: rows of spool files of ended processes that were stored.
         away: why the database does not take batches now, or None.
         spool_fault: why the spool file could not be written the last time, or None.

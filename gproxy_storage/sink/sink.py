@@ -142,7 +142,7 @@ class Sink:
         Args:
             timeout_s: seconds, >= 0.
         Returns:
-            True once each row is stored, kept in the spool or the rejects file: on disk. False
+            True once each row is on disk, in the database, the spool or the rejects file. False
             when that took longer; the sink goes on with it.
         """
         return self._own_queue().wait_settled(timeout_s)
