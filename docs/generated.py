@@ -8,7 +8,7 @@ types and indexes. ``dsn-parameters``: what a backend's DSN may carry.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, NamedTuple, get_args, get_type_hints
 
 import peewee
@@ -18,7 +18,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from gproxy_storage import Storage, db_from_dsn
-from gproxy_storage.dsn.rules import POOL, REFUSED, RULES, Rule
+from gproxy_storage.dsn.rules import POOL, REFUSED, RULES
 from gproxy_storage.fields import MoneyField, UtcDateTimeField
 from gproxy_storage.models import INDEXES, SEALED_FIELDS, TABLES, Ledger, Table
 from gproxy_storage.repositories.base import Repository
@@ -212,8 +212,7 @@ class DsnParameters(Generated):
         if of == "refused":
             yield from (f"| `{name}` | {why} |" for name, why in REFUSED.items())
             return
-        every: dict[str, Mapping[str, Rule]] = {**RULES, "pool": POOL}
-        rules = every[of]
+        rules = dict([("pool", POOL), *RULES.items()])[of]
         for name, rule in rules.items():
             if rules is POOL or name not in POOL:
                 yield f"| `{name}` | {rule.expected} |"

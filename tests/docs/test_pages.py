@@ -17,7 +17,6 @@ from typing import Any
 import click
 import pytest
 
-from gproxy_storage import errors
 from gproxy_storage.cli.main import main as command_line
 from tests import leaks, servers
 from tests.conftest import in_ci, selected_backends
@@ -152,10 +151,3 @@ def test_files_that_are_linked_exist() -> None:
         if not page.is_relative_to(DOCS):
             for link in re.findall(r"\]\((?!https?:)([^)#\s]+)", text):
                 assert (page.parent / link).exists(), f"{page_name(page)}: {link}"
-
-
-def test_every_error_is_named() -> None:
-    text = "".join(TEXTS.values())
-    for name, value in vars(errors).items():
-        if isinstance(value, type) and issubclass(value, errors.StorageError):
-            assert f"`{name}`" in text or f"`{name}`s" in text, name
