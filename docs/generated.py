@@ -159,12 +159,11 @@ def _definitions(dsn: str) -> dict[str, Definition]:
 
 
 def _columns(model: type[Table], definitions: list[Definition]) -> Iterator[str]:
-    yield f"\n| column | {' | '.join(_DSNS)} | |"
+    yield f"\n| column | {' | '.join(_DSNS)} | notes |"
     yield f"| --- | {' | '.join('---' for _ in _DSNS)} | --- |"
     for place, field in enumerate(model._meta.sorted_fields):
         columns = [definition.columns[place] for definition in definitions]
-        null = " NULL" if columns[0].nullable else ""
-        types = [f"{column.type}{null}" for column in columns]
+        types = [column.type for column in columns]
         yield f"| `{field.column_name}` | {' | '.join(types)} | {', '.join(_notes(field))} |"
 
 
@@ -172,9 +171,10 @@ def _notes(field: peewee.Field[Any]) -> Iterator[str]:
     if field.primary_key:
         yield "primary key"
     if isinstance(field, peewee.ForeignKeyField):
-        yield f"[`{field.rel_model._meta.table_name}`](#{_anchor(field.rel_model)}) " + (
-            "or NULL once that is deleted" if field.on_delete == "SET NULL" else "and goes with it"
-        )
+        yield f"[`{field.rel_model._meta.table_name}`](#{_anchor(field.rel_model)})"
+        yield "NULL once that is deleted" if field.on_delete == "SET NULL" else "goes with it"
+    if field.null:
+        yield "may be NULL"
     if isinstance(field, SealedField):
         yield "encrypted"
     if any(each.digest == field.name for each in SEALED_FIELDS.get(field.model, ())):
