@@ -7,7 +7,7 @@ from pathlib import Path
 
 import gproxy_storage
 
-sys.path.insert(0, str(Path(__file__).parent))  # where `generated` is
+sys.path.insert(0, str(Path(__file__).parent))  # where `generated` and `complete` are
 
 project = "gproxy_storage"
 author = "The gproxy_storage authors"
@@ -20,6 +20,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_click",
     "generated",
+    "complete",
 ]
 
 myst_enable_extensions = ["colon_fence", "deflist"]

@@ -1,0 +1,71 @@
+"""Warns where the reference lacks a public name: an export, a method, a row's field, a verb."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any, is_typeddict
+
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.util.logging import getLogger
+
+import gproxy_storage
+from gproxy_storage import Sink, WriteBatch
+from gproxy_storage.repositories.access import Access
+from gproxy_storage.repositories.base import Repository
+from gproxy_storage.repositories.dashboard import Dashboard
+
+INTERNAL = {
+    f"gproxy_storage.{kind.__name__}.{name}"
+    for kind, names in {
+        Sink: ("before_fork", "after_fork_in_parent", "after_fork_in_child"),
+        WriteBatch: ("add", "new_id", "pending_row"),
+    }.items()
+    for name in names
+}
+"""What other modules of the package call, and nobody else."""
+
+
+def public_names() -> Iterator[str]:
+    """Yield the name of everything that a reader may look up."""
+    for name in gproxy_storage.__all__:
+        exported = getattr(gproxy_storage, name)
+        path = f"gproxy_storage.{name}"
+        yield path
+        if is_typeddict(exported):
+            yield from (f"{path}.{field}" for field in exported.__annotations__)
+        elif isinstance(exported, type) and exported.__module__.startswith("gproxy_storage."):
+            yield from (f"{path}.{member}" for member in _public_members(exported))
+    for kind in {*_repositories(), Access, Dashboard}:
+        path = f"{kind.__module__}.{kind.__qualname__}"
+        yield from (f"{path}.{verb}" for verb in _public_members(kind))
+
+
+def _public_members(kind: type[Any]) -> Iterator[str]:
+    for name, member in inspect.getmembers(kind):
+        is_verb = inspect.isroutine(member) or isinstance(member, property)
+        ours = getattr(getattr(member, "fget", member), "__module__", "")
+        if name[0] != "_" and is_verb and str(ours).startswith("gproxy_storage."):
+            yield name
+
+
+def _repositories(kind: type[Any] = Repository) -> Iterator[type[Any]]:
+    """Yield the classes of repositories that have a table; those of a batch are the same."""
+    for each in kind.__subclasses__():
+        if hasattr(each, "model") and each.__module__.startswith("gproxy_storage.repositories."):
+            yield each
+        yield from _repositories(each)
+
+
+def check(_: Sphinx, env: BuildEnvironment) -> None:
+    """Warn of each public name that no page describes."""
+    described = env.domains.python_domain.objects
+    for name in sorted({*public_names()} - INTERNAL - described.keys()):
+        getLogger(__name__).warning("the reference does not describe %s", name)
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register the check, which runs when all pages have been read."""
+    app.connect("env-check-consistency", check)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
