@@ -20,11 +20,26 @@ Body: TypeAlias = bytes | bytearray | memoryview
 
 
 class UsageRow(TypedDict, total=False):
-    """What a call used and cost.
+    """What a call used and cost. What is absent or None is NULL, but for what is said here.
 
     Attributes:
-        at: when it was made; now where absent.
-        cost: in the currency of the quotas, >= 0 and at most 1,000,000; rounded to 1e-9.
+        downstream_trace_id: that of the request which caused the call.
+        at: when it was made, an aware datetime; now where absent.
+        provider_id: who answered; NULL where that row does not exist, as in the next three.
+        credential_id: by which credential.
+        user_id: who called. The cost is added to this user's quota.
+        user_key_id: by which API key.
+        operation: ``generate`` where absent.
+        protocol: ``openai`` where absent.
+        model: as the request named it.
+        input_tokens: >= 0, as the next five.
+        output_tokens: of the answer.
+        cache_read_input_tokens: read from the provider's cache.
+        cache_creation_input_tokens: written into it.
+        cache_creation_input_tokens_5min: of these, for five minutes.
+        cache_creation_input_tokens_1h: of these, for an hour.
+        cost: in the currency of the quotas, >= 0 and at most 1,000,000, rounded to 1e-9; 0 where
+            absent.
     """
 
     downstream_trace_id: int | None
@@ -46,11 +61,18 @@ class UsageRow(TypedDict, total=False):
 
 
 class RequestRow(TypedDict, total=False):
-    """What requests of both sides have.
+    """What requests of both sides have. What is absent or None is NULL, but for what is said here.
 
     Attributes:
-        at: when it was sent or came in; now where absent.
-        internal: whether the proxy itself caused it.
+        at: when it was sent or came in, an aware datetime; now where absent.
+        internal: whether the proxy itself caused it; False where absent.
+        request_method: must be given.
+        request_headers: none where absent; credentials in them are replaced unless `redact` is
+            False.
+        request_body: as it went over the wire.
+        response_status: for example 200.
+        response_headers: as `request_headers`.
+        response_body: as it went over the wire.
     """
 
     at: datetime | None
@@ -64,11 +86,15 @@ class RequestRow(TypedDict, total=False):
 
 
 class UpstreamRow(RequestRow, total=False):
-    """A request that the proxy sent to a provider.
+    """A request that the proxy sent to a provider: a `RequestRow` and what is named here.
 
     Attributes:
         downstream_trace_id: that of the request which caused it.
-        initial_latency_ms: until the first byte of the response; total: until the last.
+        provider_id: to whom; NULL where that row does not exist, as in the next one.
+        credential_id: by which credential.
+        request_url: credentials in it are replaced unless `redact` is False.
+        initial_latency_ms: until the first byte of the response, >= 0.
+        total_latency_ms: until the last, >= 0.
     """
 
     downstream_trace_id: int | None
@@ -80,7 +106,14 @@ class UpstreamRow(RequestRow, total=False):
 
 
 class ReceivedRow(RequestRow, total=False):
-    """A request that a user sent to the proxy, without its key."""
+    """A request that a user sent to the proxy, without its key: a `RequestRow` and these.
+
+    Attributes:
+        user_id: who sent it; NULL where that row does not exist, as in the next one.
+        user_key_id: by which API key.
+        request_path: must be given; credentials in it are replaced unless `redact` is False.
+        request_query: what stands behind the ``?``; likewise.
+    """
 
     user_id: int | None
     user_key_id: int | None
@@ -89,7 +122,7 @@ class ReceivedRow(RequestRow, total=False):
 
 
 class DownstreamRow(ReceivedRow, total=False):
-    """A request that a user sent to the proxy.
+    """A request that a user sent to the proxy: a `ReceivedRow` and its key.
 
     Attributes:
         trace_id: the caller's own, 1 to 2**63 - 2; the next free one where absent.
@@ -99,6 +132,10 @@ class DownstreamRow(ReceivedRow, total=False):
 
 
 class SubmittedDownstreamRow(ReceivedRow):
-    """The same for a sink, which cannot wait for the database to give a key out."""
+    """A request that a user sent to the proxy, for a sink: a `ReceivedRow` and its key.
+
+    Attributes:
+        trace_id: must be given, for a sink does not wait for the database to give one out.
+    """
 
     trace_id: int

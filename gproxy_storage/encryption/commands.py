@@ -47,10 +47,12 @@ class _Run(NamedTuple):
 
 
 class Encryption:
-    """The keys of one database, and what may be done to them.
+    """The keys of one database, and the operations that change them.
 
     Every method may run while other processes use the database. Those that change something raise
-    ConfigError inside a transaction, for they use several of their own.
+    ConfigError inside a transaction, for they use several of their own; with `dry_run` they change
+    nothing and return what they would do. Cut off at any point, they are run again. `progress` is
+    called with the number of values that were done since its last call.
     """
 
     def __init__(self, database: Backend, vault: Vault) -> None:
@@ -61,7 +63,12 @@ class Encryption:
 
     @property
     def mode(self) -> Mode:
-        """What the database's encrypted columns hold."""
+        """What the database's encrypted columns hold.
+
+        Raises:
+            SecretChanged: when the keyring is under a secret that this process lacks.
+            KeyringLost: when it was taken out under this process.
+        """
         self._vault.refresh()
         return self._vault.keyring.mode
 
@@ -72,7 +79,11 @@ class Encryption:
         return [kid for kid in (keyring.active_kid,) if kid] + _not_in_force(keyring)
 
     def try_secret(self, secret: Secret | None) -> Mode | None:
-        """Return the database's mode; None where it takes another secret to know."""
+        """Open the keyring with a secret and return the database's mode.
+
+        Returns:
+            None where it takes another secret to know.
+        """
         row = self.row()
         if row is None or row.sealed is None:
             return Mode.PLAINTEXT

@@ -43,12 +43,8 @@ class DownstreamRequests(Requests[DownstreamRequest]):
 
         Args:
             redact: False stores headers, path and query as they are, credentials in them too.
-            row: ``request_method`` and ``request_path``, which must be given, ``request_query``,
-                ``request_headers``, ``request_body``, ``response_status``, ``response_headers``,
-                ``response_body``, ``user_id``, ``user_key_id``, ``internal`` (whether the proxy
-                itself caused it; False), ``at``, when it came in (now), ``trace_id``: the caller's
-                own, 1 to 2**63 - 2; the next free one where absent. The database gives out none
-                that is not above it.
+            row: the fields of a `DownstreamRow`. The trace ids that the database gives out are
+                above all that were given.
         Raises:
             ConflictError: when a request with that trace id exists.
             InvalidValue: when a value cannot be stored.

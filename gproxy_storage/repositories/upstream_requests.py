@@ -46,12 +46,7 @@ class UpstreamRequests(Requests[UpstreamRequest]):
 
         Args:
             redact: False stores headers and URL as they are, credentials in them too.
-            row: ``request_method``, which must be given, ``request_url``, ``request_headers``,
-                ``request_body``, ``response_status``, ``response_headers``, ``response_body``,
-                ``initial_latency_ms`` (until the first byte), ``total_latency_ms`` (until the
-                last), ``provider_id``, ``credential_id``, ``downstream_trace_id`` (that of the
-                request which caused this one), ``internal`` (whether the proxy itself caused it;
-                False), ``at``, when it was sent (now).
+            row: the fields of an `UpstreamRow`.
         Raises:
             InvalidValue: when a value cannot be stored, or a latency is negative.
             TypeError: when a field is unknown or missing.

@@ -61,12 +61,7 @@ class Usages(Log[Usage]):
         is kept whatever happens to who made it.
 
         Args:
-            row: ``user_id``, ``user_key_id``, ``provider_id``, ``credential_id``, ``operation``
-                (generate), ``protocol`` (openai), ``model``, ``cost`` (0), ``at``, when the call
-                was made (now), ``downstream_trace_id``, and >= 0 each: ``input_tokens``,
-                ``output_tokens``, ``cache_read_input_tokens``, ``cache_creation_input_tokens``
-                and its ``_5min`` and ``_1h``. The cost is in the currency of the quotas, >= 0, at
-                most 1,000,000, and rounded to 1e-9.
+            row: the fields of a `UsageRow`.
         Raises:
             InvalidValue: when a number is outside of its bounds, or `at` has no time zone.
             TypeError: when a field is unknown.

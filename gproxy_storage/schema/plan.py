@@ -36,6 +36,11 @@ class Drift:
     MISSING is what sync adds, INCOMPATIBLE what it refuses to touch, NARROWER a column that refuses
     or changes some values and that sync changes when told to, EXTRA is for information: it stays,
     but for the indexes in `retired.py`.
+
+    Attributes:
+        level: how much it matters.
+        table: where it is.
+        what: the difference, for people.
     """
 
     level: Level
@@ -51,6 +56,9 @@ class Step:
     """One statement: the SQL exactly as executed, and why.
 
     Attributes:
+        table: the table that it changes.
+        sql: the statement.
+        reason: why it is needed, for people.
         references: other tables that it locks, for foreign keys to them.
         rename: the rename that this step makes, to be recorded with it.
         action: what executes the SQL for each row that it chooses, with parameters for ``?``; None
@@ -76,6 +84,9 @@ class Plan:
     Falsy when there is nothing to do and nothing in the way; str() prints it for a person.
 
     Attributes:
+        steps: what sync executes, in order.
+        drift: the differences.
+        checks: what the rows are asked before any step.
         narrow: each column that holds less than ours, as ``table.column``.
     """
 

@@ -87,12 +87,7 @@ class Sink:
         """Take a usage, as `Usages.record` does, to be stored soon.
 
         Args:
-            row: ``user_id``, ``user_key_id``, ``provider_id``, ``credential_id``, ``operation``
-                (generate), ``protocol`` (openai), ``model``, ``cost`` (0), ``at`` (now),
-                ``downstream_trace_id``, and >= 0 each: ``input_tokens``, ``output_tokens``,
-                ``cache_read_input_tokens``, ``cache_creation_input_tokens`` and its ``_5min``
-                and ``_1h``. The cost is added to the user's quota; it is >= 0, at most 1,000,000,
-                and rounded to 1e-9.
+            row: the fields of a `UsageRow`. The cost is added to the user's quota.
         Raises:
             InvalidValue: when a value cannot be stored or a field is unknown. Nothing was taken.
             WriteError: when the sink is closed.
@@ -103,12 +98,7 @@ class Sink:
         """Take a request that the proxy sent to a provider, to be stored soon.
 
         Args:
-            row: ``request_method``, which must be given, ``request_url``, ``request_headers``,
-                ``request_body``, ``response_status``, ``response_headers``, ``response_body``,
-                ``initial_latency_ms``, ``total_latency_ms``, ``provider_id``, ``credential_id``,
-                ``downstream_trace_id``, ``internal`` (False), ``at``, when it was sent (now).
-                Credentials in headers and URL are replaced unless the sink was opened with
-                ``redact=False``.
+            row: the fields of an `UpstreamRow`.
         Raises:
             InvalidValue: when a value cannot be stored or a field is unknown. Nothing was taken.
             WriteError: when the sink is closed.
@@ -120,13 +110,7 @@ class Sink:
         """Take a request that a user sent to the proxy, to be stored soon.
 
         Args:
-            row: ``trace_id``, ``request_method`` and ``request_path``, which must be given,
-                ``request_query``, ``request_headers``, ``request_body``, ``response_status``,
-                ``response_headers``, ``response_body``, ``user_id``, ``user_key_id``,
-                ``internal`` (False), ``at``, when it came (now). The trace id is the row's key, the
-                caller's to choose, 1 to 2**63 - 2; one that exists is rejected later.
-                Credentials in headers, path and query are replaced unless the sink was opened
-                with ``redact=False``.
+            row: the fields of a `SubmittedDownstreamRow`. A trace id that exists is rejected later.
         Raises:
             InvalidValue: when a value cannot be stored or a field is unknown. Nothing was taken.
             WriteError: when the sink is closed.
