@@ -1,4 +1,4 @@
-"""The backends: what each database does its own way."""
+"""The backends: one for each database, behind the interface of `Backend`."""
 
 from .base import Backend
 from .failures import Failure

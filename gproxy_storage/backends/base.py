@@ -1,4 +1,4 @@
-"""What a backend must say about its database: the one place where dialects differ."""
+"""Backend: the interface that each database implements; dialects differ here and nowhere else."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ T = TypeVar("T")
 
 
 def shut_down(descriptor: int) -> None:
-    """End the socket behind a file descriptor, which stays its owner's to close."""
+    """Shut down the socket of a file descriptor; closing the descriptor is left to its owner."""
     with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as copy:
         copy.shutdown(socket.SHUT_RDWR)
 
 
 class Backend(BulkWriting, Sessions, Values, SchemaWork):
-    """A Peewee database over our own pool; `sqlite`, `postgres` and `mysql` fill in the rest."""
+    """A Peewee database over our own pool; subclassed in `sqlite`, `postgres` and `mysql`."""
 
     name: str
-    """``sqlite``, ``postgres``, ``mysql`` or ``mariadb``; the last two from the server's word."""
+    """``sqlite``, ``postgres``, ``mysql`` or ``mariadb``; the server says which of the last two."""
 
     # Peewee's own and not public: tests/unit/test_peewee.py notices when they change.
     _connect: Callable[[], Any]
@@ -53,9 +53,9 @@ class Backend(BulkWriting, Sessions, Values, SchemaWork):
         self.keys: dict[str, tuple[str, tuple[str, ...]]] = {}
         """Name of each unique index -> its table and columns, for messages about conflicts."""
         self.ids: dict[str, str] = {}
-        """Name of each table whose primary key the database can give out -> that column."""
+        """Name of each table whose primary key the database can generate -> that column."""
         self.narrow: Mapping[str, Shortfall] | None = None
-        """Each column that holds less than ours, as ``table.column``; None before a look at it."""
+        """``table.column`` of each column narrower than declared; None before the first check."""
         self.write_guard: Callable[[Any], None] | None = None
         """Called with each write query before it is executed; raises to refuse it."""
         self.vault: Any = None
@@ -64,17 +64,17 @@ class Backend(BulkWriting, Sessions, Values, SchemaWork):
     # -- transactions -------------------------------------------------------------------------
 
     def transaction(self, *args: Any, **kwargs: Any) -> Transaction:
-        """Return a block that is a transaction. See `Database.transaction`."""
+        """Return a context manager for a transaction. See `Database.transaction`."""
         return Transaction(self, *args, **kwargs)
 
     def savepoint(self) -> Savepoint:
-        """Return a block that is a savepoint. See `Database.savepoint`."""
+        """Return a context manager for a savepoint. See `Database.savepoint`."""
         return Savepoint(self)
 
     # -- statements ---------------------------------------------------------------------------
 
     def execute(self, query: Any, **context_options: Any) -> Any:
-        """Execute a query of Peewee's. See `Database.execute`."""
+        """Execute a Peewee query. See `Database.execute`."""
         if self.write_guard is not None:
             self.write_guard(query)
         return super().execute(query, **context_options)
@@ -94,7 +94,7 @@ class Backend(BulkWriting, Sessions, Values, SchemaWork):
         """Open a connection and apply the backend's tuning.
 
         Raises:
-            ConnectError: when the server is away, refuses the login, or lacks the database.
+            ConnectError: when the server is unreachable, refuses the login or has no such database.
         """
         conn = None
         try:
@@ -115,15 +115,15 @@ class Backend(BulkWriting, Sessions, Values, SchemaWork):
 
     def close_connection(self, conn: Any) -> None:
         """Close a driver connection, broken or not."""
-        with suppress(self.driver_error):  # a broken one: there is nothing left to close
+        with suppress(self.driver_error):  # a broken connection has nothing left to close
             conn.close()
 
     def is_current(self, conn: Any) -> bool:  # noqa: ARG002 - SQLite's
-        """Tell without a round trip whether what it was opened on is still in its place."""
+        """Tell without a round trip whether the connection's file is still the one at its path."""
         return True
 
     def is_alive(self, conn: Any) -> bool:
-        """Ask the server with the cheapest query."""
+        """Check with the cheapest query whether the server answers."""
         try:
             with self.raw_cursor(conn) as cursor:
                 cursor.execute("SELECT 1")
@@ -134,7 +134,7 @@ class Backend(BulkWriting, Sessions, Values, SchemaWork):
 
     @contextmanager
     def raw_cursor(self, conn: Any) -> Iterator[Any]:
-        """A cursor of a driver connection, closed at the end."""
+        """Open a cursor on a driver connection; it is closed at the end of the block."""
         cursor = conn.cursor()
         try:
             yield cursor
@@ -142,25 +142,25 @@ class Backend(BulkWriting, Sessions, Values, SchemaWork):
             cursor.close()
 
     def abort(self, conn: Any) -> None:
-        """Make whoever waits for an answer on this connection get an error now; any thread may."""
+        """Fail the call that is in progress on this connection; callable from any thread."""
         raise NotImplementedError
 
     def reset_connection(self, conn: Any) -> bool:
-        """Roll back what a caller left open; False when the connection is broken."""
+        """Roll back a transaction that was left open; False when the connection is broken."""
         raise NotImplementedError
 
     def tune(self, conn: Any) -> None:
         """Apply the session's settings to a new connection."""
         raise NotImplementedError
 
-    # -- words of the server ------------------------------------------------------------------
+    # -- version, connection problems ---------------------------------------------------------
 
     def version_text(self) -> str:
-        """Return the server's version as people write it, for example ``15.3``."""
+        """Return the server's version as text, for example ``15.3``."""
         raise NotImplementedError
 
     def connect_error(self, exc: Exception) -> ConnectError:
-        """Return the error for a failure to connect; it names the setting of the DSN."""
+        """Return the error for a failure to connect; it names the setting that holds the DSN."""
         setting = f"{self.dsn.setting}: " if self.dsn.setting else ""
         problem = self.connect_problem(exc)
         return ConnectError(f"{setting}cannot open {self.dsn}: {problem}", dsn=str(self.dsn))
@@ -179,14 +179,15 @@ class Backend(BulkWriting, Sessions, Values, SchemaWork):
         take: Sequence[peewee.Field[Any]],
         add: Sequence[peewee.Field[Any]] = (),
     ) -> peewee.ModelInsert:
-        """Return an insert of one row or many, made to update those that have the same natural key.
+        """Turn an insert of one or more rows into an upsert by a natural key.
 
-        A row that exists is locked, whatever becomes of it. Never send an id in such an insert:
-        MySQL would update the row with that id.
+        An existing row is locked, even if it does not change. The rows must have no ids: MySQL
+        would update the row with that id.
 
         Args:
-            take: what becomes as in the new row; without any, a row that exists stays as it is.
-            add: money that grows by the new row's.
+            key: the fields of the natural key.
+            take: fields that get the new row's values; if empty, an existing row is left as it is.
+            add: money fields to which the new row's values are added.
         """
         update: dict[Any, Any] = {field: self.inserted(field) for field in take}
         update |= {
@@ -195,12 +196,12 @@ class Backend(BulkWriting, Sessions, Values, SchemaWork):
         return self._on_conflict(insert, key, update or {key[0]: self.stored(key[0])})
 
     def inserted(self, field: peewee.Field[Any]) -> peewee.ColumnBase:
-        """Return a column of the row that an upsert would insert, for what it updates."""
+        """Return the new row's value of a column, for the update part of an upsert."""
         column: peewee.ColumnBase = getattr(peewee.EXCLUDED, field.column_name)
         return column
 
     def stored(self, field: peewee.Field[Any]) -> peewee.ColumnBase:
-        """Return a column of the row that an upsert found, for what it updates."""
+        """Return the existing row's value of a column, for the update part of an upsert."""
         return field
 
     def _on_conflict(
@@ -212,43 +213,43 @@ class Backend(BulkWriting, Sessions, Values, SchemaWork):
         return insert.on_conflict(conflict_target=list(key), update=update)
 
     def will_insert_id(self, key: peewee.Field[Any], row_id: int) -> None:
-        """Keep ids that the database gives out above one that a caller is about to insert.
+        """Make later generated ids larger than one that is about to be inserted explicitly.
 
         Call it inside the transaction, before the insert.
         """
 
     def pass_taken_id(self, taken: TakenId) -> None:
-        """Make the database give out keys above all that its table has, from the next on.
+        """Make the next generated key larger than all keys in its table.
 
-        Inside a transaction, too, and for good, whatever becomes of that.
+        Inside a transaction this is not undone by a rollback.
         """
         raise NotImplementedError
 
     share_lock: ClassVar[str] = ""
     exclusive_lock: ClassVar[str] = ""
-    """What follows a SELECT that locks its rows until the transaction ends: against writers, or
-    against those who lock at all. Nothing where a transaction locks the whole database."""
+    """The clauses that make a SELECT lock its rows until the transaction ends. Empty where a
+    transaction locks the whole database."""
 
     writes: bool = True
-    """False where the DSN opens the database for reading only."""
+    """False if the DSN opens the database read-only."""
 
     isolation: ClassVar[str] = "'read committed'"
-    """SQL for the isolation of the transaction under way; as it is where it makes no difference:
-    where a transaction locks the whole database."""
+    """SQL for the isolation level of the current transaction. A constant where a transaction locks
+    the whole database, for the level makes no difference there."""
 
     def lock_rows(self, query: Any) -> Any:
-        """Return the select, made to lock its rows against other writers."""
+        """Return the SELECT with a clause that locks its rows against other writers."""
         return query.for_update(self.exclusive_lock) if self.exclusive_lock else query
 
     def lock_table(self, table: str) -> None:
-        """Wait for those who locked rows of the table, before those who come later."""
+        """Lock the table against transactions that lock rows of it, in the order of requests."""
 
     def overwrite_deleted(self) -> None:
-        """Let this session overwrite what it deletes or replaces, where the files are ours."""
+        """Overwrite deleted and replaced content with zeros in this session; SQLite only."""
 
     def scrub(self) -> bool:
-        """Take what was overwritten out of the database's files; False where that failed.
+        """Remove deleted content from the database's files; False where that failed.
 
-        Nothing to do where the files are the server's own.
+        A no-op for a server, whose files are out of reach.
         """
         return True

@@ -1,7 +1,7 @@
-"""Writing many rows: what must be known of a table, the form of the values, the statements.
+"""Bulk writes: the description of a table, the form of values, the statements.
 
-The form is one for all backends, so that a batch can wait in a file: int, float, bool, str, bytes,
-None, and a time as text, ``YYYY-MM-DDTHH:MM:SS.ffffffZ``.
+Values have one form for all backends, so that a batch can wait in a file: int, float, bool, str,
+bytes, None, and a time as text, ``YYYY-MM-DDTHH:MM:SS.ffffffZ``.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ T = TypeVar("T")
 
 
 def parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """Cut a sequence into parts of `size` items, as many as a statement takes; the last is rest."""
+    """Split a sequence into parts of `size` items, one per statement; the last may be smaller."""
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
 class Kind(enum.Enum):
-    """What a column holds, as far as drivers need to be told."""
+    """A column's kind of values, as far as drivers need to know it."""
 
     NUMBER = "int or float"
     BOOL = "bool"
@@ -38,7 +38,7 @@ class Kind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class BulkTable:
-    """A table's name and the columns that a bulk insert fills, in the order of the rows' values."""
+    """A table's name and the columns of a bulk insert, in the order of the rows' values."""
 
     name: str
     columns: tuple[str, ...]
@@ -57,37 +57,38 @@ class BulkTable:
 class BulkWriting:
     """A backend's statements that write many rows at once."""
 
-    param: str  # Peewee's placeholder, and what it tells of a statement, not public
+    # Peewee's own, in part not public: the placeholder of parameters, and what reports statements.
+    param: str
     query_hooks: list[Callable[[Any], None]]
     execute_sql: Callable[..., Any]
     _log_query: Callable[[str, Any], None]
     _notify_hooks: Callable[[str, Any, float, Exception | None], None]
 
     def bulk_insert(self, table: BulkTable, rows: Sequence[Row]) -> None:
-        """Insert rows by the driver's fastest way, in this thread's session and transaction.
+        """Insert rows the driver's fastest way, in this thread's session and transaction.
 
-        The driver's errors come as they are. When it raises, some of the rows may be inserted:
+        The driver's errors are not translated. After an error some of the rows may be inserted:
         wrap it in a transaction or a savepoint.
         """
         raise NotImplementedError
 
     def _bulk_insert(self, table: BulkTable, rows: Sequence[Row]) -> None:
-        """Insert rows by the driver's fastest way."""
+        """Insert rows the driver's fastest way."""
         raise NotImplementedError
 
     locks_parents: ClassVar[bool] = False
-    """Whether inserting a row locks those that it refers to against whoever changes these."""
+    """Whether inserting a row locks the rows it refers to against changes."""
 
     def check_at_once(self) -> None:
-        """Have this transaction's constraints checked by each statement, none first by COMMIT."""
+        """Check this transaction's deferred constraints with each statement, not at COMMIT."""
 
     def add_costs(self, costs: Sequence[tuple[int, float]], at: Any) -> None:
-        """Add costs to users' quotas, in one statement; who has no quota gets one of 0.
+        """Add costs to users' quotas in one statement; a user without one gets a quota of 0.
 
         Args:
-            costs: users' ids and what each is to be charged, as doubles; what is used stays at
-                `MAX_TOTAL` at most. The rows are locked in this order.
-            at: the time now, as `time_to_db` returns it.
+            costs: users' ids and the cost to add to each, as doubles; a quota's `cost_used` stays
+                at `MAX_TOTAL` at most. The rows are locked in this order.
+            at: the current time, as `time_to_db` returns it.
         """
         rows, parameters = self._cost_rows(costs, at)
         now = self._incoming("updated_at")
@@ -99,30 +100,30 @@ class BulkWriting:
         )
 
     def _cost_rows(self, costs: Sequence[tuple[int, float]], at: Any) -> tuple[str, list[Any]]:
-        """The rows of `add_costs`, and their parameters."""
+        """Return the SQL of the rows for `add_costs`, and its parameters."""
         row = f"({self.param}, {self.param}, 0, {self.param})"
         parameters = [value for user, cost in costs for value in (user, cost, at)]
         return f"VALUES {', '.join([row] * len(costs))}", parameters
 
     @cached_property
     def _added_cost(self) -> str:
-        """The SQL of what a quota's row has cost with the incoming row's cost."""
+        """The SQL of a quota's cost with the incoming row's cost added."""
         backend: Any = self
         incoming = SQL(self._incoming("cost_used"))
         added = backend.money_added(SQL("user_quotas.cost_used"), incoming)
         return str(backend.get_sql_context().sql(added).query()[0])
 
     def _incoming(self, column: str) -> str:
-        """The value that an upsert would have inserted."""
+        """Return the SQL of the value that an upsert would have inserted."""
         return f"excluded.{column}"
 
     def _on_duplicate(self, key: str) -> str:
-        """What stands between an upsert's rows and its changes."""
+        """Return the clause between an upsert's rows and its assignments."""
         return f"ON CONFLICT ({key}) DO UPDATE SET"
 
     @contextmanager
     def _noted(self, sql: str) -> Iterator[None]:
-        """Tell Peewee's log and hooks of a statement that it does not execute itself."""
+        """Report to Peewee's log and hooks a statement that is not executed through Peewee."""
         self._log_query(sql, None)
         if not self.query_hooks:
             yield

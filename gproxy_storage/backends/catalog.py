@@ -1,4 +1,4 @@
-"""The rows of a backend's three catalog queries; `schema.catalog` makes a snapshot of them."""
+"""The rows of a backend's three catalog queries; `schema.catalog` builds a snapshot of them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from typing import NamedTuple
 
 
 class ColumnRow(NamedTuple):
-    """A column of a table or view; `column` None stands for a table without any.
+    """A column of a table; `column` is None for a table without columns, or another object.
 
-    `kind` is ``table``, or in words what else has the name: ``view``, ``sequence``. A generated
-    column is one that no statement can write. `collation` is empty where the backend has no more
-    than one that matters. `default` is SQL, empty where widening a column keeps it anyway.
+    Attributes:
+        kind: ``table``, or which other object has the name: ``view``, ``sequence``.
+        generated: no statement can write the column.
+        collation: empty where the backend needs none.
+        default: SQL; empty where widening a column keeps its default anyway.
     """
 
     table: str
@@ -27,10 +29,11 @@ class ColumnRow(NamedTuple):
 
 
 class IndexRow(NamedTuple):
-    """One column of an index; `column` None stands for an expression.
+    """One column of an index; `column` is None for an expression.
 
-    `prefix`: the index covers only the first characters. `partial`: only some rows, or none at
-    the moment that counts, or by a method that keeps no order.
+    Attributes:
+        partial: it covers only some rows, is checked only at COMMIT, or is not ordered.
+        prefix: it covers only the first characters of the column.
     """
 
     table: str
@@ -45,11 +48,13 @@ class IndexRow(NamedTuple):
 
 
 class ForeignKeyRow(NamedTuple):
-    """One column of a foreign key; `target_column` None stands for the target's primary key.
+    """One column of a foreign key; only the names matter for a table outside of our schema.
 
-    A target elsewhere is ``schema.table``. `on_delete` is empty where the server does not tell
-    this user. `valid` is False where rows that exist may break it.
-    Only the names count of a foreign key of a table that is not ours.
+    Attributes:
+        target: the table referred to, or ``schema.table`` in another schema.
+        target_column: None for the target's primary key.
+        on_delete: empty where the server hides it from this user.
+        valid: False if existing rows may violate it.
     """
 
     table: str
@@ -62,10 +67,10 @@ class ForeignKeyRow(NamedTuple):
 
 
 class CatalogRows(NamedTuple):
-    """What the three queries gave; index and foreign-key columns in their order.
+    """The results of the three queries; columns of indexes and foreign keys in their order.
 
-    `versions` are the rows of a ledger of migrations, where there is that table; None where this
-    user may not read it.
+    Attributes:
+        versions: the ledger's rows, empty without that table; None if this user may not read it.
     """
 
     columns: list[ColumnRow]
@@ -75,5 +80,5 @@ class CatalogRows(NamedTuple):
 
 
 def has_versions(columns: Iterable[ColumnRow], ledger: str) -> bool:
-    """Whether there is a ledger whose versions can be read."""
+    """Whether the ledger exists and has versions to read."""
     return any((row.table, row.column) == (ledger, "version") for row in columns)

@@ -1,4 +1,4 @@
-"""What a driver's error means, and the package's error that says so."""
+"""Failure: the classes of database errors, and the package's error for each."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from .widths import WIDEN
 
 
 class Failure(enum.Enum):
-    """What a driver's error means for the transaction it ended."""
+    """The class of a database error: what it means for the transaction."""
 
     CONFLICT = "a unique value exists already"
     REFERENCE = "a foreign key points to no row"
     VALUE = "a value does not fit its column"
-    NARROW = "a value does not fit its column, which is narrower than ours"
+    NARROW = "a value does not fit its column, which is narrower than declared"
     READ_ONLY = "the database cannot be written"
     DENIED = "the user lacks a privilege"
     SCHEMA = "a table or column is missing"
     TRANSIENT = "rolled back by the server; the same transaction may succeed now"
     LOST = "the connection is gone"
-    EXHAUSTED = "the server lacks room, is damaged or is being shut down"
+    EXHAUSTED = "the server lacks resources, is damaged or is being shut down"
     OTHER = "anything else"
 
 
 class SyncLockHeldError(Exception):
-    """Another process held the sync lock for too long; `Backend.sync_lock_holder` says which."""
+    """Another process held the sync lock for too long; `Backend.sync_lock_holder` tells which."""
 
 
 class TakenId(NamedTuple):
-    """A generated key that a row was to get and another row has; `id` None where not told."""
+    """A primary key that an insert wanted and another row has; `id` None if the server hides it."""
 
     table: str
     column: str
@@ -50,7 +50,7 @@ class TakenId(NamedTuple):
 
 
 class RedactedError(peewee.DatabaseError):
-    """What the driver's error said, of a statement that carried a secret, without the secret."""
+    """Replaces the driver's error for a statement with a secret, without the secret."""
 
     def __init__(
         self, failure: Failure, name: str | None, reason: str, taken: TakenId | None = None
@@ -67,10 +67,10 @@ def driver_errors(
     driver_error: type[Exception] | tuple[type[Exception], ...],
     boundary: BaseException | None = None,
 ) -> Iterator[Exception]:
-    """Yield the driver's errors behind an exception, the latest first.
+    """Yield the driver's errors in an exception's chain, the latest first.
 
-    Peewee wraps most errors but not all, and its rollback of a dead transaction hides what
-    killed it, so the whole chain counts, up to `boundary`: what was being handled before.
+    Peewee wraps most errors but not all, and its rollback of a dead transaction hides the error
+    that ended it. So the whole chain counts, up to `boundary`: what was being handled before.
     """
     seen: set[int] = set()
     current: BaseException | None = exc
@@ -94,12 +94,12 @@ def as_storage_error(
     """Return the package's error for a failure.
 
     Args:
-        name: what the server names: an index, a constraint, a column; never a value.
-        unique_key: the table and columns of the index that `name` is, where it is ours.
+        name: the index, constraint or column that the server names; never a value.
+        unique_key: the table and columns of the index `name`, if it is one of our schema.
         dsn: the masked DSN.
-        fallback: the class for what no other covers.
+        fallback: the class for failures that no other class covers.
         reason: the backend and the driver's code, for `fallback`.
-        only_reads: why the database would not be written, and what to do.
+        only_reads: why the database cannot be written, and what to do.
     """
     if failure is Failure.CONFLICT:
         table, fields = unique_key or _columns(name)
@@ -129,8 +129,8 @@ _SIMPLE: dict[Failure, Callable[[str, str | None, str], StorageError]] = {
         f"the database lacks a table or column{where}: run `gproxy-storage sync`"
     ),
     Failure.TRANSIENT: lambda _, __, dsn: WriteError(
-        f"{dsn}: rolled back for another transaction's sake (a lock, a deadlock): run it again, or "
-        "through run_transaction, which does"
+        f"{dsn}: rolled back because of a lock or deadlock with another transaction: run it again, "
+        "or use run_transaction, which does"
     ),
     Failure.LOST: lambda _, __, dsn: ConnectError(f"the connection to {dsn} was lost", dsn=dsn),
 }

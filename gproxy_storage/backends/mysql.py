@@ -1,4 +1,4 @@
-"""MySQL and MariaDB through PyMySQL; the server's version tells which of the two it is."""
+"""MySQL and MariaDB, through PyMySQL; the server's version tells which of the two it is."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .mysql_schema import MySQLSchema
 from .values import SECONDS_BEFORE_1970, bucket_shift
 
 READ_TIMEOUT_S = 120
-"""How long a statement may take before the server counts as gone."""
+"""How long a statement may take before the server counts as lost."""
 
 _CONNECTION_KILLED = 1927  # MariaDB only
 _DISCONNECTED_IDLE = 4031  # MySQL 8.0.24
@@ -56,7 +56,7 @@ _FAILURES: dict[int, Failure] = {
     3151: Failure.VALUE,  # ER_JSON_KEY_TOO_BIG
     3157: Failure.VALUE,  # ER_JSON_DOCUMENT_TOO_DEEP
     **dict.fromkeys(_CHECK_FAILED, Failure.VALUE),
-    167: Failure.VALUE,  # HA_ERR_AUTOINC_ERANGE: no key is left to give out
+    167: Failure.VALUE,  # HA_ERR_AUTOINC_ERANGE: no key is left to generate
     1644: Failure.VALUE,  # ER_SIGNAL_EXCEPTION, a trigger's
     ER.LOCK_DEADLOCK: Failure.TRANSIENT,
     ER.LOCK_WAIT_TIMEOUT: Failure.TRANSIENT,
@@ -96,7 +96,7 @@ _FAILURES: dict[int, Failure] = {
     CR.CR_COMMANDS_OUT_OF_SYNC: Failure.LOST,
 }
 
-# What a message names, anchored, for values stand before it: Incorrect integer value: 'value' for
+# The name in a message, anchored, for a value may precede it: Incorrect integer value: 'value' for
 # column 'name' at row 1. MariaDB writes `database`.`table`.`name`.
 _NAMED = re.compile(
     r"(?:^Column|^Field| for column) ['`]([\w.`]+)['`]"
@@ -107,7 +107,7 @@ _NAMED = re.compile(
 )
 
 _KEY = re.compile(r"'(?:\w+\.)?(\w+)'\W*$")
-"""The last thing in quotes, as far as it is a name."""
+"""The last quoted text, if it is a name."""
 
 _HINTS: dict[int, str] = {
     ER.ACCESS_DENIED_ERROR: "check the user and the password",
@@ -118,8 +118,8 @@ _HINTS: dict[int, str] = {
     3159: "use ssl-mode=REQUIRED",  # ER_SECURE_TRANSPORT_REQUIRED
 }
 
-# PyMySQL makes one code of all that fails before the server speaks. The first one found decides.
-_SAID: tuple[tuple[str, str], ...] = (
+# Hints by text: PyMySQL has one code for all failures before the greeting. The first match counts.
+_HINTS_BY_TEXT: tuple[tuple[str, str], ...] = (
     ("server doesn't support it", "it has no TLS: use ssl-mode=PREFERRED, or switch TLS on there"),
     ("certificate has expired|not yet valid", "renew the server's certificate, or check the clock"),
     (
@@ -133,14 +133,14 @@ _SAID: tuple[tuple[str, str], ...] = (
     ),
     (
         "WRONG_VERSION_NUMBER|UNSUPPORTED_PROTOCOL|PROTOCOL_VERSION",
-        "the server speaks no version of TLS that this Python takes: update it, or use "
+        "the server has no version of TLS that this Python accepts: update the server, or use "
         "ssl-mode=DISABLED",
     ),
-    ("Authentication plugin", "give the user another, for example caching_sha2_password"),
+    ("Authentication plugin", "give the user another plugin, for example caching_sha2_password"),
 )
-_SAID_OF_SOCKETS = (
+_SOCKET_HINTS = (
     ("Permission denied", "check the modes of the socket and its directory"),
-    ("", "check that the server runs and that its socket is there, or name a host"),
+    ("", "check that the server runs and that its socket exists, or name a host"),
 )
 
 
@@ -168,8 +168,8 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
     field_types = {  # noqa: RUF012 - Peewee's interface, read only
         **peewee.MySQLDatabase.field_types,
         "DATETIME": "DATETIME(6)",
-        "BLOB": "LONGBLOB",  # BLOB ends at 64 KiB
-        "TEXT": "LONGTEXT",  # TEXT too
+        "BLOB": "LONGBLOB",  # BLOB holds 64 KiB at most
+        "TEXT": "LONGTEXT",  # so does TEXT
     }
 
     _max_packet_bytes = 0
@@ -192,19 +192,19 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
                 database=self.database,
                 autocommit=True,
                 **self.connect_params,
-                # As bytes: PyMySQL would encode a str as Latin-1, and show it where that fails.
+                # As bytes: PyMySQL would encode a str as Latin-1, and show it if that fails.
                 password=SecretBytes(password.reveal().encode() if password else b""),
             )
-        except (LookupError, ValueError, struct.error) as exc:  # PyMySQL trusts what it is sent
-            said = "what answers does not speak MySQL's protocol"
-            raise pymysql.OperationalError(CR.CR_SERVER_HANDSHAKE_ERR, said) from exc
-        # PyMySQL's connect_timeout ends when TCP is connected, and it takes one read time-out for
-        # the login and for statements.
+        except (LookupError, ValueError, struct.error) as exc:  # PyMySQL checks no packet
+            message = "the server at this address does not speak MySQL's protocol"
+            raise pymysql.OperationalError(CR.CR_SERVER_HANDSHAKE_ERR, message) from exc
+        # PyMySQL's connect_timeout covers TCP only, and its one read time-out covers the login as
+        # well as statements.
         conn._read_timeout = conn._write_timeout = READ_TIMEOUT_S
         return conn
 
     def _set_server_version(self, conn: Any) -> None:
-        # The greeting may be a proxy's. MariaDB alone executes what is in such a comment.
+        # The greeting may be a proxy's. Only MariaDB executes the content of such a comment.
         with self.raw_cursor(conn) as cursor:
             cursor.execute("SELECT VERSION() /*M!, 1 */")
             version, *only_mariadb = cursor.fetchone()
@@ -220,7 +220,7 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
     def last_insert_id(self, cursor: Any, query_type: Any = None) -> Any:
         """Return the id of an inserted row. See `Database.last_insert_id`."""
         row_id = super().last_insert_id(cursor, query_type)
-        # PyMySQL takes it for unsigned.
+        # PyMySQL reads it as unsigned.
         return row_id - 2**64 if isinstance(row_id, int) and row_id >= 2**63 else row_id
 
     def reset_connection(self, conn: Any) -> bool:
@@ -247,17 +247,18 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
         return True
 
     def has_transaction(self, conn: Any) -> bool:
-        # After an error the status in memory is that of the answer before.
+        # After an error the cached status is that of the previous answer: ping first.
         return self.is_alive(conn) and bool(
             conn.server_status & SERVER_STATUS.SERVER_STATUS_IN_TRANS
         )
 
     def interruption(self, exc: Exception) -> BaseException | None:
-        # PyMySQL takes every OSError for one of its socket, also the TimeoutError of a time limit.
+        # PyMySQL takes every OSError for its socket's, also a TimeoutError that a signal handler
+        # raised for a time limit.
         for error in (exc, *self._driver_errors(exc)):
-            behind = error.__context__
-            if isinstance(behind, OSError) and _raised_outside_of_sockets(behind):
-                return behind
+            context = error.__context__
+            if isinstance(context, OSError) and _raised_outside_of_sockets(context):
+                return context
         return None
 
     def abort(self, conn: Any) -> None:
@@ -269,39 +270,39 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
         return ".".join(str(part) for part in self.server_version or ())
 
     def connect_problem(self, exc: Exception) -> str:
-        code, said = _code(exc), str(exc.args[-1] if exc.args else exc)
-        hints = _SAID
+        code, message = _code(exc), str(exc.args[-1] if exc.args else exc)
+        hints = _HINTS_BY_TEXT
         if code == CR.CR_CONN_HOST_ERROR and "socket" in self.dsn.parameters:
-            hints = (*hints, *_SAID_OF_SOCKETS)
+            hints = (*hints, *_SOCKET_HINTS)
         hint = _HINTS.get(code) or next(
-            (hint for pattern, hint in hints if re.search(pattern, said)),
+            (hint for pattern, hint in hints if re.search(pattern, message)),
             "check that the server runs and that host and port are right",
         )
-        return f"{' '.join(said.split())}; {hint}"
+        return f"{' '.join(message.split())}; {hint}"
 
     def failure(self, error: Exception) -> tuple[Failure, str | None]:
-        said = str(error.args[1]) if len(error.args) > 1 else ""
-        found = _meaning(_code(error), said)
+        message = str(error.args[1]) if len(error.args) > 1 else ""
+        found = _meaning(_code(error), message)
         name: str | None = None
         match found:
             case Failure.CONFLICT:  # Duplicate entry 'value' for key 'table.index'
-                key = _KEY.search(said)
+                key = _KEY.search(message)
                 name = key[1] if key else None
                 if name == "PRIMARY":
                     return found, "primary key"
             case Failure.REFERENCE:  # ... (`db`.`table`, CONSTRAINT `name` FOREIGN KEY ...
-                name = said.partition("CONSTRAINT `")[2].partition("`")[0] or None
+                name = message.partition("CONSTRAINT `")[2].partition("`")[0] or None
             case Failure.VALUE | Failure.SCHEMA:
-                named = _NAMED.search(said)
+                named = _NAMED.search(message)
                 name = re.split("[.`]+", named[named.lastindex or 0])[-1] if named else None
         if found is not Failure.SCHEMA:
-            name = self.ours(name)
+            name = self.known_name(name)
         if found is Failure.VALUE and self._is_narrow(_code(error), name):
             found = Failure.NARROW
         return found, name
 
     def _is_narrow(self, code: int, column: str | None) -> bool:
-        if code == ER.DATA_TOO_LONG:  # no text or body of ours is too long for a column of ours
+        if code == ER.DATA_TOO_LONG:  # no text or body is too long for a column as declared
             return True
         columns = {name.rpartition(".")[2] for name in self.narrow or ()}
         return code in _BEYOND_COLUMN and column in columns
@@ -322,7 +323,7 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
         return upsert  # type: ignore[no-any-return]  # it is the class of `insert`
 
     def conflict_update(self, oc: Any, query: Any) -> Any:
-        """Render what follows VALUES. MySQL wants a name for the new row, MariaDB knows none."""
+        """Render the clause after VALUES: MySQL needs an alias for the new row, MariaDB none."""
         update = super().conflict_update(oc, query)
         if getattr(oc, "names_new_row", False):
             return peewee.NodeList((peewee.SQL("AS new"), update))
@@ -349,7 +350,7 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
         params = ", ".join(["%s"] * len(columns))
         sql = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({params})"  # noqa: S608 - our names
         with self._noted(sql), self.raw_cursor(self.connection()) as cursor:
-            # PyMySQL puts rows together into statements of at most this length.
+            # PyMySQL combines rows into statements of at most this length.
             cursor.max_stmt_length = min(cursor.max_stmt_length, self._max_packet(cursor) // 2)
             cursor.executemany(sql, values)
 
@@ -379,17 +380,17 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
     # -- expressions --------------------------------------------------------------------------
 
     def same_text(self, column: peewee.Field[Any], text: Any) -> peewee.Expression:
-        # By the column's collation first, which has the index; then as bytes, as below.
+        # First by the column's collation, for which there is an index; then as bytes, as below.
         same: peewee.Expression = (column == text) & (column.cast("BINARY") == text)
         return same
 
     def contains(self, column: peewee.Field[Any], text: str) -> peewee.Expression:
-        # As bytes, which the column's side decides: GPROXY's tables may ignore case.
+        # Cast the column, for its side decides: collations of GPROXY's tables may ignore case.
         return fn.LOCATE(text, column.cast("BINARY")) > 0
 
     def time_bucket(self, column: peewee.Field[Any], seconds: int) -> peewee.ColumnBase:
         shift = bucket_shift(seconds)
-        # UNIX_TIMESTAMP ends in 3001; TO_SECONDS counts from year 0.
+        # Not UNIX_TIMESTAMP, which ends in 3001; TO_SECONDS counts from year 0.
         since_year_0 = fn.TO_SECONDS(column) + (shift - SECONDS_BEFORE_1970)
         # In lower case: Peewee would spell "DIV" as "/", which does not round down.
         return peewee.Expression(since_year_0, "div", seconds) * seconds - shift
@@ -404,10 +405,10 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
 
 
 def _filled(table: BulkTable, rows: Sequence[Row]) -> tuple[list[str], list[Row]]:
-    """Return the columns that are not NULL in every row, and the rows' values of these.
+    """Return the columns that are not NULL in all rows, and the rows reduced to them.
 
-    PyMySQL takes about as long for a NULL as for a number. Times lose their Z, which these
-    servers refuse; all of them are UTC.
+    PyMySQL takes about as long for a NULL as for a number. The Z of times, all UTC, is removed, for
+    these servers refuse it.
     """
     names, columns = [], []
     for name, kind, column in zip(table.columns, table.kinds, zip(*rows, strict=True), strict=True):
@@ -420,7 +421,7 @@ def _filled(table: BulkTable, rows: Sequence[Row]) -> tuple[list[str], list[Row]
 
 
 def _raised_outside_of_sockets(error: OSError) -> bool:
-    """Whether Python code other than the driver's and the socket's raised it: a signal handler."""
+    """Whether code other than the driver's or a socket's raised it, such as a signal handler."""
     step = error.__traceback__
     while step is not None and step.tb_next is not None:
         step = step.tb_next
@@ -428,12 +429,12 @@ def _raised_outside_of_sockets(error: OSError) -> bool:
     return innermost.partition(".")[0] not in _SOCKET_MODULES
 
 
-def _meaning(code: int, said: str) -> Failure:
-    """Return what a code means, of which some are used for several things."""
-    if code == ER.OPTION_PREVENTS_STATEMENT and "read-only" not in said:
+def _meaning(code: int, message: str) -> Failure:
+    """Return the class of an error code; some codes have several meanings."""
+    if code == ER.OPTION_PREVENTS_STATEMENT and "read-only" not in message:
         return Failure.OTHER  # another of the server's options
-    if code == ER.UNKNOWN_COM_ERROR and "WSREP" in said:
-        return Failure.LOST  # a node of a Galera cluster that is not part of it now
+    if code == ER.UNKNOWN_COM_ERROR and "WSREP" in message:
+        return Failure.LOST  # a Galera node that is not part of the cluster now
     return _FAILURES.get(code, Failure.OTHER)
 
 
@@ -443,14 +444,14 @@ def _code(error: Exception) -> int:
 
 
 def _connect_params(dsn: Dsn) -> dict[str, Any]:
-    """Return PyMySQL's keyword arguments: the tuning, then what the DSN says."""
+    """Return PyMySQL's keyword arguments: the tuning, then the DSN's."""
     options = dsn.parameters
     params: dict[str, Any] = {
         "charset": "utf8mb4",
-        # Else an UPDATE that changes nothing counts no row, as if there were none.
+        # Else an UPDATE that leaves a row as it was reports no row, as if there were none.
         "client_flag": CLIENT.FOUND_ROWS,
         "connect_timeout": dsn.pool.connect_timeout_s,
-        "read_timeout": dsn.pool.connect_timeout_s,  # of the login; then see `_connect`
+        "read_timeout": dsn.pool.connect_timeout_s,  # for the login; `_connect` raises it
         "write_timeout": dsn.pool.connect_timeout_s,
         "program_name": "gproxy",
         **_tls(dsn),
@@ -467,7 +468,7 @@ def _connect_params(dsn: Dsn) -> dict[str, Any]:
 
 @contextmanager
 def _reading_files(dsn: Dsn, *names: str) -> Iterator[None]:
-    """Say which parameter names a file that cannot be used."""
+    """Raise DSNError, which names these parameters, if a file cannot be used."""
     part = " and ".join(names)
     try:
         yield
@@ -497,7 +498,7 @@ def _tls(dsn: Dsn) -> dict[str, Any]:
         context.verify_mode = ssl.CERT_NONE
     if cert:
         with _reading_files(dsn, "ssl-cert", "ssl-key"):
-            # An empty password, or OpenSSL would ask for one at the terminal.
+            # With an empty password, else OpenSSL would ask for one at the terminal.
             context.load_cert_chain(cert, options.get("ssl-key"), password="")
     return {"ssl": context}
 

@@ -16,9 +16,9 @@ from .mysql_types import shortfall, type_family
 from .widths import Shortfall
 
 # A join of the two takes ten times as long on MariaDB, which also says 'NULL' for "no default".
-# Names of columns and indexes are compared without regard to case. An engine other than InnoDB has
-# no transactions and ignores foreign keys. A default is a text, or, on MariaDB and where MySQL says
-# so, an expression, in which MySQL has a backslash before each quote.
+# Names of columns and indexes ignore case. An engine other than InnoDB has no transactions and
+# ignores foreign keys. A default is a text, or an expression: always on MariaDB, and on MySQL where
+# `extra` says so, with a backslash before each quote.
 _COLUMNS = """
     SELECT table_name AS t,
         CASE WHEN table_type LIKE '%%VIEW' THEN 'view'
@@ -42,7 +42,7 @@ _COLUMNS = """
     WHERE table_schema = DATABASE() AND table_name IN %s
     ORDER BY t, n"""
 
-# A unique HASH is how MariaDB keeps a TEXT unique.
+# MariaDB implements a unique TEXT as a unique HASH.
 _INDEXES = """
     SELECT table_name, LOWER(index_name), LOWER(column_name), non_unique = 0,
         index_name = 'PRIMARY', collation = 'D', index_type <> 'BTREE' AND non_unique = 1,
@@ -51,8 +51,8 @@ _INDEXES = """
     WHERE table_schema = DATABASE() AND table_name IN %s
     ORDER BY table_name, index_name, seq_in_index"""
 
-# Again no join: first the key with its rule, which MariaDB hides from who may only read, then its
-# columns. The names of foreign keys are unique in a database.
+# Again no join: first the key with its rule, which MariaDB hides from users who may only read, then
+# its columns. The names of foreign keys are unique in a database.
 _FOREIGN_KEYS = """
     SELECT table_name AS t, LOWER(constraint_name) AS c, '', '', '',
         CASE delete_rule WHEN 'RESTRICT' THEN 'NO ACTION' ELSE delete_rule END, 0 AS n,
@@ -69,7 +69,7 @@ _FOREIGN_KEYS = """
     {versions}
     ORDER BY t, c, n"""
 
-# In a column of its own: its collation and those of the catalog's names exclude each other.
+# In a column of its own: its collation and those of the catalog's names cannot be mixed.
 _VERSIONS = "UNION ALL SELECT '', '', '', '', '', '', -1, version FROM {ledger}"
 
 _TABLE_HOLDERS = {
@@ -79,7 +79,7 @@ _TABLE_HOLDERS = {
         JOIN performance_schema.threads AS t ON t.thread_id = m.owner_thread_id
         WHERE m.object_schema = DATABASE() AND m.object_name IN %s
             AND m.lock_status = 'GRANTED' AND t.processlist_id <> CONNECTION_ID()""",
-    # Where the plugin metadata_lock_info is installed.
+    # Needs the plugin metadata_lock_info.
     "mariadb": """
         SELECT DISTINCT p.id, p.user
         FROM information_schema.metadata_lock_info AS m
@@ -89,7 +89,7 @@ _TABLE_HOLDERS = {
 
 
 class MySQLSchema(Backend):
-    """What `MySQLBackend` says about the schema."""
+    """`MySQLBackend`'s part in sync."""
 
     transactional_ddl = False
     # MariaDB's JSON is a LONGTEXT with a check.
@@ -102,7 +102,7 @@ class MySQLSchema(Backend):
         return "utf8mb4_nopad_bin" if self.mariadb else "utf8mb4_0900_bin"
 
     def table_options(self) -> str:
-        # COMPACT, which servers of old keep as their default, takes no index over 255 characters.
+        # COMPACT, the default on old servers, allows no index over 255 characters.
         return (
             "ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARACTER SET utf8mb4 "
             f"COLLATE {self.table_collation}"
@@ -110,7 +110,7 @@ class MySQLSchema(Backend):
 
     @property
     def _sync_lock_name(self) -> str:
-        # User locks are the server's, not the database's, and their names end at 64 characters.
+        # User locks are per server, not per database, and their names have 64 characters at most.
         # Where names of databases ignore case, 'A' and 'a' must be one lock.
         database = hashlib.sha256(self.database.lower().encode()).hexdigest()
         return f"gproxy_storage.sync.{database[:32]}"
@@ -119,7 +119,7 @@ class MySQLSchema(Backend):
     def sync_lock(self, timeout_s: float) -> Iterator[None]:
         lock = (self._sync_lock_name,)
         conn = self.open_connection()
-        conn._read_timeout = conn._write_timeout = None  # DDL takes what it takes
+        conn._read_timeout = conn._write_timeout = None  # DDL may take any time
         with self.pinned(conn):
             self.execute_sql("SET SESSION lock_wait_timeout = 1")
             if self.query("SELECT GET_LOCK(%s, %s)", (*lock, round(timeout_s)))[0][0] != 1:
@@ -127,7 +127,7 @@ class MySQLSchema(Backend):
             try:
                 yield
             finally:
-                # A connection that is gone has lost the lock, and its own error says more.
+                # A lost connection has released the lock, and its own error says more.
                 with suppress(peewee.PeeweeException):
                     self.query("SELECT RELEASE_LOCK(%s)", lock)
 
@@ -137,10 +137,10 @@ class MySQLSchema(Backend):
 
     def lock_holders(self, tables: Sequence[str]) -> str:
         rows: list[tuple[Any, ...]] = []
-        with suppress(peewee.PeeweeException):  # not every user may ask
+        with suppress(peewee.PeeweeException):  # not every user may query it
             rows = self.query(_TABLE_HOLDERS[self.name], (list(tables),))
         found = "; ".join(f"connection {number}, user {user}" for number, user in rows)
-        return found or "the server does not say: look into SHOW PROCESSLIST"
+        return found or "the server does not say: see SHOW PROCESSLIST"
 
     def read_catalog(
         self,
@@ -149,8 +149,8 @@ class MySQLSchema(Backend):
         key_names: Sequence[str],
         ledger: str,
     ) -> CatalogRows:
-        del index_names  # each table names its own indexes
-        ours, keys = list(tables), [*key_names, ""]  # IN () is no SQL
+        del index_names  # unique in their table only
+        ours, keys = list(tables), [*key_names, ""]  # IN () is a syntax error
         columns = [ColumnRow(*row[:-1]) for row in self.query(_COLUMNS, (ours, ours))]
         indexes = [IndexRow(*row) for row in self.query(_INDEXES, (ours,))]
         versions = _VERSIONS.format(ledger=ledger) if has_versions(columns, ledger) else ""
@@ -173,7 +173,8 @@ class MySQLSchema(Backend):
     def widen_clause(
         self, column: str, wanted: str, *, there: str, nullable: bool, default: str
     ) -> str:
-        # What is not said again is lost. A JSON column that is none stays one: not all may be JSON.
+        # MODIFY drops every attribute that is not repeated. A text column declared as JSON stays
+        # text: its values may not all be JSON.
         family = type_family(there)
         words = [column, wanted if type_family(wanted) == family else self.field_types["TEXT"]]
         if family == "text":

@@ -1,4 +1,4 @@
-"""What every session on MySQL and MariaDB is set to, whatever a server or a proxy say."""
+"""The settings of every session on MySQL and MariaDB, whatever a server or proxy has set."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..errors import ConnectError
 
 _NO_LIMIT = 2**64 - 1
 
-# NO_AUTO_VALUE_ON_ZERO: an id of 0 is stored as 0, by DDL that copies a table, too.
+# NO_AUTO_VALUE_ON_ZERO: an id of 0 is stored as 0, also by DDL that copies a table.
 SQL_MODE: Final = (
     "STRICT_ALL_TABLES,ONLY_FULL_GROUP_BY,NO_ZERO_IN_DATE,NO_ZERO_DATE,"
     "ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO"
@@ -28,7 +28,7 @@ _BOTH: Final[Mapping[str, int | str]] = {
     "foreign_key_checks": 1,
     "group_concat_max_len": 1024 * 1024,
     "innodb_lock_wait_timeout": 50,
-    "lc_messages": "en_US",  # errors are read by what they name
+    "lc_messages": "en_US",  # names are parsed out of errors
     "lc_time_names": "en_US",
     "max_join_size": _NO_LIMIT,
     "max_sort_length": 1024,
@@ -46,7 +46,7 @@ _BOTH: Final[Mapping[str, int | str]] = {
 _OF_MYSQL: Final[Mapping[str, int | str]] = {
     "collation_connection": "utf8mb4_0900_bin",
     "max_execution_time": 0,
-    # A column of whole seconds, as GPROXY's, cuts a time as on MariaDB, and does not round it up.
+    # In GPROXY's columns of whole seconds times are truncated, as on MariaDB, not rounded.
     "sql_mode": f"{SQL_MODE},TIME_TRUNCATE_FRACTIONAL",
     "transaction_isolation": "READ-COMMITTED",
     "transaction_read_only": 0,
@@ -87,8 +87,8 @@ _REFUSED: Final = {
 def settings(*, mariadb: bool, version: tuple[int, ...]) -> dict[str, int | str]:
     """Return every session's settings.
 
-    What is not here is the operator's (the binary log's, memory, the optimizer's), or cannot be
-    set and is tolerated: auto_increment_increment, sql_require_primary_key.
+    All others are the operator's (binary log, memory, optimizer), or cannot be set and do no harm:
+    auto_increment_increment, sql_require_primary_key.
     """
     if not mariadb:
         return {**_BOTH, **_OF_MYSQL}
@@ -97,10 +97,10 @@ def settings(*, mariadb: bool, version: tuple[int, ...]) -> dict[str, int | str]
 
 
 def prepare(cursor: Any, wanted: dict[str, int | str], dsn: Dsn) -> dict[str, int | str]:
-    """Bring a new connection to these settings, in one statement; return those the server knows.
+    """Set these on a new connection, in one statement; return those that the server knows.
 
     Raises:
-        ConnectError: when one may not be set and has another value.
+        ConnectError: when one has another value and this user may not set it.
     """
     try:
         _set(cursor, wanted.items())
@@ -122,7 +122,7 @@ def _set(cursor: Any, wanted: Iterable[tuple[str, int | str]]) -> None:
 
 
 def _set_one(cursor: Any, name: str, value: int | str, dsn: Dsn) -> bool:
-    """Set one; False where the server has none by that name, or has that value for good."""
+    """Set one; False if the server does not know it, or fixes it at that value."""
     try:
         _set(cursor, [(name, value)])
     except pymysql.MySQLError as exc:
@@ -137,7 +137,7 @@ def _set_one(cursor: Any, name: str, value: int | str, dsn: Dsn) -> bool:
             return False
         raise ConnectError(
             f"{dsn.setting + ': ' if dsn.setting else ''}cannot use {dsn}: {name} is {found} and "
-            f"may not be set to {value}: set it so for the server, or let the user set it "
+            f"may not be set to {value}: set it for the server, or allow the user to set it "
             f"({type(exc).__name__} {code})",
             dsn=str(dsn),
         ) from exc
@@ -145,6 +145,6 @@ def _set_one(cursor: Any, name: str, value: int | str, dsn: Dsn) -> bool:
 
 
 def _same(found: str | None, value: int | str) -> bool:
-    """Compare a variable as the server shows it with what is wanted."""
+    """Compare a variable, as the server shows it, with the wanted value."""
     shown = {"ON": "1", "OFF": "0"}.get(found or "", found)
     return shown == str(value)

@@ -1,4 +1,4 @@
-"""MySQL's and MariaDB's types: what families they are of, and how much each holds."""
+"""MySQL's and MariaDB's types: the family of each, and how much it holds."""
 
 from __future__ import annotations
 
@@ -53,22 +53,22 @@ class _Type(NamedTuple):
 
 
 def type_family(column_type: str) -> str:
-    """Return the family of a type, as the catalog or as DDL spells it."""
+    """Return the family of a type, given as in the catalog or as in DDL."""
     return _Type.parse(column_type).family
 
 
 def shortfall(there: str, collation: str, wanted: str) -> Shortfall | None:
-    """Return what a column of a type that is there cannot hold that one of the wanted can."""
-    live, ours = _Type.parse(there), _Type.parse(wanted)
+    """Return what a column of an existing type cannot hold that one of the wanted type can."""
+    live, declared = _Type.parse(there), _Type.parse(wanted)
     match live.family:
         case "text":
-            return _short_text(live, collation, ours)
+            return _short_text(live, collation, declared)
         case "bytes":
             most = live.length or _BLOB_BYTES.get(live.base, 1) - 1
-            if most < _BLOB_BYTES.get(ours.base, 1) - 1:
+            if most < _BLOB_BYTES.get(declared.base, 1) - 1:
                 return Shortfall(f"more than {most:,} bytes are refused")
         case "integer":
-            if _INTEGER_BYTES[live.base] < _INTEGER_BYTES.get(ours.base, 0):
+            if _INTEGER_BYTES[live.base] < _INTEGER_BYTES.get(declared.base, 0):
                 return short_numbers(_INTEGER_BYTES[live.base], unsigned=live.unsigned)
         case "real":
             if live.base == "float" or live.numbers:
@@ -78,15 +78,15 @@ def shortfall(there: str, collation: str, wanted: str) -> Shortfall | None:
     return None
 
 
-def _short_text(live: _Type, collation: str, ours: _Type) -> Shortfall | None:
+def _short_text(live: _Type, collation: str, declared: _Type) -> Shortfall | None:
     characters = _characters(live)
-    if characters < _characters(ours):
+    if characters < _characters(declared):
         if live.base in _TEXT_BYTES:
             most = _TEXT_BYTES[live.base] - 1
             return Shortfall(f"text of more than {most:,} bytes is refused", most)
         return short_text(characters)
     if live.base == "char":
-        return Shortfall("blanks at the end of a text are lost")
+        return Shortfall("trailing blanks are lost")
     charset = collation.partition("_")[0]
     if charset and charset not in _ALL_OF_UNICODE:
         return Shortfall(f"characters that {charset} lacks are refused")
@@ -94,7 +94,7 @@ def _short_text(live: _Type, collation: str, ours: _Type) -> Shortfall | None:
 
 
 def _characters(of: _Type) -> int:
-    """How many characters surely fit. A JSON takes what a LONGTEXT does."""
+    """Return how many characters fit in any case. JSON holds as much as LONGTEXT."""
     in_bytes = _TEXT_BYTES.get("longtext" if of.base == "json" else of.base)
     return of.length if in_bytes is None else (in_bytes - 1) // _BYTES_A_CHARACTER
 
@@ -104,5 +104,5 @@ def _short_time(live: _Type) -> Shortfall | None:
     if live.length < 6:
         costs.append(short_fractions(live.length))
     if live.base == "timestamp":
-        costs.append("those before 1970 or after January 2038 are refused")
+        costs.append("times before 1970 or after January 2038 are refused")
     return Shortfall("; ".join(costs)) if costs else None

@@ -1,10 +1,10 @@
-"""ConnectionPool: a bounded, fair pool of driver connections. Knows no database.
+"""ConnectionPool: a bounded, fair pool of driver connections, independent of the database.
 
-Peewee's own pool connects while it holds the lock that giving back needs, and wakes waiters in no
-order. Here no lock is held across a round trip, and who waits longest is served first.
+Peewee's own pool connects while it holds the lock that `release` needs, and wakes waiters in no
+order. Here no lock is held across a round trip, and waiters are served first come, first served.
 
-A signal handler may raise between any two steps. So each connection is always entered under the
-thread that has it, in one step, and `recover` gives up whatever the calling thread still has.
+A signal handler may raise between any two steps. So a connection is registered under its thread in
+a single step, and `recover` closes all that the calling thread still holds.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from ..errors import ConnectError, PoolTimeout
 T = TypeVar("T")
 
 IDLE_CHECK_S = 5.0
-"""A connection idle for longer is asked whether it lives before it is lent again."""
+"""A connection that was idle for longer is checked with a query before it is lent again."""
 
-_LEFT_LOCKED_S = 1.0  # the lock is held for microseconds
+_LEFT_LOCKED_S = 1.0  # a lock held for so long was left locked: it is held for microseconds
 
 
 class ConnectionDriver(Protocol):
-    """What the pool needs of a backend."""
+    """What the pool needs from a backend."""
 
     def open_connection(self) -> Any:
         """Return a new, fully set-up driver connection."""
@@ -36,16 +36,16 @@ class ConnectionDriver(Protocol):
         """Close a connection; never raises."""
 
     def is_current(self, conn: Any) -> bool:
-        """Tell without a round trip whether what it was opened on is still in its place."""
+        """Tell without a round trip whether the connection's file is still the one at its path."""
 
     def is_alive(self, conn: Any) -> bool:
-        """Ask the server, in one round trip; never raises."""
+        """Check in one round trip whether the server answers; never raises."""
 
     def reset_connection(self, conn: Any) -> bool:
-        """Roll back what was left open; False when the connection is not fit for reuse."""
+        """Roll back what was left open; False when the connection cannot be reused."""
 
     def disown_connection(self, conn: Any, *, in_use: bool) -> None:
-        """Give up, in a child, a connection that a fork copied from its parent."""
+        """Give up, in a child process, a connection that fork copied from the parent."""
 
 
 @dataclass(slots=True, eq=False)
@@ -58,7 +58,7 @@ class _Lease:
 
 
 class _Waiter:
-    """A thread that borrows. Having waited, `lease` is None when the pool was closed meanwhile."""
+    """A thread that borrows. After a wait, `lease` is None if the pool was closed meanwhile."""
 
     __slots__ = ("_served", "lease", "thread")
     _served: threading.Event
@@ -68,7 +68,7 @@ class _Waiter:
         self.lease: _Lease | None = None
 
     def will_wait(self) -> None:
-        self._served = threading.Event()  # seldom needed, and slow to make
+        self._served = threading.Event()  # created here: rarely needed, and slow to create
 
     def wait(self, timeout_s: float) -> None:
         self._served.wait(timeout_s)
@@ -78,7 +78,7 @@ class _Waiter:
 
 
 class ConnectionPool:
-    """Lend at most `max_connections` connections, first come first served.
+    """Lend at most `max_connections` connections, first come, first served.
 
     Args:
         driver: opens, checks and closes the connections.
@@ -102,7 +102,7 @@ class ConnectionPool:
         self._lock = threading.Lock()
         self._holder = 0  # the thread that took the lock last
         self._idle: list[_Lease] = []  # the last one is lent first
-        self._in_use: dict[_Lease, int] = {}  # to which thread
+        self._in_use: dict[_Lease, int] = {}  # -> the thread that holds it
         self._waiters: deque[_Waiter] = deque()
         self._refusal: str | None = None
 
@@ -116,7 +116,7 @@ class ConnectionPool:
         """Borrow a connection; open one when none is idle and the pool has room.
 
         Raises:
-            PoolTimeout: when none comes free in time.
+            PoolTimeout: when none becomes free within `pool_timeout_s`.
             ConnectError: when the pool is closed, or a connection cannot be opened.
         """
         waiter = _Waiter(threading.get_ident())
@@ -129,7 +129,7 @@ class ConnectionPool:
             raise
 
     def release(self, conn: Any) -> None:
-        """Give a connection back; it goes to whoever waits longest. Again is a no-op."""
+        """Return a connection, to the thread that has waited longest if any; idempotent."""
         lease = self._lease_of(conn)
         if lease is None:
             return
@@ -145,7 +145,7 @@ class ConnectionPool:
             raise
 
     def discard(self, conn: Any) -> None:
-        """Close a borrowed connection instead of giving it back. Again is a no-op."""
+        """Close a borrowed connection instead of returning it; idempotent."""
         lease = self._lease_of(conn)
         if lease is None:
             return
@@ -157,7 +157,7 @@ class ConnectionPool:
             raise
 
     def recover(self) -> None:
-        """Close what this thread still has, whatever interrupted giving it back."""
+        """Close the connections this thread still holds after an interrupted call."""
         me = threading.get_ident()
         for lease, owner in list(self._in_use.items()):
             if owner == me:
@@ -166,11 +166,11 @@ class ConnectionPool:
     # -- the whole pool -----------------------------------------------------------------------
 
     def close_idle(self) -> None:
-        """Close the connections that nobody borrows."""
+        """Close the idle connections."""
         self._locked(self._close_idle)
 
     def close(self, refusal: str = "the storage is closed: open a new one") -> None:
-        """Close idle connections now and borrowed ones as they come back; lend no more."""
+        """Close idle connections now and borrowed ones when they are returned; lend no more."""
         self._locked(self._close, refusal)
 
     def before_fork(self) -> None:
@@ -179,17 +179,17 @@ class ConnectionPool:
         self._close_idle()
 
     def after_fork_in_parent(self) -> None:
-        """Go on as before."""
+        """Lend connections again."""
         self._lock.release()
 
     def after_fork_in_child(self) -> bool:
-        """Start empty; return whether connections were in use, which the parent goes on using."""
+        """Start empty; return whether the parent had connections in use, which remain its own."""
         self._lock = threading.Lock()
         in_use = bool(self._in_use)
         for lease in self._in_use:
             if lease.conn is not None:
                 self._driver.disown_connection(lease.conn, in_use=True)
-        while self._idle:  # only where the fork ran no hooks
+        while self._idle:  # only if the fork ran no hooks
             self._driver.disown_connection(self._idle.pop().conn, in_use=False)
         self._in_use.clear()
         self._waiters.clear()
@@ -203,7 +203,7 @@ class ConnectionPool:
             return action(*args)
 
     def _surely_locked(self, action: Callable[..., T], *args: Any) -> T:
-        """The same, also where this thread was interrupted just before it let the lock go."""
+        """Like `_locked`, even if this thread was interrupted just before it released the lock."""
         me = threading.get_ident()
         while not self._lock.acquire(timeout=_LEFT_LOCKED_S):
             if self._holder == me:
@@ -215,7 +215,7 @@ class ConnectionPool:
             self._lock.release()
 
     def _take_or_queue(self, waiter: _Waiter) -> bool:
-        """Lend to a newcomer, unless others wait or there is nothing: then it waits, too."""
+        """Lend at once if nobody waits and something is free; else add to the queue."""
         self._refuse_if_closed()
         if not self._waiters and self._take(waiter):
             return True
@@ -251,7 +251,7 @@ class ConnectionPool:
         return True
 
     def _remove(self, lease: _Lease) -> bool:
-        """Forget a lease, and let a waiter have its slot; False: this thread has it no more."""
+        """Remove a lease and give its slot to a waiter; False if this thread no longer holds it."""
         self._finish_serving()
         ours = self._in_use.get(lease) == threading.get_ident()
         if ours:
@@ -263,7 +263,7 @@ class ConnectionPool:
         return ours
 
     def _finish_serving(self) -> None:
-        """Wake the waiters that were lent something; also those of an interrupted `_lend`."""
+        """Wake the waiters that have a lease, also those whose `_lend` was interrupted."""
         while self._waiters and (lease := self._waiters[0].lease):
             self._in_use[lease] = self._waiters[0].thread
             self._waiters[0].wake()
@@ -288,10 +288,10 @@ class ConnectionPool:
             self._driver.close_connection(self._idle[-1].conn)
             self._idle.pop()
 
-    # -- outside of it ------------------------------------------------------------------------
+    # -- outside the lock ---------------------------------------------------------------------
 
     def _lease_of(self, conn: Any) -> _Lease | None:
-        """The lease under which this thread has a connection."""
+        """The lease under which this thread holds a connection."""
         me = threading.get_ident()
         for lease, owner in list(self._in_use.items()):
             if lease.conn is conn and owner == me:
@@ -299,12 +299,12 @@ class ConnectionPool:
         return None
 
     def _drop(self, lease: _Lease) -> None:
-        """Close a lease of this thread, wherever it was interrupted."""
+        """Remove a lease of this thread and close its connection, after any interruption."""
         if self._surely_locked(self._remove, lease) and lease.conn is not None:
             self._driver.close_connection(lease.conn)
 
     def _give_up(self, waiter: _Waiter) -> None:
-        """Leave the queue, keep nothing."""
+        """Leave the queue, and close what was lent meanwhile."""
         self._surely_locked(self._leave_queue, waiter)
         if waiter.lease is not None:
             self._drop(waiter.lease)
@@ -317,7 +317,7 @@ class ConnectionPool:
         waiter.wait(self.pool_timeout_s)
         if self._locked(self._leave_queue, waiter):
             raise PoolTimeout(
-                f"no connection came free within {self.pool_timeout_s:g} s: all "
+                f"no connection became free within {self.pool_timeout_s:g} s: all "
                 f"{self.max_connections} are in use; raise max_connections in the DSN, or hold "
                 "sessions for a shorter time",
                 timeout_s=self.pool_timeout_s,
@@ -335,8 +335,8 @@ class ConnectionPool:
         return now - lease.idle_since <= IDLE_CHECK_S or self._driver.is_alive(lease.conn)
 
     def _connected(self, lease: _Lease | None) -> Any:
-        """Return the lease's connection, opened where it has none that is fit."""
-        assert lease is not None  # noqa: S101 - for the types: a waiter served without is refused
+        """Return the lease's connection; open one if it has none that can be used."""
+        assert lease is not None  # noqa: S101 - for the types: without a lease `_wait` has raised
         if lease.conn is not None:
             if self._is_fit(lease):
                 return lease.conn

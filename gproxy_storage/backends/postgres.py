@@ -1,4 +1,4 @@
-"""PostgreSQL through psycopg2."""
+"""PostgreSQL, through psycopg2."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _FAILURES = {  # SQLSTATE, or its class (https://www.postgresql.org/docs/current
     "22": Failure.VALUE,
     "54000": Failure.VALUE,
     "40": Failure.TRANSIENT,
-    "55P03": Failure.TRANSIENT,  # a lock was not given up within lock_timeout
+    "55P03": Failure.TRANSIENT,  # a lock was not released within lock_timeout
     "08": Failure.LOST,
     "57P01": Failure.LOST,
     "57P02": Failure.LOST,
@@ -53,7 +53,7 @@ _FAILURES = {  # SQLSTATE, or its class (https://www.postgresql.org/docs/current
 _TOO_LONG = "22001"
 _OUT_OF_RANGE = "22003"
 
-_HINTS = (  # regular expressions; the first that is found decides
+_HINTS = (  # regular expressions; the first match counts
     ("server does not support SSL", "it has no TLS: use sslmode=prefer, or switch ssl on there"),
     (
         "root certificate file|root certificate store",
@@ -68,7 +68,10 @@ _HINTS = (  # regular expressions; the first that is found decides
         "does not match host name",
         "connect to a name that the certificate has, or use sslmode=verify-ca",
     ),
-    ("private key", "check sslkey: that it is its owner's alone, fits sslcert, and sslpassword"),
+    (
+        "private key",
+        "check that sslkey is readable by its owner only and matches sslcert, and sslpassword",
+    ),
     ("client certificate|certificate file", "check sslcert and sslkey"),
     (
         "protocol version|unsupported protocol|no protocols available",
@@ -80,8 +83,8 @@ _HINTS = (  # regular expressions; the first that is found decides
     ),
     (
         "Peer authentication failed",
-        "the socket lets in the user of the system who has that name: connect to a host, or change "
-        "the server's pg_hba.conf",
+        "the socket admits only the operating system's user of that name: connect to a host, or "
+        "change the server's pg_hba.conf",
     ),
     (
         "on socket .*No such file or directory",
@@ -94,19 +97,19 @@ _HINTS = (  # regular expressions; the first that is found decides
     ("too many clients", "lower max_connections in the DSN, or raise the server's"),
     ("does not exist", "create it, or correct the name"),
     ("certificate", "check sslmode and sslrootcert"),
-    ("parameter: options", "a pooler takes none: leave them out, or set them for the role"),
-    ("permission denied to set", "let the user set it"),
+    ("parameter: options", "a pooler accepts none: leave them out, or set them for the role"),
+    ("permission denied to set", "allow the user to set it"),
 )
 
 
 _SEQUENCE_KEY = 0x6770726F78790002  # "gproxy", 2
-_SHORT_WAY = 1000
+_NEXTVAL_STEPS = 1000
 
-# Setting a sequence takes effect at once, for everybody, and is not undone by a rollback; the lock
-# is. So it is held no longer than this. Without it, of two who raise it the lower could win.
+# setval takes effect at once, for all sessions, and is not rolled back; the advisory lock is. So
+# the lock is held no longer than this. Without it, the lower of two concurrent setvals could win.
 # nextval takes no such lock, so a setval to a value that others may reach meanwhile could put the
-# sequence back: a short way is walked by nextval. A sequence that was restarted tells where it is
-# by nextval only. A default's sequence need not be owned by its column.
+# sequence back: up to _NEXTVAL_STEPS are done by nextval instead. The position of a restarted
+# sequence is known by nextval only. A default's sequence need not be owned by its column.
 _RAISE_SEQUENCE = """
     SAVEPOINT raise_sequence;
     SELECT pg_advisory_xact_lock(%s);
@@ -153,7 +156,8 @@ class PostgresBackend(PostgresSchema, peewee.PostgresqlDatabase):
         postgres_green.warn_of_blocking()
         conn = super()._connect()
         if conn.info.parameter_status("standard_conforming_strings") == "off":
-            # From then on it would write strings for a session where that is so.
+            # psycopg2 reads this only while connecting, and would quote strings for `off` after
+            # `prepare` has switched it on.
             conn.close()
             self.connect_params = postgres_session.with_plain_strings(self.connect_params)
             conn = super()._connect()
@@ -182,7 +186,7 @@ class PostgresBackend(PostgresSchema, peewee.PostgresqlDatabase):
     def has_transaction(self, conn: Any) -> bool:
         if conn.closed:
             return False
-        # Of a server that was killed it says so only once the connection was used: here it was.
+        # The status shows a killed server only after the connection is used, as it just was.
         return conn.get_transaction_status() in (
             extensions.TRANSACTION_STATUS_INTRANS,
             extensions.TRANSACTION_STATUS_INERROR,
@@ -197,30 +201,30 @@ class PostgresBackend(PostgresSchema, peewee.PostgresqlDatabase):
         return f"{version // 10000}.{version % 10000}"
 
     def connect_problem(self, exc: Exception) -> str:
-        said = " ".join(str(exc).split())
+        message = " ".join(str(exc).split())
         hint = next(
-            (hint for pattern, hint in _HINTS if re.search(pattern, said)),
+            (hint for pattern, hint in _HINTS if re.search(pattern, message)),
             "check that the server runs and that host and port are right",
         )
-        return f"{said}; {hint}"
+        return f"{message}; {hint}"
 
     def failure(self, error: Exception) -> tuple[Failure, str | None]:
         state: str | None = getattr(error, "pgcode", None)
         if state is None:
-            # The server said nothing: the connection is gone, or the driver refused a value.
+            # No answer from the server: the connection is lost, or the driver refused a value.
             lost = isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError)
             return (Failure.LOST if lost else Failure.OTHER), None
         diag = error.diag  # type: ignore[attr-defined]  # pgcode and diag come together
         name = diag.constraint_name or diag.column_name
         found = _FAILURES.get(state) or _FAILURES.get(state[:2]) or Failure.OTHER
         if found is Failure.CONFLICT and name not in self.keys:
-            # An index by another name: DETAIL names the columns, before it shows the values.
+            # An index of another name: DETAIL has the columns, followed by the values.
             columns = re.search(r"\(([\w, ]+)\)=\(", diag.message_detail or "")
-            if columns and diag.table_name and self.ours(columns[1]):
+            if columns and diag.table_name and self.known_name(columns[1]):
                 return found, ", ".join(
                     f"{diag.table_name}.{column.strip()}" for column in columns[1].split(",")
                 )
-        # No text of ours is too long for a column of ours, and a number only for a narrow one.
+        # No text is too long for a column as declared, and no number out of its range.
         if state == _TOO_LONG or (state == _OUT_OF_RANGE and self.narrow):
             return Failure.NARROW, name
         if found is Failure.SCHEMA:
@@ -235,8 +239,8 @@ class PostgresBackend(PostgresSchema, peewee.PostgresqlDatabase):
         column = self.ids.get(diag.table_name or "")
         if column is None:
             return None
-        # The names of constraints are whoever's who made the table. DETAIL, where this user may
-        # see it, has the columns and the values in every language: Key (id)=(12) already exists.
+        # Another program may have named the constraint. DETAIL, if this user may see it, has the
+        # columns and values in every language: Key (id)=(12) already exists.
         key = re.search(r"\((.+?)\)=\((.*)\)", diag.message_detail or "")
         if key is None:
             return TakenId(diag.table_name, column, None) if _is_pkey(diag) else None
@@ -273,7 +277,7 @@ class PostgresBackend(PostgresSchema, peewee.PostgresqlDatabase):
         self.execute_sql("SET CONSTRAINTS ALL IMMEDIATE")
 
     def _cost_rows(self, costs: Sequence[tuple[int, float]], at: Any) -> tuple[str, list[Any]]:
-        # Two arrays, as text: a third of the time that the driver and the server take for VALUES.
+        # Two arrays as text take driver and server a third of the time of VALUES.
         users, amounts = (
             "{" + ",".join(map(str, column)) + "}" for column in zip(*costs, strict=True)
         )
@@ -286,11 +290,11 @@ class PostgresBackend(PostgresSchema, peewee.PostgresqlDatabase):
         self._raise_sequence(key.model._meta.table_name, key.column_name, row_id)
 
     def _raise_sequence(self, table: str, column: str, row_id: int) -> None:
-        self.execute_sql(_RAISE_SEQUENCE, (_SEQUENCE_KEY, _SHORT_WAY, row_id, table, column))
+        self.execute_sql(_RAISE_SEQUENCE, (_SEQUENCE_KEY, _NEXTVAL_STEPS, row_id, table, column))
 
     def pass_taken_id(self, taken: TakenId) -> None:
         with self.atomic():
-            # In a snapshot of before, the row that has the id may not be seen.
+            # An older snapshot may not show the row that has the id: hence `taken.id`.
             query = f"SELECT max({taken.column}) FROM {taken.table}"  # noqa: S608 - our own names
             ((highest,),) = self.query(query)
             self._raise_sequence(taken.table, taken.column, max(highest or 0, taken.id or 0))
@@ -300,7 +304,7 @@ class PostgresBackend(PostgresSchema, peewee.PostgresqlDatabase):
     isolation = "current_setting('transaction_isolation')"
 
     def lock_rows(self, query: Any) -> Any:
-        # FOR UPDATE would also hold up inserts of rows that refer to these.
+        # FOR UPDATE would also block inserts of rows that refer to these.
         return query.for_update("FOR NO KEY UPDATE")
 
     def lock_table(self, table: str) -> None:
@@ -331,12 +335,12 @@ def _is_pkey(diag: Any) -> bool:
 
 
 def _connect_params(dsn: Dsn) -> dict[str, Any]:
-    """Return psycopg2's keyword arguments: the tuning, then what the DSN says."""
+    """Return psycopg2's keyword arguments: the tuning, then the DSN's."""
     params: dict[str, Any] = {
         "application_name": "gproxy",
         "client_encoding": "UTF8",
         "connect_timeout": max(2, round(dsn.pool.connect_timeout_s)),  # libpq takes 1 as 2
-        # A peer that vanished is noticed within two minutes, not two hours.
+        # A vanished peer is detected within two minutes, not two hours.
         "keepalives": 1,
         "keepalives_idle": 60,
         "keepalives_interval": 15,
@@ -363,7 +367,7 @@ class _Connection(extensions.connection):
 
 
 def _log_in(secrets: Mapping[str, str], conninfo: str) -> _Connection:
-    """Connect with the secrets: psycopg2's own functions would hold them in local variables."""
+    """Connect with the secrets; psycopg2's own functions would keep them in local variables."""
     quoted = (
         # https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-KEYWORD-VALUE
         f"{name}='" + re.sub(r"([\\'])", r"\\\1", value) + "'"

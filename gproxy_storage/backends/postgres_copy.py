@@ -14,7 +14,7 @@ _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
 def copy_text(table: BulkTable, rows: Sequence[Row]) -> io.BytesIO:
     """Return the rows as a file in COPY's text format."""
-    # Column by column: the loops are short ones of one kind.
+    # Column by column: each is a tight loop over one kind of values.
     columns = [
         _TEXT_OF[kind](column)
         for kind, column in zip(table.kinds, zip(*rows, strict=True), strict=True)
@@ -36,7 +36,7 @@ def _texts(column: Sequence[Any]) -> list[str]:
 
 
 def _escaped(text: str) -> str:
-    # Four searches are faster than one translation, and seldom find anything.
+    # Four searches are faster than one translation, and rarely find anything.
     if "\\" in text or "\n" in text or "\t" in text or "\r" in text:
         return text.translate(_ESCAPES)
     return text
@@ -47,7 +47,7 @@ def _bytes(column: Sequence[Any]) -> list[str]:
 
 
 _TEXT_OF: dict[Kind, Callable[[Sequence[Any]], list[str]]] = {
-    Kind.NUMBER: _plain,  # str of a float is what reads back as the same float
+    Kind.NUMBER: _plain,  # a float's str reads back as the same float
     Kind.BOOL: _plain,
     Kind.TEXT: _texts,
     Kind.TIME: _times,

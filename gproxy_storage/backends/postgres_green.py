@@ -1,7 +1,7 @@
-"""psycopg2 where green threads are used: in them a query must not hold up the whole process.
+"""psycopg2 with green threads, where a query must not block the whole process.
 
-psycopg2 then waits through a callback (psycogreen's, say), and refuses to COPY; without one each
-query blocks every green thread. PyMySQL goes through Python's sockets, which gevent replaces.
+With a wait callback (psycogreen's, for example) psycopg2 cooperates, but refuses COPY; without one
+each query blocks every green thread. PyMySQL uses Python's sockets, which gevent replaces.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .bulk import BulkTable, Kind, Row
 
 _log = logging.getLogger(__name__)
 
-# What was patched is asked of modules that are there already: importing them would be ours to pay.
+# Only modules that are imported already are asked what they patched: importing them is slow.
 _PATCHES = {
     "gevent.monkey": (
         "is_module_patched",
@@ -36,12 +36,12 @@ _warned: list[str] = []
 
 
 def is_green() -> bool:
-    """Whether psycopg2 waits through a callback, and cannot COPY."""
+    """Whether psycopg2 has a wait callback, and so cannot COPY."""
     return extensions.get_wait_callback() is not None
 
 
 def warn_of_blocking() -> None:
-    """Say once that queries block the whole process, where green threads are used and they do."""
+    """Warn once if the process uses green threads and queries block all of them."""
     if _warned or is_green():
         return
     for module, (asks, name, remedy) in _PATCHES.items():
@@ -49,22 +49,22 @@ def warn_of_blocking() -> None:
         if is_patched is not None and any(map(is_patched, _PATCHED_PARTS)):
             _warned.append(name)
             _log.warning(
-                "this process uses green threads of %s, and each query on PostgreSQL holds up all "
-                "of them: %s, before the storage is opened",
+                "this process uses green threads of %s, and each query on PostgreSQL blocks all of "
+                "them: %s, before the storage is opened",
                 *(name, remedy),
             )
 
 
 def insert(table: BulkTable, rows: Sequence[Row]) -> tuple[str, list[Any]]:
-    """Return the statement that stores what COPY of these rows would, and its parameters.
+    """Return an INSERT that stores the same as COPY of these rows, and its parameters.
 
-    Numbers with a fraction go as text, which the column's type reads, as it reads COPY's: as a
-    literal, -0.0 would become 0.
+    Floats are sent as text, which the column's type parses as it does COPY's: as a literal, -0.0
+    would become 0.
     """
     row = f"({', '.join(['%s'] * len(table.columns))})"
     values = list(chain.from_iterable(rows))
-    for place in table.of_kind(Kind.NUMBER):
-        for at in range(place, len(values), len(table.columns)):
+    for column in table.of_kind(Kind.NUMBER):
+        for at in range(column, len(values), len(table.columns)):
             if type(values[at]) is float:
                 values[at] = repr(values[at])
     return f"INSERT INTO {table.into} VALUES {', '.join([row] * len(rows))}", values  # noqa: S608 - our names

@@ -30,9 +30,9 @@ _FAMILIES = {
     **dict.fromkeys(("timestamp with time zone", "timestamptz"), "time"),
 }
 
-# Indexes share the tables' name space: whatever else holds one of our names is in the way. No
+# Indexes share the tables' namespace: any other object with one of our names is a conflict. No
 # function that deparses, such as pg_get_expr: it waits for locks of the table. A deterministic
-# collation orders, and takes no two texts for one.
+# collation only orders; a nondeterministic one may treat different texts as equal.
 _COLUMNS = """
     SELECT c.relname,
         CASE c.relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'table' WHEN 'v' THEN 'view'
@@ -92,7 +92,7 @@ _FOREIGN_KEYS = """
 
 _VERSIONS = "UNION ALL SELECT '', version, '', '', '', '', true, 0 FROM {ledger}"
 
-# Of these tables, or of the advisory lock with this key.
+# Holders of locks on these tables, or of the advisory lock with this key.
 _HOLDERS = """
     SELECT DISTINCT a.pid, a.usename, a.application_name, COALESCE(a.state, 'state unknown')
     FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
@@ -105,13 +105,13 @@ _HOLDERS = """
 
 
 class PostgresSchema(Backend):
-    """What `PostgresBackend` says about the schema."""
+    """`PostgresBackend`'s part in sync."""
 
     @contextmanager
     def sync_lock(self, timeout_s: float) -> Iterator[None]:
-        # Under any other isolation the catalog would be seen as it was before waiting.
+        # Any higher isolation level would show the catalog as it was before the wait.
         with self.atomic(extensions.ISOLATION_LEVEL_READ_COMMITTED):
-            # An index of a large table takes what it takes.
+            # Indexing a large table may take any time.
             self.execute_sql("SET LOCAL statement_timeout = 0")
             self.execute_sql(f"SET LOCAL lock_timeout = {max(1, int(timeout_s * 1000))}")
             try:
@@ -158,7 +158,7 @@ class PostgresSchema(Backend):
         try:
             rows = self.query(_FOREIGN_KEYS.format(versions=versions), (ours,))
         except peewee.ProgrammingError as exc:
-            # A role that may use our tables only: it has no business with the ledger.
+            # A role with privileges on our tables only: it does without the ledger.
             if self.in_transaction() or self.classify(exc) is not Failure.DENIED:
                 raise
             may_read = False
@@ -187,12 +187,12 @@ class PostgresSchema(Backend):
     def widen_clause(
         self, column: str, wanted: str, *, there: str, nullable: bool, default: str
     ) -> str:
-        del there, nullable, default  # all but the type stays
+        del there, nullable, default  # it changes the type only
         return f"ALTER COLUMN {column} TYPE {wanted}"
 
 
 def _base(column_type: str) -> str:
-    # The length stands in the middle of "timestamp(3) with time zone".
+    # The length is in the middle of "timestamp(3) with time zone".
     return re.sub(r"\(.*?\)", "", column_type.lower())
 
 

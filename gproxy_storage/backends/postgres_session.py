@@ -1,4 +1,4 @@
-"""What every PostgreSQL session is set to, whatever a server, database, role or pooler say."""
+"""The settings of every PostgreSQL session, whatever a server, database, role or pooler has set."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ SETTINGS: Final = {
     "default_transaction_read_only": "off",
     "escape_string_warning": "on",
     "exit_on_error": "off",
-    "extra_float_digits": "1",  # doubles come back as they were written
+    "extra_float_digits": "1",  # doubles are read back exactly
     "quote_all_identifiers": "off",
     "row_security": "on",
     "standard_conforming_strings": "on",
     "transform_null_equals": "off",
     "xmloption": "content",
 }
-"""Every session's settings. What is not here is the operator's: synchronous_commit, role,
-tablespaces, and search_path, which says where the tables are."""
+"""Every session's settings. All others are the operator's: synchronous_commit, role, tablespaces,
+and search_path, which determines the schema of the tables."""
 
 TIME_OUTS: Final = (
     "idle_in_transaction_session_timeout",
@@ -41,15 +41,15 @@ TIME_OUTS: Final = (
     "statement_timeout",
     "transaction_timeout",
 )
-"""None of them, or long operations would be cut off."""
+"""All set to 0, else long operations would be cut off."""
 
 READ_ONLY: Final = "default_transaction_read_only"
 
 _OF_THE_DSN: Final = {*TIME_OUTS, READ_ONLY}
-"""As the DSN's `options` say, where they name one."""
+"""Left as they are if the DSN's `options` name them."""
 
 PRIVILEGED: Final = {"session_replication_role": "origin"}
-"""Needed as well, but not for every role to set."""
+"""Needed as well, but not every role may set them."""
 
 STRINGS: Final = "-c standard_conforming_strings=on"
 
@@ -65,14 +65,14 @@ _TRANSACTION: Final = re.compile(r"BEGIN( TRANSACTION)?( ISOLATION LEVEL [A-Z ]+
 
 
 def prepare(conn: Any, dsn: Dsn) -> None:
-    """Bring a new connection to the settings above, in one round trip.
+    """Apply the settings above to a new connection, in one round trip.
 
-    Behind a pooler that gives each transaction any connection of the server's, what a session sets
-    is lost: there every transaction, and every statement outside of one, brings them along.
+    Behind a pooler in transaction mode session settings are lost: there every transaction, and
+    every statement outside of one, sends them along.
 
     Raises:
-        ConnectError: when the database is not one where every text fits and each row's rules
-            hold; it names the setting.
+        ConnectError: when the encoding cannot store every text, foreign keys are off and cannot be
+            switched on, no schema is usable, or a pooler refuses transactions.
     """
     _check_encoding(conn, dsn)
     wanted = _wanted(conn, dsn)
@@ -100,7 +100,7 @@ def prepare(conn: Any, dsn: Dsn) -> None:
 
 
 def with_plain_strings(params: dict[str, Any]) -> dict[str, Any]:
-    """Return libpq's parameters with the setting that psycopg2 reads only when it connects."""
+    """Return libpq's parameters with the setting that psycopg2 reads only while connecting."""
     given = params.get("options", "").removesuffix(STRINGS).strip()
     return {**params, "options": f"{given} {STRINGS}".strip()}
 
@@ -110,8 +110,9 @@ def _check_encoding(conn: Any, dsn: Dsn) -> None:
     if encoding != "UTF8":
         raise _refused(
             dsn,
-            f"the database's encoding is {encoding}, which cannot keep every text: make one WITH "
-            "ENCODING 'UTF8' TEMPLATE template0, and move the data by pg_dump and pg_restore",
+            f"the database's encoding is {encoding}, which cannot keep every text: create a "
+            "database WITH ENCODING 'UTF8' TEMPLATE template0, and move the data by pg_dump and "
+            "pg_restore",
         )
 
 
@@ -128,7 +129,7 @@ def _wanted(conn: Any, dsn: Dsn) -> dict[str, str]:
 
 
 def _settings(wanted: dict[str, str], *, local: bool) -> dict[str, str]:
-    """Return the parts of a SELECT that sets them, of those that this version knows."""
+    """Return the parts of a SELECT that sets those that this server's version knows."""
     values = ", ".join(f"('{name}', '{value}')" for name, value in wanted.items())
     return {
         "set": f"set_config(n, v, {str(local).lower()})",
@@ -142,22 +143,22 @@ def _set_privileged(cursor: Any, name: str, needed: str, value: str, dsn: Dsn) -
     except psycopg2.Error as exc:
         raise _refused(
             dsn,
-            f"{name} is {value}, under which rows are kept without their foreign keys; it must be "
-            f"{needed}: ALTER ROLE ... RESET {name}, ALTER DATABASE ... RESET {name}",
+            f"{name} is {value}, under which foreign keys are not enforced; it must be {needed}: "
+            f"ALTER ROLE ... RESET {name}, ALTER DATABASE ... RESET {name}",
         ) from exc
 
 
 def _try_transaction(cursor: Any, dsn: Dsn) -> None:
-    """Find out at once whether a pooler lets transactions through."""
+    """Check now whether a pooler allows transactions."""
     try:
         cursor.execute("BEGIN")
         cursor.execute("ROLLBACK")
     except psycopg2.Error as exc:
-        said = " ".join(str(exc).split())
+        message = " ".join(str(exc).split())
         raise _refused(
             dsn,
             "the pooler in front of the server ends a connection that begins a transaction: set "
-            f"its pool_mode to transaction or session ({said})",
+            f"its pool_mode to transaction or session ({message})",
         ) from exc
 
 
@@ -167,7 +168,7 @@ def _refused(dsn: Dsn, problem: str) -> ConnectError:
 
 
 def _pooled_cursor(local: str, read_write: str) -> type[extensions.cursor]:
-    """Return a class of cursors that begin nothing without the settings."""
+    """Return a cursor class that sends the settings with each transaction or single statement."""
 
     class PooledCursor(extensions.cursor):
         def execute(self, query: Any, vars: Any = None) -> None:

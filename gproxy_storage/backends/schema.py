@@ -1,4 +1,4 @@
-"""What a backend says about its schema: the sync lock, the catalog, what its DDL can do."""
+"""SchemaWork: a backend's part in sync: the lock, the catalog, the abilities of its DDL."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from .widths import Shortfall
 
 
 class SchemaWork:
-    """A backend's part in sync; `sqlite_schema` and its sisters fill it in."""
+    """A backend's part in sync; implemented in `sqlite_schema` and its siblings."""
 
     def table_options(self) -> str:
-        """What follows the closing bracket of CREATE TABLE."""
+        """Return the table options of CREATE TABLE, after the closing parenthesis."""
         return ""
 
     def sync_lock(self, timeout_s: float) -> AbstractContextManager[None]:
         """Hold the lock under which one process at a time changes the schema.
 
-        Where DDL is transactional it spans one transaction: all or nothing. Inside it no
-        statement waits longer than a second for a lock of a table.
+        Where DDL is transactional, the block is one transaction. Inside it no statement waits
+        longer than one second for a table's lock.
 
         Raises:
             SyncLockHeldError: when another process holds it for longer than `timeout_s`.
@@ -29,25 +29,25 @@ class SchemaWork:
         raise NotImplementedError
 
     def sync_lock_holder(self) -> str:
-        """Say who holds the sync lock, or where to look."""
+        """Describe the holder of the sync lock, or say where to look."""
         raise NotImplementedError
 
     def lock_holders(self, tables: Sequence[str]) -> str:
-        """Say who holds locks on these tables, or where to look."""
+        """Describe the holders of locks on these tables, or say where to look."""
         raise NotImplementedError
 
     transactional_ddl: ClassVar[bool] = True
-    """Whether DDL rolls back. Where not, one statement carries as much as it can, and every
-    state in between is one that the next sync completes."""
+    """Whether DDL can be rolled back. If not, each statement does as much as possible, and the
+    next sync completes whatever an interrupted one left."""
 
     can_add_foreign_keys: ClassVar[bool] = True
-    """Whether a foreign key can be added to a column that exists."""
+    """Whether a foreign key can be added to an existing column."""
 
     table_collation: str | None = None
-    """The collation of our texts, where a table declares one."""
+    """The collation of text columns that CREATE TABLE declares, if any."""
 
     also_holds: ClassVar[Mapping[str, frozenset[str]]] = {}
-    """Family of types -> other families whose columns hold its values too."""
+    """Family of types -> other families whose columns can hold its values."""
 
     def read_catalog(
         self,
@@ -56,42 +56,46 @@ class SchemaWork:
         key_names: Sequence[str],
         ledger: str,
     ) -> CatalogRows:
-        """Read what the database has of these tables, in three queries however many there are.
+        """Read the catalog's rows of these tables, in three queries for any number of them.
 
         Takes no lock and waits for none.
 
         Args:
-            ledger: one of the tables, whose versions are read with the third query where the first
-                has found it.
-            index_names, key_names: names that we would give to indexes and foreign keys; where
-                they must be unique beyond a table, whatever has one is reported too.
+            tables: the names of our tables.
+            index_names: names of our indexes; where names are unique beyond a table, whatever has
+                one of them is reported too.
+            key_names: likewise, of our foreign keys.
+            ledger: one of the tables, whose versions the third query reads if the table exists.
         """
         raise NotImplementedError
 
     def type_family(self, column_type: str) -> str:
-        """Return the family of a column's type, as the catalog or as DDL spells it."""
+        """Return the family of a column's type, given as in the catalog or as in DDL."""
         raise NotImplementedError
 
     def shortfall(self, there: str, collation: str, wanted: str) -> Shortfall | None:  # noqa: ARG002 - see below
-        """Return what a column that is there cannot hold; None where it holds what ours would.
+        """Return what an existing column cannot hold; None if it holds all declared values.
 
         Args:
-            there, collation: the column's, as the catalog says them.
-            wanted: our type, as DDL spells it, of the same family or one that holds it.
+            there: the column's type, as in the catalog.
+            collation: its collation, as in the catalog.
+            wanted: the declared type, as in DDL, of the same family or of one it can stand for.
         """
         return None  # where types do not bound values
 
     not_indexable: ClassVar[frozenset[str]] = frozenset()
-    """Our types of which no column can be in an index as a whole."""
+    """The DDL types whose columns cannot be indexed without a prefix length."""
 
     def widen_clause(
         self, column: str, wanted: str, *, there: str, nullable: bool, default: str
     ) -> str:
-        """Return what follows ALTER TABLE to change a column to our type, and no more.
+        """Return the ALTER TABLE clause that changes a column's type and nothing else.
 
         Args:
             column: its quoted name.
+            wanted: the declared type.
             there: its type now.
-            default: SQL; see `ColumnRow`.
+            nullable: whether it is now.
+            default: its default now, as SQL; see `ColumnRow`.
         """
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""SecretParameter: a parameter of a statement that logs and errors must not show."""
+"""SecretParameter: a statement's parameter that logs and errors must not show."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Sessions: a thread's connection, its transaction and its statements, whatever interrupts them.
+"""Sessions: a thread's connection, its transaction and its statements, safe under interruptions.
 
 A signal handler may raise between any two steps, a fork may run no hooks, and a database may end a
-transaction before its block does. What is known of it is in `state`; the blocks are in
+transaction before its block ends. The thread's state is in `state`; the blocks are in
 `transactions`.
 """
 
@@ -28,8 +28,8 @@ T = TypeVar("T")
 class Sessions(Translation, peewee.Database):
     """Peewee's connecting, transactions and statements over our own pool.
 
-    Queries run inside a session (`database.session`): without one they raise instead of keeping
-    a connection for as long as the thread lives.
+    Queries run inside a session (`database.session`). Without one they raise: Peewee's own
+    behaviour is to keep a connection for as long as the thread lives.
     """
 
     pool: ConnectionPool
@@ -44,14 +44,14 @@ class Sessions(Translation, peewee.Database):
         super().__init__(*args, **kwargs)
 
     def init(self, *args: Any, **kwargs: Any) -> None:
-        """Take the name and parameters of the database. See `Database.init`."""
+        """Set the name and parameters of the database. See `Database.init`."""
         self._state = SessionState()  # Peewee's constructor has just made its own
         super().init(*args, **kwargs)
 
     # -- sessions: Peewee's connect and close, over the pool ----------------------------------
 
     def _entered(self) -> SessionState:
-        """This thread's state, where it is still this process's and its block's."""
+        """Return this thread's state, reset if a fork or the loss of its block made it stale."""
         self._process.check()
         state = self._state
         if state.owner is not None and state.owner() is None:
@@ -59,7 +59,7 @@ class Sessions(Translation, peewee.Database):
         return state
 
     def belongs_to(self, block: object) -> None:
-        """Tie this thread's session to a block: where it is gone, it was left by a signal."""
+        """Tie this thread's session to its block: if that is garbage, a signal interrupted it."""
         self._state.owner = weakref.ref(block)
 
     def is_closed(self) -> bool:
@@ -81,13 +81,13 @@ class Sessions(Translation, peewee.Database):
 
     def _borrow(self) -> None:
         state = self._state
-        if state.borrowing:  # an interruption came in the way of `abandon`
+        if state.borrowing:  # `abandon` was interrupted
             self.pool.recover()
         state.borrowing = True
         state.set_connection(self.pool.acquire())
 
     def close(self) -> bool:
-        """Give this thread's connection back. See `Database.close`."""
+        """Return this thread's connection to the pool. See `Database.close`."""
         if self.in_transaction():
             raise peewee.OperationalError("Attempting to close database while in a transaction.")
         if self.is_closed():
@@ -109,7 +109,7 @@ class Sessions(Translation, peewee.Database):
             raise
 
     def leave(self) -> None:
-        """End this thread's session: give its connection back clean, or close it."""
+        """End this thread's session: return its connection clean, or close it."""
         if self.is_closed():
             return
         if self._state.transactions:  # interrupted before the end of its block
@@ -118,17 +118,17 @@ class Sessions(Translation, peewee.Database):
             self._give_back()
 
     def abandon(self) -> None:
-        """Close whatever this thread has of the pool, however an interruption left that."""
+        """Close all connections this thread holds, in whatever state an interruption left them."""
         self._state.reset()
         self.pool.recover()
         self._state.borrowing = False
 
     def close_all(self) -> None:
-        """Close idle connections now, borrowed ones as they come back, and lend no more."""
+        """Close idle connections now and borrowed ones when they are returned; lend no more."""
         self.pool.close()
 
     def replace_connection(self) -> None:
-        """Close this thread's connection, which is broken, and borrow another."""
+        """Close this thread's broken connection and borrow another."""
         state = self._state
         if not self.is_closed():
             self.pool.discard(state.conn)
@@ -151,31 +151,31 @@ class Sessions(Translation, peewee.Database):
     # -- fork: see database.py for the hooks --------------------------------------------------
 
     def after_fork_in_child(self) -> None:
-        """Begin anew in a child, unless a call has noticed already that it is one."""
+        """Reset in a child process, unless a call has detected the fork already."""
         self._process.check()
 
     def _begin_in_child(self) -> None:
-        """Forget the parent's connections; lend no more if one was in use."""
+        """Forget the parent's connections; refuse to lend any if one was in use."""
         self._state.reset()
         self._state.borrowing = False
         if self.pool.after_fork_in_child():
             self.bar_child()
 
     def bar_child(self) -> None:
-        """Refuse a child that was forked while a connection was in use, and say what to do."""
+        """Refuse to lend in a child that was forked while a connection was in use."""
         self.pool.close(
             "this process was forked while a connection of the storage was in use: close this "
             "storage in the child and open a new one"
         )
 
     def disown_connection(self, conn: Any, *, in_use: bool) -> None:  # noqa: ARG002 - SQLite's
-        """Give up a connection that a fork copied: it is the parent's, which goes on using it."""
+        """Give up a connection copied by fork without closing it: the parent goes on using it."""
         never_finalise(conn)
 
     # -- transactions: see transactions.py ----------------------------------------------------
 
     def atomic(self, *args: Any, **kwargs: Any) -> Any:
-        """Return a block that is a transaction, or a savepoint in one. See `Database.atomic`."""
+        """Return a context manager: a transaction, or a savepoint in one. See `Database.atomic`."""
         return super().atomic(*args, **kwargs)
 
     def begin(self, *args: Any, **kwargs: Any) -> Any:
@@ -195,20 +195,23 @@ class Sessions(Translation, peewee.Database):
         return self._call(super().rollback)
 
     def in_transaction(self) -> bool:
-        """Whether this thread is in a transaction's block. See `Database.in_transaction`."""
+        """Whether this thread is in a transaction block. See `Database.in_transaction`."""
         return bool(self._entered().transactions)
 
     def has_transaction(self, conn: Any) -> bool:
-        """Ask the driver, after an error, whether the connection's transaction is still there."""
+        """Ask the driver, after an error, whether the connection's transaction is still open."""
         raise NotImplementedError
 
     def is_ended(self) -> bool:
-        """Whether the transaction of this thread's block is gone, or nobody knows."""
+        """Whether the transaction of this thread's block has ended, or may have."""
         return self._state.unsettled or self._state.ended is not None
 
     @contextmanager
     def pinned(self, conn: Any) -> Iterator[None]:
-        """Use a connection that is not the pool's for the block, and close it; never another."""
+        """Use this connection, not a pooled one, for the block, then close it.
+
+        It is never replaced by another.
+        """
         state = self._state
         pooled = state.conn
         state.conn, state.pinned = conn, True
@@ -223,44 +226,41 @@ class Sessions(Translation, peewee.Database):
         return self._state.pinned
 
     def end_transaction(self, cause: BaseException) -> None:
-        """Let nothing more happen in this thread's transaction."""
+        """Refuse all further statements of this thread's transaction."""
         if self._state.ended is None:
             self._state.ended = cause
 
     def end_unless_left(self, block: Any, cause: BaseException) -> None:
-        """End the transaction where one of its savepoints was left before it was released."""
+        """End the transaction if a savepoint in it was neither released nor rolled back."""
         savepoint = getattr(block, "_helper", None)
         if self.in_transaction() and not getattr(savepoint, "left", False):
             self.end_transaction(cause)
 
     def refuse_if_ended(self) -> None:
-        """Refuse to go on with a transaction that is gone.
+        """Raise if the transaction has ended.
 
         Raises:
-            WriteError: with what ended it as its cause.
+            WriteError: when it has; the `__cause__` is what ended it.
         """
         if self.is_ended():
             raise transaction_ended(self._state.ended)
 
     def roll_back_block(self) -> bool:
-        """Roll the outermost block back, without an error of its own; tell whether it was there."""
+        """Roll the outermost block back without raising; return whether it was still open."""
         state = self._state
         self._clear_commit_callbacks()
-        was_there = not state.unsettled and (
-            state.ended is None or self.has_transaction(state.conn)
-        )
+        was_open = not state.unsettled and (state.ended is None or self.has_transaction(state.conn))
         state.ended = None
-        if was_there:
+        if was_open:
             try:
                 self.rollback()
             except (peewee.PeeweeException, self.driver_error):
                 state.unsettled = True
                 return False
-        return was_there
+        return was_open
 
     def drop_transaction(self) -> None:
-        """Be in no transaction, whatever an interruption left of one; its connection is not used
-        again."""
+        """Forget an interrupted transaction; its connection is not used again."""
         state = self._state
         state.transactions.clear()
         state.commit_callbacks.clear()
@@ -268,10 +268,10 @@ class Sessions(Translation, peewee.Database):
         state.unsettled = True
 
     def transaction_stamp(self) -> object | None:
-        """Return what this thread's transaction is known by; None outside of one.
+        """Return an object that identifies this thread's transaction; None outside of one.
 
-        Another transaction has another stamp, and so has what follows a rollback to a savepoint:
-        on PostgreSQL that gives up the locks which were taken after it.
+        It changes with a rollback to a savepoint, too, for on PostgreSQL that releases the locks
+        taken since.
         """
         return self._state.stamp if self.in_transaction() else None
 
@@ -281,9 +281,9 @@ class Sessions(Translation, peewee.Database):
         """Execute one statement. See `Database.execute_sql`.
 
         Raises:
-            RedactedError: in place of the driver's error where a parameter is a secret: the
+            RedactedError: in place of the driver's error when a parameter is a secret: the
                 driver's would show it, and PostgreSQL's shows the row.
-            WriteError: when the transaction of this thread's block is gone.
+            WriteError: when the transaction of this thread's block has ended.
         """
         self._settled()
         if sql.startswith("ROLLBACK TO SAVEPOINT"):
@@ -294,13 +294,13 @@ class Sessions(Translation, peewee.Database):
             return self._call(super().execute_sql, sql, params)
         except (peewee.PeeweeException, self.driver_error) as exc:
             redacted = self._redacted(exc)
-        raise redacted  # out here: with no context, which would be the driver's error
+        raise redacted  # outside of `except`: else its context would be the driver's error
 
     def _settled(self) -> None:
-        """Have a connection whose next answer is that to the next statement.
+        """Ensure that the connection's next answer belongs to the next statement.
 
         Raises:
-            WriteError: when the transaction of this thread's block is gone.
+            WriteError: when the transaction of this thread's block has ended.
         """
         state = self._state
         if state.transactions:
@@ -308,14 +308,16 @@ class Sessions(Translation, peewee.Database):
                 raise transaction_ended(state.ended)
         elif state.unsettled and not self.is_closed():
             if state.pinned:
-                raise peewee.InterfaceError("a signal interrupted this connection: it is not used")
+                raise peewee.InterfaceError(
+                    "a signal interrupted a call on this connection: it cannot be used again"
+                )
             self.replace_connection()
 
     def _call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Call the driver; its connection is settled again when that returns or the server said no.
+        """Call the driver; settle the connection when it returns or the server reports an error.
 
-        An exception of a signal handler leaves it unsettled: the answer may still be on its way,
-        and would be taken for that of the next statement.
+        A signal handler's exception leaves the connection unsettled: the answer may still arrive,
+        and would be read as that of the next statement.
         """
         state = self._state
         state.unsettled = True
@@ -337,7 +339,7 @@ class Sessions(Translation, peewee.Database):
         return result
 
     def interruption(self, exc: Exception) -> BaseException | None:  # noqa: ARG002 - of PyMySQL
-        """Return the exception of a signal handler that the driver took for its socket's."""
+        """Return a signal handler's exception that the driver mistook for its socket's, if any."""
         return None
 
     def _redacted(self, exc: Exception) -> RedactedError:
@@ -345,7 +347,7 @@ class Sessions(Translation, peewee.Database):
         found, name = self._failure(error)
         return RedactedError(found, name, self.reason(error), self._taken_id(error))
 
-    # -- what a backend says ------------------------------------------------------------------
+    # -- implemented by backends --------------------------------------------------------------
 
     def close_connection(self, conn: Any) -> None:
         """Close a driver connection, broken or not."""

@@ -1,4 +1,4 @@
-"""SQLite: one file, or a private database in memory."""
+"""SQLite, through the standard library: one file, or a private database in memory."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ _FORKED_IN_USE = (
     "it: fork outside of sessions, or start a new program in the child"
 )
 
-# SQLite allows 32,766 parameters; more rows a statement gain nothing.
+# SQLite allows 32,766 parameters; more rows per statement are no faster.
 _ROWS_A_STATEMENT = 250
 
 _OPENINGS = 5
 
-_PRIMARY_CODE = 0xFF  # SQLite's extended codes keep the primary one in their low byte
+_PRIMARY_CODE = 0xFF  # the low byte of SQLite's extended codes is the primary code
 
 _FAILURES = {
     sqlite3.SQLITE_CONSTRAINT_UNIQUE: Failure.CONFLICT,
@@ -73,8 +73,9 @@ _FAILURES = {
 }
 
 
-# Files, by device and inode, that a connection copied by a fork has open in this process. SQLite
-# would believe the parent's locks to be its own: whoever closed last would delete the other's WAL.
+# Files, by device and inode, that a connection copied by fork has open in this process. SQLite
+# would take the parent's locks for its own: the process that closes last would delete the other's
+# WAL.
 _barred_files: set[FileId] = set()
 
 
@@ -83,7 +84,7 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
 
     name = "sqlite"
     driver_error = sqlite3.Error
-    only_reads = "check its mode and the file's permissions"
+    only_reads = "check the DSN's mode and the file's permissions"
     replaces_read_only = False
     field_types = {  # noqa: RUF012 - Peewee's interface, read only
         **peewee.SqliteDatabase.field_types,
@@ -103,12 +104,12 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
             timeout=BUSY_TIMEOUT_S,
             check_same_thread=False,  # the pool lends a connection to one thread at a time
             returning_clause=True,
-            # A transaction that reads first and writes later would fail instead of waiting.
+            # Else a transaction that reads first and writes later would fail instead of waiting.
             lock_type="IMMEDIATE" if self.writes else None,
             factory=Connection,
         )
-        self._journal_named = False
-        # From here on whatever directory the process works in.
+        self._warned_of_journal = False
+        # Independent of later changes of the working directory.
         self._path = _absolute(dsn.path)
         self._was_opened = False
         self._replaced: set[tuple[OpenFile, ...]] = set()
@@ -123,7 +124,7 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
             raise ConnectError(_FORKED_IN_USE, dsn=str(self.dsn))
         if _is_irregular(Path(self._path)):
             raise self.connect_error(sqlite3.OperationalError("no regular file"))
-        self._close_what_lost_its_log()
+        self._close_connections_without_wal()
         if self.dsn.mode == "rwc" and not self._was_opened:
             _create_file(Path(self._path))
         for _ in range(_OPENINGS):
@@ -134,9 +135,9 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
                 self._connections.add(conn)
                 self._was_opened = True
                 return conn
-            self.close_connection(conn)  # replaced meanwhile: nobody knows which one is open
+            self.close_connection(conn)  # replaced meanwhile: unknown which file is open
         raise ConnectError(
-            f"cannot open {self.dsn}: the file is being replaced again and again",
+            f"cannot open {self.dsn}: the file was replaced during each of {_OPENINGS} attempts",
             dsn=str(self.dsn),
         )
 
@@ -163,10 +164,10 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
             )
         return False
 
-    def _close_what_lost_its_log(self) -> None:
-        """Let no two connections to one file use different -wal or -shm files.
+    def _close_connections_without_wal(self) -> None:
+        """Prevent two connections to one file from using different -wal or -shm files.
 
-        The last one that is closed writes what its own -wal holds into the file.
+        The last connection to close writes the content of its own -wal into the file.
         """
         if all(conn.is_current() for conn in list(self._connections)):
             return
@@ -176,13 +177,13 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
             for conn in list(self._connections)
         ):
             raise ConnectError(
-                f"cannot open {self.dsn}: its -wal or -shm was deleted while it was open; what is "
-                "under way ends first: try again",
+                f"cannot open {self.dsn}: its -wal or -shm was deleted while it was open; try "
+                "again when the sessions in progress have ended",
                 dsn=str(self.dsn),
             )
 
     def begin(self, *args: Any, **kwargs: Any) -> Any:
-        conn = self._state.conn  # in a session that is held, it was lent long ago
+        conn = self._state.conn  # in a long session it was lent, and checked, long ago
         if conn is not None and not self._is_current(conn):
             self.replace_connection()
         return super().begin(*args, **kwargs)
@@ -203,13 +204,14 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
             return
         mode = _set_wal(conn)
         _read(conn)
-        # Only beside write-ahead logging does a loss of power cost no more than the last commits.
+        # Without write-ahead logging, a power failure under 'normal' may corrupt the file.
         conn.execute(f"PRAGMA synchronous = {'normal' if mode == 'wal' else 'full'}")
-        if mode != "wal" and not self._journal_named:
-            self._journal_named = True
+        if mode != "wal" and not self._warned_of_journal:
+            self._warned_of_journal = True
             _log.warning(
-                "%s: the journal is %r, for the file system or VFS cannot do write-ahead logging "
-                "(WAL): each commit waits for the disk, and readers and writers for one another",
+                "%s: the journal mode is %r, because the file system or VFS does not support "
+                "write-ahead logging (WAL): each commit waits for the disk, and readers and "
+                "writers block one another",
                 self.dsn,
                 mode,
             )
@@ -247,12 +249,13 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
         if in_use or self.dsn.in_memory:
             super().disown_connection(conn, in_use=in_use)
             return
-        # Closed before the child opens its own: SQLite would believe the parent's locks to be the
-        # child's, and who closed last would delete the other's WAL. The parent's locks stay.
+        # Closed before the child opens its own: SQLite would take the parent's locks for the
+        # child's, and the process that closes last would delete the other's WAL. The parent's
+        # locks stay.
         if sys.version_info >= (3, 12):
             conn.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE)
         self.close_connection(conn)
-        never_finalise(conn)  # so that no connection of the child's is taken for it by its id()
+        never_finalise(conn)  # so that no new connection gets its id()
 
     def bar_child(self) -> None:
         if not self.dsn.in_memory:
@@ -267,7 +270,7 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
             if self._was_opened and known_id(self._path) is None:
                 return "the file was moved or deleted while it was open: put it back, or start anew"
             return _open_problem(self.dsn, exc)
-        except OSError as denied:  # a directory above the file that may not be searched
+        except OSError as denied:  # no permission to search a parent directory
             return f"{denied.strerror}: {denied.filename}"
 
     def failure(self, error: Exception) -> tuple[Failure, str | None]:
@@ -282,7 +285,7 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
         )
         if missing:
             return Failure.SCHEMA, missing[1] or missing[2]
-        return found, self.ours(name[1] if name else None)
+        return found, self.known_name(name[1] if name else None)
 
     def reason(self, error: Exception) -> str:
         return getattr(error, "sqlite_errorname", type(error).__name__)
@@ -294,8 +297,8 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
     # -- writing ------------------------------------------------------------------------------
 
     def _bulk_insert(self, table: BulkTable, rows: Sequence[Row]) -> None:
-        # Not executemany: it gives the interpreter's lock away at every row, and each time waits
-        # for it; beside one busy thread that is 8 times slower.
+        # Not executemany: it releases the GIL at every row and waits to get it back; next to one
+        # busy thread that is 8 times slower.
         cursor = self.cursor()
         for part in parts(rows, _ROWS_A_STATEMENT):
             sql = _insert_sql(table, len(part))
@@ -309,7 +312,7 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
         try:
             self.execute_sql("VACUUM")
             busy, _, _ = self.query("PRAGMA wal_checkpoint(TRUNCATE)")[0]
-        except peewee.OperationalError:  # others are reading or writing, or the disk is full
+        except peewee.OperationalError:  # the file is in use, or the disk is full
             return False
         return not busy
 
@@ -322,7 +325,7 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
         at = datetime.fromisoformat(value)
         return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
-    # The text itself: SQLx writes up to nine digits, and compares with all of them.
+    # The stored text itself: SQLx writes up to nine digits, and the comparison uses all of them.
 
     def time_to_key(self, stored: Any) -> str:
         return str(stored)
@@ -334,15 +337,15 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
     # -- expressions --------------------------------------------------------------------------
 
     def _many(self, values: list[Any]) -> peewee.SQL:
-        # SQLite ends at 32,766 parameters, or wherever it was compiled to.
+        # SQLite's limit is 32,766 parameters, or another set at compile time.
         return SQL("(SELECT value FROM json_each(?))", [json.dumps(values, ensure_ascii=False)])
 
     def contains(self, column: peewee.Field[Any], text: str) -> peewee.Expression:
-        return fn.INSTR(column, text) > 0  # unlike LIKE, it tells cases apart
+        return fn.INSTR(column, text) > 0  # unlike LIKE, it is case-sensitive
 
     def time_bucket(self, column: peewee.Field[Any], seconds: int) -> peewee.ColumnBase:
         shift = bucket_shift(seconds)
-        # Without the fraction, which STRFTIME rounds to milliseconds: .9996 would be a second more.
+        # Without the fraction: STRFTIME rounds to milliseconds, .9996 up to the next second.
         unix = fn.STRFTIME("%s", fn.SUBSTR(column, 1, 19)).cast("INTEGER")
         return (unix + shift) / seconds * seconds - shift
 
@@ -362,8 +365,8 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
         return number.cast("INTEGER")
 
     def _nearest(self, number: Any) -> Any:
-        # ROUND takes the one further from 0 of two. Where doubles have no digits left after the
-        # point, from 2**52 on, adding rounds as every other database does.
+        # ROUND rounds halves away from 0. From 2**52 on doubles have no fractional digits, so the
+        # addition rounds half-even, as the other databases' ROUND does.
         shift = SQL(str(3 * 2**51))
         return number + shift - shift
 
@@ -382,11 +385,11 @@ def _insert_sql(table: BulkTable, rows: int) -> str:
     return f"INSERT INTO {table.into} VALUES {', '.join([row] * rows)}"  # noqa: S608 - our names
 
 
-def to_look_at(dsn: Dsn) -> Dsn:
-    """Return a DSN for the same data that changes nothing of a SQLite file when it is opened.
+def inspection_dsn(dsn: Dsn) -> Dsn:
+    """Return a DSN for the same data, which can be opened without changing a SQLite file.
 
-    A file without content is an empty database in memory instead, and so is one that opening
-    would create. Call it before the file is open in this process.
+    An empty file, or one that opening would create, becomes an empty database in memory. Call it
+    before the file is open in this process.
     """
     if dsn.backend != "sqlite" or dsn.in_memory or dsn.mode == "ro":
         return dsn
@@ -403,14 +406,14 @@ def to_look_at(dsn: Dsn) -> Dsn:
         return dsn  # SQLite says why it cannot open it
     if not header:
         return Dsn.parse("sqlite::memory:")
-    # https://sqlite.org/fileformat2.html: 2 for write-ahead logging, whose files a connection
-    # that may only read leaves behind; any other journal would be switched to it.
-    logs_ahead = header[18:20] == b"\2\2"
-    return dsn.replace(mode="rw" if logs_ahead else "ro")
+    # https://sqlite.org/fileformat2.html: 2 is write-ahead logging, whose -wal and -shm a read-only
+    # connection would leave behind; a read-write one would switch any other journal mode to it.
+    is_wal = header[18:20] == b"\2\2"
+    return dsn.replace(mode="rw" if is_wal else "ro")
 
 
 def _is_irregular(path: Path) -> bool:
-    """Tell whether a FIFO, which SQLite would wait to open, or a device is in the file's place."""
+    """Tell whether the path is a device or a FIFO, on which SQLite would block."""
     with suppress(OSError):  # absent, or SQLite says why it cannot open it
         mode = path.stat().st_mode
         return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
@@ -425,12 +428,12 @@ def _uri(dsn: Dsn) -> str:
     # Not rwc: `_create_file` creates it, and only for the first connection.
     options = {"mode": "rw" if dsn.mode == "rwc" else dsn.mode, **dsn.parameters}
     query = "&".join(f"{name}={quote(value)}" for name, value in options.items())
-    # Without the empty authority, a path of two slashes would name a host.
+    # Without the empty authority, a path that begins with two slashes would name a host.
     return f"file://{quote(_absolute(dsn.path))}?{query}"
 
 
 def _absolute(path: str) -> str:
-    # Neither resolved nor normalised: what a link names may change, and ".." follows it.
+    # Neither resolved nor normalised: a link's target may change, and ".." is relative to it.
     try:
         return str(Path.cwd() / path)
     except OSError as exc:  # no working directory
@@ -440,7 +443,7 @@ def _absolute(path: str) -> str:
 
 def _create_file(path: Path) -> None:
     """Create the file readable by its owner only; SQLite gives the WAL the same mode."""
-    # By another process meanwhile, or SQLite says why it cannot open it.
+    # Ignored: another process created it meanwhile, or SQLite says why it cannot open it.
     with SystemErrorsIgnored():
         # Never open an existing file: closing it would drop this process's SQLite locks.
         if not path.exists():
@@ -448,15 +451,15 @@ def _create_file(path: Path) -> None:
 
 
 def _read(conn: sqlite3.Connection) -> None:
-    """Read once: a file that is no database is refused here, and a log's files are there now."""
+    """Read once: refuses a file that is no database, and creates -wal and -shm."""
     conn.execute("SELECT count(*) FROM sqlite_schema").fetchone()
 
 
 def _set_wal(conn: sqlite3.Connection) -> str:
-    """Switch to write-ahead logging, which several first openers at once may race for.
+    """Switch to write-ahead logging; several processes may do so at once.
 
     Returns:
-        The journal that the file has now: another where that cannot be had.
+        The file's journal mode now; not ``wal`` where that is not supported.
     """
     deadline = time.monotonic() + BUSY_TIMEOUT_S
     while True:
@@ -472,7 +475,7 @@ def _set_wal(conn: sqlite3.Connection) -> str:
 
 
 def _open_problem(dsn: Dsn, exc: Exception) -> str:
-    """Say why SQLite could not open the file, which its own message does not."""
+    """Return why SQLite could not open the file, which its own message does not say."""
     path = Path(dsn.path)
     readable = os.R_OK if dsn.mode == "ro" else os.R_OK | os.W_OK
     problems = (
@@ -481,13 +484,13 @@ def _open_problem(dsn: Dsn, exc: Exception) -> str:
             "the file is not a SQLite database",
         ),
         (path.is_dir(), "the path is a directory; name a file in it"),
-        (_is_irregular(path), "the path is no regular file; name one"),
+        (_is_irregular(path), "the path is not a regular file; name one"),
         (not path.parent.is_dir(), f"there is no directory {path.parent}; create it"),
         (
             dsn.mode == "ro" and os.access(path, os.R_OK) and not os.access(path.parent, os.W_OK),
-            "a file with write-ahead logging is read through a -shm beside it, and the directory "
-            f"{path.parent} cannot be written: let this user write there, or add ?immutable=1 "
-            "where nobody writes the file meanwhile",
+            "a file with write-ahead logging is read through a -shm file next to it, and the "
+            f"directory {path.parent} cannot be written: let this user write there, or add "
+            "?immutable=1 if nothing writes the file meanwhile",
         ),
         (
             not path.exists() and dsn.mode != "rwc",

@@ -1,8 +1,8 @@
 """Which files a SQLite connection has open, and whether they are still the ones at its path.
 
-A file that is replaced, moved or deleted while it is open stays open: what is committed goes to
-where nobody will look for it. Files are compared by device and inode, and never opened: closing one
-would drop this process's SQLite locks.
+A file that is replaced, moved or deleted while it is open stays open, and commits to it are lost to
+everybody else. Files are compared by device and inode, and never opened: closing one would drop
+this process's SQLite locks.
 """
 
 from __future__ import annotations
@@ -14,46 +14,46 @@ from typing import Final, NamedTuple, TypeAlias
 
 from ..interruptions import raise_interruption
 
-_BESIDE: Final = ("-wal", "-shm")
-_LOOK_BESIDE_S: Final = 1.0
+_SIDE_FILES: Final = ("-wal", "-shm")
+_SIDE_FILES_CHECK_S: Final = 1.0
 
 FileId: TypeAlias = tuple[int, int] | None
 
 
 class OpenFile(NamedTuple):
-    """One file, and what it was when it was opened."""
+    """One file, with its device and inode when it was opened."""
 
     path: str
     file_id: FileId
 
     def is_current(self) -> bool:
-        """Whether the file at the path is the one that is open; True where nobody can tell."""
+        """Whether the file at the path is the one that is open; True if that is unknown."""
         if self.file_id is None:
             return True
         try:
             return file_id(self.path) == self.file_id
-        except OSError as exc:  # a network file system that does not answer, for one
+        except OSError as exc:  # for example a network file system that does not answer
             raise_interruption(exc)
             return True
 
 
 class Connection(sqlite3.Connection):
-    """A connection that knows its files: the database first, then those beside it."""
+    """A connection that knows its files: the database first, then its -wal and -shm."""
 
     files: tuple[OpenFile, ...] = ()
-    looked_at = 0.0
+    checked_at = 0.0
 
     def is_current(self) -> bool:
         """Whether its files are those at their paths."""
-        self.looked_at = time.monotonic()
+        self.checked_at = time.monotonic()
         return all(file.is_current() for file in self.files)
 
     def is_fit_to_read(self) -> bool:
-        """The same, but for the files beside the database only once a second.
+        """Like `is_current`, but check -wal and -shm only once a second.
 
-        Three system calls would be a fifth of a login by key; a write looks at all of them.
+        Three system calls would be a fifth of a login by key; a write checks all files.
         """
-        if time.monotonic() - self.looked_at > _LOOK_BESIDE_S:
+        if time.monotonic() - self.checked_at > _SIDE_FILES_CHECK_S:
             return self.is_current()
         return not self.files or self.files[0].is_current()
 
@@ -63,10 +63,10 @@ class Connection(sqlite3.Connection):
 
 
 def file_id(path: str) -> FileId:
-    """Return a file's device and inode, None where there is none.
+    """Return a file's device and inode; None if it does not exist.
 
     Raises:
-        OSError: when nobody can tell.
+        OSError: when that is unknown.
     """
     try:
         status = os.stat(path)  # noqa: PTH116 - a Path costs more than the call
@@ -76,7 +76,7 @@ def file_id(path: str) -> FileId:
 
 
 def known_id(path: str) -> FileId:
-    """Return a file's device and inode, None where there is none or nobody can tell."""
+    """Return a file's device and inode; None if it does not exist, or that is unknown."""
     try:
         return file_id(path)
     except OSError as exc:
@@ -85,7 +85,7 @@ def known_id(path: str) -> FileId:
 
 
 def files_of(path: str) -> tuple[OpenFile, ...]:
-    """Return what lies at the path of a database that was just opened, and beside it."""
-    real = os.path.realpath(path)  # SQLite puts the others beside the file, not beside a link
-    beside = [real + ending for ending in _BESIDE]
-    return OpenFile(path, known_id(path)), *(OpenFile(each, known_id(each)) for each in beside)
+    """Return the files of a database that was just opened: itself, -wal and -shm."""
+    real = os.path.realpath(path)  # SQLite puts -wal and -shm next to the file, not next to a link
+    side_files = [real + ending for ending in _SIDE_FILES]
+    return OpenFile(path, known_id(path)), *(OpenFile(each, known_id(each)) for each in side_files)

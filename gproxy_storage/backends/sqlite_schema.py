@@ -24,8 +24,8 @@ _AFFINITIES = (
     (("REAL", "FLOA", "DOUB"), "real"),
 )
 
-# Names are compared as SQLite does, without regard to case. A view that is broken would fail the
-# whole query if it were asked for its columns.
+# Names are compared as SQLite does, ignoring case. No columns of views: a broken view would fail
+# the whole query.
 _COLUMNS = """
     SELECT lower(s.name), s.type, lower(c.name), c.type, c."notnull" = 0 AND c.pk = 0,
         lower(COALESCE(c.dflt_value, 'null')) <> 'null', c.hidden IN (2, 3), c.pk > 0
@@ -60,7 +60,7 @@ _VERSIONS = "UNION ALL SELECT '', version, '', '', '', '', -1, 0 FROM {ledger}"
 
 
 class SqliteSchema(Backend):
-    """What `SqliteBackend` says about the schema."""
+    """`SqliteBackend`'s part in sync."""
 
     can_add_foreign_keys = False
     also_holds = {"boolean": frozenset({"integer"})}  # noqa: RUF012 - read only
@@ -72,7 +72,7 @@ class SqliteSchema(Backend):
             while True:
                 left_s = max(0.0, deadline - time.monotonic())
                 try:
-                    # Not all of it at once: waiting in SQLite, Python does not hear Ctrl-C.
+                    # Not all of it at once: Python handles no Ctrl-C while SQLite waits.
                     self._set_busy_timeout(min(left_s, 1.0))
                     transaction.enter_context(self.atomic("IMMEDIATE"))
                     break
@@ -107,21 +107,20 @@ class SqliteSchema(Backend):
         names = json.dumps([*tables, *index_names])
         columns = [ColumnRow(*row) for row in self.query(_COLUMNS, (names, ours))]
         rows = [IndexRow(*row[:-1]) for row in self.query(_INDEXES, (ours, indexes, ours))]
-        # A primary key that no index keeps is the row's own number, and counts up by itself.
-        kept = {row.table for row in rows if row.primary}
-        numbers = [row for row in columns if row.auto_increment and row.table not in kept]
+        # A primary key without an index is the rowid, which is generated.
+        indexed = {row.table for row in rows if row.primary}
+        rowids = [row for row in columns if row.auto_increment and row.table not in indexed]
         versions = _VERSIONS.format(ledger=ledger) if has_versions(columns, ledger) else ""
         keys = self.query(_FOREIGN_KEYS.format(versions=versions), (ours,))
         return CatalogRows(
-            [row._replace(auto_increment=row in numbers) for row in columns],
-            [IndexRow(row.table, "rowid", row.column, True, primary=True) for row in numbers]
-            + rows,
+            [row._replace(auto_increment=row in rowids) for row in columns],
+            [IndexRow(row.table, "rowid", row.column, True, primary=True) for row in rowids] + rows,
             [ForeignKeyRow(*row[:6]) for row in keys if row[6] >= 0],
             [row[1] for row in keys if row[6] < 0],
         )
 
     def type_family(self, column_type: str) -> str:
-        """By the rules of https://sqlite.org/datatype3.html, section 3.1, with BOOLEAN apart."""
+        """Return the affinity by https://sqlite.org/datatype3.html, 3.1; BOOLEAN is its own."""
         declared = column_type.upper()
         for words, family in _AFFINITIES:
             if any(word in declared for word in words):

@@ -1,4 +1,4 @@
-"""What every SQLite connection is set to, however the library was compiled."""
+"""The settings of every SQLite connection, however the library was compiled."""
 
 from __future__ import annotations
 
@@ -21,6 +21,6 @@ PRAGMAS: Final = {
     "short_column_names": "on",
     "writable_schema": "off",
 }
-"""Every connection's settings; a library passes over those that it does not know."""
+"""Every connection's settings; SQLite ignores those that it does not know."""
 
 SCRIPT: Final = "; ".join(f"PRAGMA {name} = {value}" for name, value in PRAGMAS.items())

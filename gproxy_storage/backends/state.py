@@ -1,4 +1,4 @@
-"""SessionState: what one thread knows of its session and transaction."""
+"""SessionState: one thread's session and transaction."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from ..errors import WriteError
 
 
 class SessionState(threading.local):
-    """Stands in for Peewee's own, whose attributes are the first five.
+    """Replaces Peewee's own connection state, whose attributes are the first five.
 
     Attributes:
-        unsettled: a call of the driver is under way, or a signal handler's exception interrupted
-            one: its answer may still come. The connection must not be used again then.
-        ended: what ended the transaction before its block did, or None.
-        pinned: the connection is not the pool's, and must not be replaced by another.
-        stamp: what the transaction is known by; see `Backend.transaction_stamp`.
-        owner: the block that the session belongs to, where there is one.
-        borrowing: a connection of the pool may be this thread's.
+        unsettled: a driver call is in progress, or a signal handler's exception interrupted one,
+            whose answer may still arrive. The connection must not be used again then.
+        ended: what ended the transaction before its block ended, or None.
+        pinned: the connection is not from the pool, and must not be replaced by another.
+        stamp: identifies the transaction; see `Backend.transaction_stamp`.
+        owner: the block that the session belongs to, if any.
+        borrowing: this thread may hold a connection of the pool.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class SessionState(threading.local):
         self.reset()
 
     def reset(self) -> None:
-        """Know of no connection."""
+        """Forget the connection."""
         self.closed = True
         self.conn: Any = None
         self.ctx: list[Any] = []
@@ -35,7 +35,7 @@ class SessionState(threading.local):
         self._begin_anew()
 
     def set_connection(self, conn: Any) -> None:
-        """Use a connection, in place of another inside the same `connection_context`s."""
+        """Use a connection; within the same `connection_context`s it may replace another."""
         self._begin_anew()
         self.conn = conn
         self.closed = False
@@ -50,7 +50,7 @@ class SessionState(threading.local):
 
 
 def transaction_ended(cause: BaseException | None) -> WriteError:
-    """Return the error for a statement, or the end, of a block whose transaction is gone."""
+    """Return the error for a statement, or the end, of a block whose transaction has ended."""
     error = WriteError(
         "the transaction of this block was ended before the block, by an error or a signal in it: "
         "nothing of it is stored; leave the block and run it again",

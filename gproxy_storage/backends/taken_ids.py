@@ -1,7 +1,7 @@
-"""Keys that the database gives out and that rows have already.
+"""Generated primary keys that existing rows have already.
 
-On PostgreSQL a key that a caller chose leaves the sequence behind: GPROXY writes its rows so, and
-so do many dumps. The insert that meets such a row fails, and works once the sequence was raised.
+On PostgreSQL an explicit key does not advance the sequence: GPROXY writes its rows so, and so do
+many dumps. An insert that gets such a key fails, and succeeds once the sequence is raised.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _MAX_TAKEN = 100
 
 
 class TakenIds:
-    """The taken keys that one transaction has met in its attempts.
+    """The taken keys that the attempts of one transaction have run into.
 
     Args:
-        given: tables whose keys this transaction chooses itself.
+        given: tables whose keys this transaction sets explicitly.
     """
 
     def __init__(self, database: Backend, *, given: Collection[str] = ()) -> None:
@@ -32,7 +32,7 @@ class TakenIds:
         self._met: set[TakenId] = set()
 
     def retry(self, attempt: Callable[[], T]) -> T:
-        """Call what is atomic by itself, again where it failed on such a key."""
+        """Call an atomic operation, and again as long as it fails on a taken key."""
         while True:
             try:
                 return attempt()
@@ -41,7 +41,7 @@ class TakenIds:
                     raise
 
     def met(self, exc: Exception) -> bool:
-        """Whether a transaction failed on a key that the database may have given out."""
+        """Whether a transaction failed on a key that the database may have generated."""
         return self._taken_id(exc) is not None
 
     def _taken_id(self, exc: Exception) -> TakenId | None:
@@ -49,9 +49,9 @@ class TakenIds:
         return None if taken is None or taken.table in self._given else taken
 
     def passed(self, exc: Exception) -> bool:
-        """Whether another attempt, to be made after a rollback, gets beyond the taken key.
+        """Raise the sequence; return whether another attempt, after a rollback, gets a free key.
 
-        Given out keys do not come twice: one that does was chosen by the caller, and is the
+        A sequence never repeats a key: one that is met twice was set by the caller, and is the
         caller's conflict.
         """
         taken = self._taken_id(exc)
@@ -63,5 +63,5 @@ class TakenIds:
         except (peewee.PeeweeException, self._database.driver_error) as error:
             if self._database.classify(error, exc) is not Failure.DENIED:
                 raise
-            return False  # then the conflict is what there is to say
+            return False  # without the privilege, report the conflict
         return True

@@ -1,8 +1,8 @@
-"""Blocks of Peewee's `atomic`, made to hold where a transaction ends before its block does.
+"""Peewee's `atomic` blocks, kept all-or-nothing when a transaction ends before its block.
 
-SQLite rolls a transaction back on a full disk, MySQL and MariaDB on a deadlock, a server that is
-killed does, and a signal handler may raise between any two steps. What follows in the block would
-then be stored by itself. So it is refused, and the block raises, whatever its body caught.
+SQLite rolls a transaction back on a full disk, MySQL and MariaDB on a deadlock, a killed server
+does, and a signal handler may raise between any two steps. The rest of the block would then be
+stored on its own. So it is refused, and the block raises, whatever its body caught.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .failures import Failure
 from .sessions import Sessions
 from .state import transaction_ended
 
-_SAYS_NOT_STORED = (
+_NOT_STORED = (
     Failure.TRANSIENT,
     Failure.CONFLICT,
     Failure.REFERENCE,
@@ -27,11 +27,11 @@ _SAYS_NOT_STORED = (
     Failure.DENIED,
     Failure.READ_ONLY,
 )
-"""What a server answers to COMMIT when it has rolled back."""
+"""The server's answers to COMMIT that mean it has rolled back."""
 
 
 class Transaction(peewee._transaction):
-    """The outermost block; inside another one it is part of that, as Peewee's is."""
+    """The outermost block; inside another block it is part of that, like Peewee's."""
 
     db: Sessions
     _begin: Callable[[], None]
@@ -41,21 +41,21 @@ class Transaction(peewee._transaction):
         self._pid = current_pid()
         try:
             if database.transaction_depth() == 0:
-                self._begin_anew_if_lost()
+                self._begin_reconnecting()
             database.push_transaction(self)
         except (peewee.PeeweeException, database.driver_error):
-            raise  # BEGIN was answered: there is no transaction
+            raise  # the server refused BEGIN: there is no transaction
         except BaseException:
             if database.transaction_depth() <= 1:
                 database.drop_transaction()
             raise
         return self
 
-    def _begin_anew_if_lost(self) -> None:
+    def _begin_reconnecting(self) -> None:
         try:
             self._begin()
         except Exception as exc:
-            # Ended by the server while it was idle: nothing was done on it yet.
+            # The server closed the connection while it was idle: nothing was done on it yet.
             if self.db.classify(exc) is not Failure.LOST or self.db.is_pinned():
                 raise
             self.db.replace_connection()
@@ -96,7 +96,7 @@ class Transaction(peewee._transaction):
             database.roll_back_block()
             raise
         except (peewee.PeeweeException, database.driver_error) as exc:
-            if database.roll_back_block() or database.classify(exc) in _SAYS_NOT_STORED:
+            if database.roll_back_block() or database.classify(exc) in _NOT_STORED:
                 raise
             raise database.commit_unknown() from exc
 
@@ -105,7 +105,7 @@ class Savepoint(peewee._savepoint):
     """A block inside a transaction.
 
     Attributes:
-        left: its end was reached: released, rolled back, or gone with the transaction.
+        left: the block has ended: released, rolled back, or gone with the transaction.
     """
 
     db: Sessions
@@ -128,7 +128,7 @@ class Savepoint(peewee._savepoint):
         self.left = True
 
     def _roll_back(self) -> None:
-        """Roll back to the savepoint; where that fails, the whole transaction is over."""
+        """Roll back to the savepoint; if that fails, end the whole transaction."""
         database = self.db
         if not database.is_ended():
             try:
@@ -139,6 +139,6 @@ class Savepoint(peewee._savepoint):
 
 def _forked() -> ConnectError:
     return ConnectError(
-        "this process was forked inside the transaction, which is the parent's to end: leave "
-        "nothing to a child that it did not begin"
+        "this process was forked inside the transaction, which only the parent can end: fork "
+        "outside of transactions"
     )

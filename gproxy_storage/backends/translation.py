@@ -1,4 +1,4 @@
-"""What a driver's error means for us: its class of failure, and the package's error for it."""
+"""Translation: a driver's error -> its class of failure, and the package's error for it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WORDS = r"[^\s.,]+"  # of "table.column, table.column"
 
 
 class Translation:
-    """A backend's reading of its driver's errors; each says what its codes mean in `failure`."""
+    """Classifies a driver's errors; each backend implements `failure` for its error codes."""
 
     name: str
     dsn: Dsn
@@ -25,52 +25,51 @@ class Translation:
     ids: dict[str, str]
     narrow: Mapping[str, Shortfall] | None
     driver_error: ClassVar[type[Exception]]
-    """The root of the driver's exceptions."""
+    """The base class of the driver's exceptions."""
 
     names: frozenset[str] = frozenset()
-    """What our schema calls its tables, columns, indexes and constraints."""
+    """All names of tables, columns, indexes and constraints in our schema."""
 
     only_reads = (
-        "the server at this address only reads: it is a standby, or a primary that gives way to "
-        "another; name the primary, or several hosts with target_session_attrs=read-write, or try "
-        "again"
+        "the server at this address is read-only: it is a standby, or a primary being demoted; "
+        "name the primary, or several hosts with target_session_attrs=read-write, or try again"
     )
-    """What is said of a database that would not be written."""
+    """The message for a database that cannot be written."""
 
     replaces_read_only = True
-    """Whether a connection that only reads is replaced: behind its address another may lead now."""
+    """Whether a read-only connection is replaced: the address may lead to a new primary by now."""
 
     def failure(self, error: Exception) -> tuple[Failure, str | None]:
-        """Classify an error of the driver; with it the column, index or value's name at fault.
+        """Classify a driver's error, and name the column, index or constraint at fault.
 
-        A name is what the server says: ``table.column``, ``table.column, table.column``, an
-        index's name, or None. Never a value.
+        The name is the server's: ``table.column``, ``table.column, table.column``, an index's
+        name, or None. Never a value.
         """
         raise NotImplementedError
 
-    def ours(self, name: str | None) -> str | None:
-        """Return a name that was read out of a message, where it is one of ours, else None.
+    def known_name(self, name: str | None) -> str | None:
+        """Return a name parsed from a server's message if our schema has it, else None.
 
-        What stands in its place in another language, or in a trigger's message, may be a value.
+        In another language, or in a trigger's message, a value may stand in its place.
         """
         known = name is not None and all(part in self.names for part in re.findall(_WORDS, name))
         return name if known else None
 
     def classify(self, exc: BaseException, boundary: BaseException | None = None) -> Failure:
-        """Return what an exception means for its transaction; OTHER where no driver spoke.
+        """Return what an exception means for its transaction; OTHER if no driver raised it.
 
-        A lost connection, a rollback by the server or a lack of room anywhere in the chain
-        decides: MySQL reports a deadlock inside a savepoint as "SAVEPOINT does not exist", SQLite
-        a full disk as "no such savepoint".
+        A lost connection, a rollback by the server or a lack of resources anywhere in the chain
+        takes precedence: MySQL reports a deadlock inside a savepoint as "SAVEPOINT does not
+        exist", SQLite a full disk as "no such savepoint".
 
         Args:
-            boundary: the exception that was being handled before: its chain does not count.
+            boundary: the exception that was being handled before; its chain is ignored.
         """
         found = self._deciding(exc, boundary)
         return self._failure(found)[0] if found is not None else Failure.OTHER
 
     def _deciding(self, exc: BaseException, boundary: BaseException | None) -> Exception | None:
-        """Return the driver's error behind an exception that says what it means."""
+        """Return the driver's error in an exception's chain that determines its meaning."""
         errors = list(self._driver_errors(exc, boundary))
         for decisive in (Failure.LOST, Failure.TRANSIENT, Failure.EXHAUSTED):
             for error in errors:
@@ -81,10 +80,10 @@ class Translation:
     def failure_to_retry(
         self, exc: Exception, boundary: BaseException | None = None
     ) -> Failure | None:
-        """Return the failure after which the same transaction may succeed, else None.
+        """Return the failure if the same transaction may succeed when run again, else None.
 
-        An exception of somebody else is never one, whatever it was raised from: a signal
-        handler's reaches the caller.
+        Other code's exceptions are never retried, whatever their cause: a signal handler's must
+        reach the caller.
         """
         if not isinstance(exc, StorageError | peewee.PeeweeException | self.driver_error):
             return None
@@ -95,7 +94,7 @@ class Translation:
         return failure if again else None
 
     def must_replace(self, failure: Failure) -> bool:
-        """Tell whether a failure leaves a connection that answers and must not be used again."""
+        """Tell whether a failure leaves a live connection that must not be used again."""
         return failure is Failure.READ_ONLY and self.replaces_read_only
 
     def translate(
@@ -121,15 +120,16 @@ class Translation:
     def commit_unknown(self) -> WriteError:
         """Return the error for a connection lost while its COMMIT was under way."""
         return WriteError(
-            f"the connection to {self.dsn} was lost during COMMIT: the change may be stored or "
-            "not; look before repeating it",
+            f"the connection to {self.dsn} was lost during COMMIT: the change may or may not be "
+            "stored; check before repeating it",
             committed=None,
         )
 
     def taken_id(self, exc: Exception) -> TakenId | None:
-        """Return the key of a table of `ids` that an insert met taken; None for other errors.
+        """Return the primary key for which an insert failed because a row has it; else None.
 
-        Whether the database gave that key out or the caller did is not known here.
+        Only for tables in `ids`. Whether the database generated the key or the caller gave it is
+        not known here.
         """
         if not isinstance(exc, peewee.PeeweeException | self.driver_error):
             return None
@@ -139,17 +139,17 @@ class Translation:
         return error.taken if isinstance(error, RedactedError) else self._taken_id(error)
 
     def _taken_id(self, error: Exception) -> TakenId | None:  # noqa: ARG002 - see below
-        return None  # where explicit keys move the counter, none that it gives out is taken
+        return None  # where explicit keys advance the counter, no generated key is ever taken
 
     def describe(self, exc: Exception) -> str:
-        """Return the server's words for a failed DDL statement, where they show no row."""
+        """Return the server's message for a failed DDL statement, without values of rows."""
         error = next(self._driver_errors(exc), exc)
         if self.classify(exc) in (Failure.CONFLICT, Failure.VALUE, Failure.NARROW):
             return self._reason(error)
         return " ".join(str(error).split())
 
     def reason(self, error: Exception) -> str:
-        """The driver's own words in one line, without values."""
+        """Return the driver's class and code of an error, without values."""
         return type(error).__name__
 
     def _driver_errors(

@@ -1,4 +1,4 @@
-"""Values that databases keep each in its own way, and expressions over them."""
+"""Values that each database stores in its own way, and expressions over them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from ..money import MAX_TOTAL, NANO
 LEAST_MONEY, MOST_MONEY = SQL(str(-MAX_TOTAL)), SQL(str(MAX_TOTAL))
 
 SECONDS_BEFORE_1970 = 62_167_219_200
-"""From the start of year 0 on."""
+"""From the start of year 0."""
 
 
 _PARAMETERS = 100
-"""As many values are parameters of their own."""
+"""Up to so many values in an IN are parameters of their own."""
 
 
 def bucket_shift(seconds: int) -> int:
-    """Return a multiple of a bucket's length that makes every time of ours positive.
+    """Return a multiple of a bucket's length that makes every time since year 0 positive.
 
-    Integer division rounds towards zero: for times before 1970 that would be upwards.
+    Integer division rounds towards zero: times before 1970 would be rounded up.
     """
     return -(-SECONDS_BEFORE_1970 // seconds) * seconds
 
@@ -33,7 +33,7 @@ class Values:
     """How a backend stores times, and what it computes of columns."""
 
     def time_to_db(self, at: datetime) -> Any:
-        """Return an aware UTC time as the driver's parameter; order is kept."""
+        """Return an aware UTC time as the driver's parameter; it sorts as the times do."""
         return at
 
     def time_from_db(self, value: Any) -> datetime:
@@ -41,18 +41,18 @@ class Values:
         raise NotImplementedError
 
     def now_to_db(self) -> Any:
-        """Return the present time as the driver's parameter."""
+        """Return the current time as the driver's parameter."""
         return self.time_to_db(datetime.now(UTC))
 
     def time_to_key(self, stored: Any) -> str:
-        """Return a time, as the driver read it, as text that `time_from_key` turns back exactly."""
+        """Encode a stored time, as read by the driver, as text for `time_from_key`; lossless."""
         return self.time_from_db(stored).isoformat()
 
     def time_from_key(self, key: str) -> Any:
-        """Return the driver's parameter for a time that is exactly the stored one.
+        """Decode the text of `time_to_key` to a parameter equal to the stored time.
 
         Raises:
-            ValueError: when it is not a key of a time.
+            ValueError: when the text is no such key.
         """
         return self.time_to_db(datetime.fromisoformat(key))
 
@@ -62,12 +62,12 @@ class Values:
     """The type to which a JSON column is cast for LIKE."""
 
     def same_text(self, column: peewee.Field[Any], text: Any) -> peewee.Expression:
-        """Return the condition that a column's text is exactly this text, or another column's."""
+        """Return the condition that a column equals a text or another column; case counts."""
         same: peewee.Expression = column == text
         return same
 
     def one_of(self, column: peewee.Field[Any], values: Sequence[Any]) -> peewee.Expression:
-        """Return the condition that a column has one of these values, however many they are."""
+        """Return the condition that a column has one of these values; any number of them."""
         if len(values) <= _PARAMETERS:
             few: peewee.Expression = column.in_(values)
             return few
@@ -76,34 +76,33 @@ class Values:
         )
 
     def _many(self, values: list[Any]) -> Any:
-        """What follows IN: one parameter, which drivers write as a list in a hundredth of the time
-        that as many parameters take."""
+        """Return the list after IN as one parameter, rendered 100 times as fast as many."""
         return peewee.Value(tuple(values), converter=False, unpack=False)
 
     def contains(self, column: peewee.Field[Any], text: str) -> peewee.Expression:
-        """Return the condition that a column's text holds this text; case counts."""
+        """Return the condition that a column contains this text; case counts."""
         raise NotImplementedError
 
     def time_bucket(self, column: peewee.Field[Any], seconds: int) -> peewee.ColumnBase:
-        """Return the start of the bucket that a time lies in, in whole Unix seconds.
+        """Return the start of the bucket that contains a time, in whole Unix seconds.
 
-        Buckets are so many seconds long and counted from 1970 on, backwards too.
+        Buckets are `seconds` long and aligned to 1970-01-01, before it too.
         """
         raise NotImplementedError
 
     def month_number(self, column: peewee.Field[Any]) -> peewee.ColumnBase:
-        """Return the number of a time's month in UTC: twelve times the year, plus 0 to 11."""
+        """Return a time's month in UTC as a number: year * 12 + 0 to 11."""
         raise NotImplementedError
 
     # -- money: the formula of `money.nano_of` ------------------------------------------------
 
     int64: ClassVar[str] = "BIGINT"
-    """The type of CAST for integers of 64 bits."""
+    """The name of the 64-bit integer type in CAST."""
 
     def money_sum(self, column: Any) -> Any:
-        """Return the sum of a column of money, in 1e-9, read as an int: exact in any order.
+        """Return the sum of a column of money in units of 1e-9, an int; exact in any order.
 
-        What lies beyond `MAX_TOTAL`, which is another program's, counts as that.
+        Values beyond plus or minus `MAX_TOTAL`, from another program, count as that.
         """
         nano = self._whole(column).cast(self.int64) * SQL(str(NANO)) + self._nano(column)
         least, most = SQL(str(-MAX_TOTAL * NANO)), SQL(str(MAX_TOTAL * NANO))
@@ -112,7 +111,7 @@ class Values:
         return fn.SUM(bounded).converter(lambda found: int(found or 0))
 
     def money_added(self, stored: Any, added: Any) -> Any:
-        """Return stored money and what is added, as the nearest double, at most `MAX_TOTAL`."""
+        """Return stored plus added money as the nearest double, within +/- `MAX_TOTAL`."""
         wholes = self._whole(stored) + self._whole(added)
         nano = self._nano_double(stored) + self._nano_double(added)
         return self._bounded(wholes + nano / SQL("1e9"))
@@ -121,17 +120,17 @@ class Values:
         return self._nano_double(column).cast(self.int64)
 
     def _nano_double(self, column: Any) -> Any:
-        """Return what stands after the point, in whole 1e-9."""
+        """Return the fractional part in whole units of 1e-9."""
         return self._nearest((column - self._whole(column)) * SQL("1e9"))
 
     def _whole(self, number: Any) -> Any:
-        """Return a double without what stands after the point."""
+        """Return a double truncated to a whole number."""
         return fn.TRUNC(number)
 
     def _nearest(self, number: Any) -> Any:
-        """Return the whole number nearest to a double below 2**51, the even one of two."""
+        """Round a double below 2**51 half-even to a whole number."""
         return fn.ROUND(number)
 
     def _bounded(self, number: Any) -> Any:
-        """Return a double within plus and minus `MAX_TOTAL`."""
+        """Clamp a double to plus and minus `MAX_TOTAL`."""
         return fn.GREATEST(LEAST_MONEY, fn.LEAST(number, MOST_MONEY))

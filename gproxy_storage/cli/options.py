@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ..backends.sqlite import to_look_at
+from ..backends.sqlite import inspection_dsn
 from ..config import Settings
 from ..dsn import Dsn
 
@@ -32,4 +32,4 @@ class Options:
 
 def read_only(settings: Settings) -> Settings:
     """Return settings under which opening the database changes nothing and creates no file."""
-    return replace(settings, dsn=to_look_at(settings.dsn))
+    return replace(settings, dsn=inspection_dsn(settings.dsn))

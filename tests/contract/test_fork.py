@@ -186,7 +186,7 @@ def test_forked_while_another_thread_has_a_session(storage: Storage) -> None:
 
 def test_a_child_that_leaves_the_parents_transaction_is_told(storage: Storage) -> None:
     def leave() -> None:
-        with pytest.raises(ConnectError, match="the parent's to end"):
+        with pytest.raises(ConnectError, match="only the parent can end"):
             block.__exit__(None, None, None)
 
     block = storage.transaction()

@@ -137,7 +137,7 @@ def test_forked_inside_a_session(storage: Storage) -> None:
 
 def test_forked_inside_a_transaction(storage: Storage) -> None:
     def leave() -> None:
-        with pytest.raises(ConnectError, match="the parent's to end"):
+        with pytest.raises(ConnectError, match="only the parent can end"):
             block.__exit__(None, None, None)
 
     block = storage.transaction()

@@ -73,7 +73,7 @@ def test_rows_are_what_copy_stores(database_dsn: str, tmp_path: Path) -> None:
     with Storage.connect(database_dsn) as storage:
         copied, cost = stored(storage), quotas(storage)
     said = run(GREEN + SUBMIT, database_dsn, tmp_path)
-    assert "holds up all" not in said
+    assert "blocks all of them" not in said
     with Storage.connect(database_dsn) as storage:
         both = stored(storage)
         assert quotas(storage)[0][2] == pytest.approx(2 * cost[0][2])

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from gproxy_storage import Dsn, Storage
-from gproxy_storage.backends.sqlite import to_look_at
+from gproxy_storage.backends.sqlite import inspection_dsn
 from gproxy_storage.errors import ConfigError, ConnectError, DSNError, StorageError
 from gproxy_storage.secret import Secret
 from tests import servers
@@ -262,9 +262,9 @@ def test_a_directory_in_the_files_place(directory: Path, mode: str) -> None:
 @pytest.mark.parametrize("mode", ["rwc", "rw", "ro"])
 def test_a_fifo_in_the_files_place(directory: Path, mode: str) -> None:
     os.mkfifo(directory / "x.db")
-    refused(f"sqlite://x.db?mode={mode}", "the path is no regular file", "name one")
+    refused(f"sqlite://x.db?mode={mode}", "the path is not a regular file", "name one")
     dsn = Dsn.parse(f"sqlite://x.db?mode={mode}")
-    assert to_look_at(dsn) == dsn  # at once
+    assert inspection_dsn(dsn) == dsn  # at once
 
     assert [path.name for path in directory.iterdir()] == ["x.db"]
 

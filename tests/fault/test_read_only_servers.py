@@ -145,7 +145,7 @@ def test_a_server_that_is_set_to_read_only(
     with Storage.connect(dsn, data_dir=tmp_path) as storage, storage.sink() as sink:
         storage.users.create("before")
         server.execute("SET GLOBAL read_only = 1")
-        with pytest.raises(WriteError, match="only reads: it is a standby"):
+        with pytest.raises(WriteError, match="is read-only: it is a standby"):
             storage.users.create("refused")
         sink.submit_usage(model="waits")
         until(lambda: sink.stats().away)

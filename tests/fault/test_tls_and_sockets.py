@@ -182,7 +182,7 @@ def test_a_root_certificate_that_is_absent(tmp_path: Path) -> None:
         (
             "postgres://u@/d",
             psycopg2.OperationalError('FATAL:  Peer authentication failed for user "u"'),
-            "the socket lets in the user of the system who has that name",
+            "the socket admits only the operating system's user of that name",
         ),
         (
             "postgres://u@h/d",
@@ -195,7 +195,7 @@ def test_a_root_certificate_that_is_absent(tmp_path: Path) -> None:
             pymysql.OperationalError(
                 2003, "Can't connect to MySQL server on 'localhost' ([Errno 2] No such file)"
             ),
-            "check that the server runs and that its socket is there, or name a host",
+            "check that the server runs and that its socket exists, or name a host",
         ),
         (
             "mysql://u@/d?socket=/run/s.sock",

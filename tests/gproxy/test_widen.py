@@ -52,7 +52,7 @@ def test_what_is_narrow_is_told_at_each_start_and_stays(
     ) in told
     assert (
         "usages: at, created_at: timestamp, not DATETIME(6): times lose their fractions of a "
-        "second; those before 1970 or after January 2038 are refused"
+        "second; times before 1970 or after January 2038 are refused"
     ) in told
     assert "16 tables have columns that are narrower" in caplog.text
     assert COMMAND in caplog.text

@@ -117,7 +117,7 @@ def test_a_long_transaction_on_the_table(
     if backend == "postgres":
         assert f"(pid {number}, user " in str(error)
     else:  # this user may not ask
-        assert "(the server does not say: look into SHOW PROCESSLIST)" in str(error)
+        assert "(the server does not say: see SHOW PROCESSLIST)" in str(error)
     assert [step.sql for step in sync(empty).applied] == [error.step]
 
 

@@ -78,7 +78,7 @@ TOLD = {
         "refused",
         "upstream_requests: request_url: text, not LONGTEXT: text of more than 65,535 bytes is "
         "refused",
-        "upstream_requests: at: timestamp(6), not DATETIME(6): those before 1970 or after January "
+        "upstream_requests: at: timestamp(6), not DATETIME(6): times before 1970 or after January "
         "2038 are refused",
     },
 }
@@ -239,7 +239,7 @@ def test_characters_that_a_character_set_lacks(database_dsn: str, empty: Backend
         ("tinytext", "utf8mb4_bin", "VARCHAR(255)", "text of more than 255 bytes is refused"),
         ("varchar(255)", "utf8mb4_bin", "VARCHAR(255)", None),
         ("varchar(255)", "", "VARCHAR(255)", None),
-        ("char(255)", "utf8mb4_bin", "VARCHAR(255)", "blanks at the end of a text are lost"),
+        ("char(255)", "utf8mb4_bin", "VARCHAR(255)", "trailing blanks are lost"),
         ("longtext", "utf8mb3_bin", "JSON", "characters that utf8mb3 lacks are refused"),
         ("longtext", "utf8mb4_bin", "JSON", None),
         ("json", "", "JSON", None),

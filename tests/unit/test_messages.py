@@ -163,4 +163,4 @@ def test_details_of_postgres(detail: str, expected: str) -> None:
 def test_a_database_without_our_tables_believes_no_name(tmp_path: Any) -> None:
     backend = SqliteBackend(Dsn.parse(f"sqlite://{tmp_path}/x.db"))
 
-    assert backend.ours("users.name") is None
+    assert backend.known_name("users.name") is None
