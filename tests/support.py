@@ -33,6 +33,9 @@ ONE_BACKEND = _quick_on("sqlite")
 SOME_BACKENDS = _quick_on("sqlite", "postgres")
 """Marks a costly test that `make test` runs on one backend, or two; `make soak` runs the others."""
 
+SQLITE_ALONE = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+"""Marks a test of code that is the same on all backends: refusals for which none is asked."""
+
 _TESTS = Path(__file__).parent
 _DDL = re.compile(r"\s*(CREATE|ALTER|DROP|RENAME|TRUNCATE|COMMENT|REINDEX)\b", re.IGNORECASE)
 _LOCK = re.compile(

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import peewee
+import pytest
 
 from gproxy_storage import Storage
+from gproxy_storage.errors import InvalidValue
 from gproxy_storage.fields import JSONField
 from gproxy_storage.models import (
     SEALED_FIELDS,
@@ -32,7 +34,7 @@ from gproxy_storage.sealed_fields import SealedField
 from gproxy_storage.sink.rejects import read_rejects
 from tests import leaks, servers
 from tests.support import PATIENCE_S as PATIENCE_S  # noqa: PLC0414 - for those who import it from here
-from tests.support import Child
+from tests.support import Child, assert_query_count
 
 T = TypeVar("T", bound=Table)
 
@@ -127,6 +129,25 @@ def parents(storage: Storage) -> dict[str, Table]:
 def ids(rows: dict[str, Table]) -> dict[str, Any]:
     """Return the ids of rows by column."""
     return {column: row.get_id() for column, row in rows.items()}
+
+
+@contextmanager
+def refused_unasked(
+    storage: Storage,
+    argument: str | None = None,
+    *,
+    kind: type[Exception] = InvalidValue,
+    match: str | None = None,
+) -> Iterator[None]:
+    """Expect a refusal for which no statement was sent: a test of it is SQLITE_ALONE.
+
+    Args:
+        argument: what the error names as its `argument`.
+    """
+    with assert_query_count(storage.database, 0), pytest.raises(kind, match=match) as caught:
+        yield
+    if argument is not None:
+        assert getattr(caught.value, "argument", None) == argument
 
 
 def names(storage: Storage) -> list[str]:

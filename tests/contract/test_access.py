@@ -9,8 +9,8 @@ import pytest
 from gproxy_storage import Storage
 from gproxy_storage.errors import InvalidValue, MissingReference, NotFoundError
 from gproxy_storage.models import Provider, User, UserModelPermission
-from tests.contract.support import in_threads, insert
-from tests.support import assert_query_count
+from tests.contract.support import in_threads, insert, refused_unasked
+from tests.support import SQLITE_ALONE, assert_query_count
 
 
 @pytest.fixture
@@ -347,9 +347,10 @@ UNKNOWN: list[Callable[..., object]] = [
 ]
 
 
-def test_unknown_arguments(storage: Storage) -> None:
+@SQLITE_ALONE
+def test_an_unknown_argument_is_a_type_error(storage: Storage) -> None:
     for call in UNKNOWN:
-        with pytest.raises(TypeError, match="unexpected keyword argument"):
+        with refused_unasked(storage, kind=TypeError, match="unexpected keyword argument"):
             call(storage.access)
 
 

@@ -11,8 +11,9 @@ import pytest
 from gproxy_storage import Storage
 from gproxy_storage.errors import ConflictError, InvalidValue, MissingReference
 from gproxy_storage.models import Credential, Provider, User
-from tests.contract.support import NOW, in_threads, insert, opened
-from tests.support import recorded
+from tests.cases import for_each
+from tests.contract.support import NOW, in_threads, insert, opened, refused_unasked
+from tests.support import SQLITE_ALONE, assert_query_count, recorded
 
 
 def test_credentials(storage: Storage) -> None:
@@ -55,14 +56,14 @@ def test_a_credential_of_no_provider(
     assert storage.credentials.list() == []
 
 
-@pytest.mark.parametrize("provider", ["openai", True, 1.0, None])
-def test_what_is_no_provider(storage: Storage, provider: Any) -> None:
-    with pytest.raises(InvalidValue) as caught:
+@SQLITE_ALONE
+@for_each("provider", ["openai", True, 1.0, None])
+def test_what_is_no_provider_is_refused(storage: Storage, provider: Any) -> None:
+    with refused_unasked(storage, "provider"):
         storage.credentials.create(provider, kind="api_key", secret={})
 
-    assert caught.value.argument == "provider"
 
-
+@SQLITE_ALONE
 def test_a_row_of_another_table_is_no_provider(storage: Storage) -> None:
     """A user's id must not be taken for a provider's because both are rows."""
     with storage.session():
@@ -70,13 +71,13 @@ def test_a_row_of_another_table_is_no_provider(storage: Storage) -> None:
         provider = insert(Provider)
         User.update(id=provider.id).where(User.id == user.id).execute()
         user = User.get()
-    with pytest.raises(InvalidValue):
+    with refused_unasked(storage):
         storage.credentials.create(user, kind="api_key", secret={})  # type: ignore[arg-type]  # the subject
 
     assert storage.credentials.list() == []
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("given", "argument"),
     [
         ({"kind": ""}, "kind"),
@@ -86,7 +87,9 @@ def test_a_row_of_another_table_is_no_provider(storage: Storage) -> None:
         ({"enabled": "yes"}, "enabled"),
     ],
 )
-def test_bad_input_of_credentials(storage: Storage, given: dict[str, Any], argument: str) -> None:
+def test_bad_input_of_credentials_is_refused(
+    storage: Storage, given: dict[str, Any], argument: str
+) -> None:
     provider = storage.providers.upsert("openai", channel="openai")
     with pytest.raises(InvalidValue) as caught:
         storage.credentials.create(provider, **{"kind": "api_key", "secret": {}, **given})
@@ -115,20 +118,25 @@ def test_changing_a_credential(storage: Storage) -> None:
     assert storage.credentials.find(0) is None
 
 
-@pytest.mark.parametrize("secret", ["sk-1", ["sk-1"], b"{}", {"a": {1}}, {1: 2}, {"a": 2**64}])
-def test_a_secret_that_is_no_json_object(storage: Storage, secret: Any) -> None:
+@SQLITE_ALONE
+def test_a_secret_that_is_no_json_object_is_refused(storage: Storage) -> None:
     with storage.session():
         credential = insert(Credential, secret_json={"old": 1})
-    for call in (
-        lambda: storage.credentials.create(credential.provider_id, kind="k", secret=secret),
-        lambda: storage.credentials.update(credential.id, kind="new", secret=secret),
-    ):
-        with pytest.raises(InvalidValue) as caught:
-            call()
-        assert caught.value.argument == "secret"
-        assert "sk-1" not in str(caught.value)
-    (stored,) = storage.credentials.list()
-    assert (stored.kind, stored.secret_json) == ("text", {"old": 1})
+
+    @for_each("secret", ["sk-1", ["sk-1"], b"{}", {"a": {1}}, {1: 2}, {"a": 2**64}])
+    def refused(secret: Any) -> None:
+        for call in (
+            lambda: storage.credentials.create(credential.provider_id, kind="k", secret=secret),
+            lambda: storage.credentials.update(credential.id, kind="new", secret=secret),
+        ):
+            with assert_query_count(storage.database, 0), pytest.raises(InvalidValue) as caught:
+                call()
+            assert caught.value.argument == "secret"
+            assert "sk-1" not in str(caught.value)
+        (stored,) = storage.credentials.list()
+        assert (stored.kind, stored.secret_json) == ("text", {"old": 1})
+
+    refused()
 
 
 # -- statuses -----------------------------------------------------------------------------------

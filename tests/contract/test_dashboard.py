@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from gproxy_storage import Storage
-from gproxy_storage.errors import InvalidValue
 from gproxy_storage.models import Provider
 from gproxy_storage.repositories.traffic import Bucket, Overview, TopModel, TopProvider, Traffic
-from tests.contract.support import insert
-from tests.support import ONE_BACKEND, assert_query_count
+from tests.cases import for_each
+from tests.contract.support import insert, refused_unasked
+from tests.support import ONE_BACKEND, SQLITE_ALONE, assert_query_count
 
 DAY = datetime(2026, 3, 4, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -168,7 +168,8 @@ def test_the_top_lists(storage: Storage) -> None:
     assert storage.dashboard.top_providers(DAY, DAY, limit=0) == []
 
 
-@pytest.mark.parametrize(
+@SQLITE_ALONE
+@for_each(
     ("given", "argument"),
     [
         ({"since": DAY.replace(tzinfo=None)}, "since"),
@@ -177,28 +178,30 @@ def test_the_top_lists(storage: Storage) -> None:
         ({"until": DAY - STEP}, "until"),
     ],
 )
-@pytest.mark.parametrize("method", ["overview", "top_providers", "top_models"])
-def test_bad_periods(storage: Storage, method: str, given: dict[str, Any], argument: str) -> None:
-    with pytest.raises(InvalidValue) as caught:
+@for_each("method", ["overview", "top_providers", "top_models"])
+def test_what_is_no_period_is_refused(
+    storage: Storage, method: str, given: dict[str, Any], argument: str
+) -> None:
+    with refused_unasked(storage, argument):
         getattr(storage.dashboard, method)(**{"since": DAY, "until": DAY, **given})
-    assert caught.value.argument == argument
 
 
-@pytest.mark.parametrize("bucket_s", [0, -1, 1.0, "60", True])
-def test_bad_buckets(storage: Storage, bucket_s: Any) -> None:
-    with pytest.raises(InvalidValue) as caught:
+@SQLITE_ALONE
+@for_each("bucket_s", [0, -1, 1.0, "60", True])
+def test_what_is_no_width_of_a_bucket_is_refused(storage: Storage, bucket_s: Any) -> None:
+    with refused_unasked(storage, "bucket_s"):
         storage.dashboard.overview(DAY, DAY, bucket_s=bucket_s)
-    assert caught.value.argument == "bucket_s"
 
 
-def test_too_many_buckets_to_fill(storage: Storage) -> None:
-    with pytest.raises(InvalidValue, match="more than the 100000 that can be filled in"):
+@SQLITE_ALONE
+def test_too_many_buckets_to_fill_are_refused(storage: Storage) -> None:
+    with refused_unasked(storage, match="more than the 100000 that can be filled in"):
         storage.dashboard.overview(DAY, DAY + 100 * 24 * HOUR, bucket_s=1, fill=True)
 
 
-@pytest.mark.parametrize("limit", [-1, "1", None])
-def test_bad_limits(storage: Storage, limit: Any) -> None:
+@SQLITE_ALONE
+@for_each("limit", [-1, "1", None])
+def test_what_is_no_limit_is_refused(storage: Storage, limit: Any) -> None:
     for method in (storage.dashboard.top_models, storage.dashboard.top_providers):
-        with pytest.raises(InvalidValue) as caught:
+        with refused_unasked(storage, "limit"):
             method(DAY, DAY, limit=limit)
-        assert caught.value.argument == "limit"

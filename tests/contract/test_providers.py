@@ -10,6 +10,7 @@ import pytest
 from gproxy_storage import Storage
 from gproxy_storage.errors import ConflictError, InvalidValue, NotFoundError
 from gproxy_storage.models import Credential, CredentialStatus, LLMModel, Provider, Usage
+from tests.cases import for_each
 from tests.contract.support import NOW, in_threads, insert
 from tests.support import recorded
 
@@ -70,8 +71,8 @@ def test_upserts_of_one_name_at_once_make_one_row(storage: Storage) -> None:
     assert [provider.name for provider in storage.providers.list()] == ["openai"]
 
 
-@pytest.mark.parametrize(("given", "argument"), BAD)
-def test_bad_input(storage: Storage, given: dict[str, Any], argument: str) -> None:
+@for_each(("given", "argument"), BAD)
+def test_bad_input_is_refused(storage: Storage, given: dict[str, Any], argument: str) -> None:
     with pytest.raises(InvalidValue) as caught:
         storage.providers.upsert(**{"name": "openai", "channel": "openai", **given})
 

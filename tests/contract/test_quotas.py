@@ -13,6 +13,7 @@ from gproxy_storage import Storage
 from gproxy_storage.errors import InvalidValue, MissingReference, NotFoundError
 from gproxy_storage.models import User, UserQuota
 from gproxy_storage.repositories.quotas import Correction
+from tests.cases import for_each
 from tests.contract.support import in_threads, insert, quotas
 from tests.processes import start_python
 from tests.support import PATIENCE_S, assert_query_count
@@ -219,7 +220,7 @@ def test_reconcile_asks_by_the_hundred(storage: Storage) -> None:
 # -- bad input ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("given", "argument"),
     [
         ({"quota": math.nan}, "quota"),
@@ -237,15 +238,15 @@ def test_reconcile_asks_by_the_hundred(storage: Storage) -> None:
         ({"user": User(), "quota": 1}, "user"),
     ],
 )
-def test_bad_settings(storage: Storage, given: dict[str, Any], argument: str) -> None:
-    alice = storage.users.create("alice")
+def test_bad_settings_are_refused(storage: Storage, given: dict[str, Any], argument: str) -> None:
+    alice = storage.users.upsert("alice")
     with pytest.raises(InvalidValue) as caught:
         storage.quotas.set(**{"user": alice, **given})
     assert caught.value.argument == argument
     assert quotas(storage) == []
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("user", "cost", "argument"),
     [
         *((None, cost, "cost") for cost in (-1, math.nan, math.inf, -math.inf, "one", True, None)),
@@ -253,8 +254,8 @@ def test_bad_settings(storage: Storage, given: dict[str, Any], argument: str) ->
         ("1", 1, "user"),
     ],
 )
-def test_bad_additions(storage: Storage, user: Any, cost: Any, argument: str) -> None:
-    alice = storage.users.create("alice")
+def test_bad_additions_are_refused(storage: Storage, user: Any, cost: Any, argument: str) -> None:
+    alice = storage.users.upsert("alice")
     with pytest.raises(InvalidValue) as caught:
         storage.quotas.add_cost(alice if user is None else user, cost)
     assert caught.value.argument == argument

@@ -10,8 +10,8 @@ from gproxy_storage import Storage
 from gproxy_storage.dsn import Dsn
 from gproxy_storage.errors import InvalidValue
 from gproxy_storage.models import GlobalSettings
-from tests.contract.support import in_threads, insert
-from tests.support import assert_query_count
+from tests.contract.support import in_threads, insert, refused_unasked
+from tests.support import SQLITE_ALONE, assert_query_count
 
 DEFAULTS: dict[str, Any] = {  # PARITY.md
     "host": "127.0.0.1",
@@ -108,7 +108,8 @@ def test_bad_input(storage: Storage) -> None:
     assert storage.row_counts()["global_settings"] == 0
 
 
-def test_what_is_no_setting(storage: Storage) -> None:
+@SQLITE_ALONE
+def test_what_is_no_setting_is_refused(storage: Storage) -> None:
     for unknown in ("id", "updated_at", "hots"):
-        with pytest.raises(TypeError, match=unknown):
+        with refused_unasked(storage, kind=TypeError, match=unknown):
             storage.settings.update(**{unknown: 1})  # type: ignore[arg-type]  # the question

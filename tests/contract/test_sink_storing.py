@@ -25,7 +25,7 @@ from tests.contract.support import (
     spool_files,
     until,
 )
-from tests.support import SOME_BACKENDS, recorded
+from tests.support import SOME_BACKENDS, SQLITE_ALONE, recorded
 from tests.values import EVERY_BYTE
 
 TOKENS: dict[str, Any] = {
@@ -256,6 +256,7 @@ def test_sinks_that_write_the_same_quotas(storage: Storage) -> None:
     assert row_count(storage, Usage) == 1200
 
 
+@SQLITE_ALONE
 def test_the_spool_directory_is_the_owners_alone(storage: Storage, tmp_path: Path) -> None:
     with storage.sink():
         (path,) = (tmp_path / "data" / "spool").iterdir()
