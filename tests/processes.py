@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from tests import leaks
@@ -56,11 +57,23 @@ def run_python(
     return done
 
 
-def start_python(
-    arguments: Sequence[str], settings: Mapping[str, str] | None = None
-) -> subprocess.Popen[str]:
+class Program(subprocess.Popen[str]):
+    """A process whose block does not wait for its end when an assertion leaves the block."""
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if exc_type is not None:
+            self.kill()
+        super().__exit__(exc_type, value, traceback)
+
+
+def start_python(arguments: Sequence[str], settings: Mapping[str, str] | None = None) -> Program:
     """Start Python with pipes for its standard streams."""
-    return subprocess.Popen(
+    return Program(
         [sys.executable, *arguments],
         env=environment(settings),
         stdin=subprocess.PIPE,

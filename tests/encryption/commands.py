@@ -88,20 +88,17 @@ def load(
     with start_python(arguments, settings) as process:
         assert process.stdin is not None
         assert process.stdout is not None
+        lines = iter(process.stdout.readline, "")
+        said = next((line for line in lines if line == "ready\n"), "nothing")
+        assert said == "ready\n"
+        threads = Threads(storage, range(half + 1, rows + 1), api_key)
         try:
-            lines = iter(process.stdout.readline, "")
-            said = next((line for line in lines if line == "ready\n"), "nothing")
-            assert said == "ready\n"
-            threads = Threads(storage, range(half + 1, rows + 1), api_key)
-            try:
-                yield done
-            finally:
-                done += threads.stop()
-            process.stdin.close()
-            said = process.stdout.read()
-            leaks.check(said, "the output of the load")
-            for one in json.loads(said.splitlines()[-1]):
-                versions = {int(number): version for number, version in one["versions"].items()}
-                done.append(Done(**one | {"versions": versions}))
+            yield done
         finally:
-            process.kill()
+            done += threads.stop()
+        process.stdin.close()
+        said = process.stdout.read()
+        leaks.check(said, "the output of the load")
+        for one in json.loads(said.splitlines()[-1]):
+            versions = {int(number): version for number, version in one["versions"].items()}
+            done.append(Done(**one | {"versions": versions}))

@@ -17,6 +17,7 @@ from gproxy_storage.sink.destination import KeyCipher, find_database_id
 from gproxy_storage.sink.rejects import read_rejects
 from tests.encryption.support import SECRET, keyring_row, query
 from tests.processes import run_python, start_python
+from tests.support import PATIENCE_S
 
 pytestmark = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 
@@ -138,20 +139,17 @@ def test_a_sink_goes_on_over_a_database_that_is_made_anew(dsn: str, tmp_path: Pa
     data = tmp_path / "data"
     settings = {"DSN": dsn, "SECRET": SECRET, "BODY": os.fsdecode(BODY), "DATA": str(data)}
     with start_python(["-c", LIVES_ON], settings) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdin is not None
-            assert process.stdout.readline() == "ready\n"
-            reset_logs(dsn)
-            query(dsn, "DELETE FROM encryption_keys")
-            with Storage.connect(dsn, SECRET):
-                pass
-            process.stdin.write("\n")
-            process.stdin.close()
-            said = process.stdout.read()
-            assert process.wait(60) == 0, said
-        finally:
-            process.kill()
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.readline() == "ready\n"
+        reset_logs(dsn)
+        query(dsn, "DELETE FROM encryption_keys")
+        with Storage.connect(dsn, SECRET):
+            pass
+        process.stdin.write("\n")
+        process.stdin.close()
+        said = process.stdout.read()
+        assert process.wait(PATIENCE_S) == 0, said
     with Storage.connect(dsn, SECRET, data_dir=data) as storage:
         done = storage.replay_spool()
         assert done.refused == ()

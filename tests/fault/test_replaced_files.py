@@ -18,6 +18,7 @@ from gproxy_storage.backends import sqlite_files
 from gproxy_storage.backends.sqlite import SqliteBackend
 from gproxy_storage.errors import ConnectError, WriteError
 from tests.contract.support import in_threads, names
+from tests.support import PATIENCE_S
 
 ENDINGS = ("", "-wal", "-shm")
 KILLED_LATER = """
@@ -139,7 +140,7 @@ def test_a_file_that_was_deleted_is_not_made_anew(path: Path, mode: str) -> None
 def test_what_was_acknowledged_survives_a_kill(path: Path, endings: list[str]) -> None:
     dsn = at(path)
     command = [sys.executable, "-W", "ignore", "-c", KILLED_LATER, dsn, str(path), *endings]
-    child = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    child = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     acknowledged = child.stdout.split()
     assert child.returncode == -9
 

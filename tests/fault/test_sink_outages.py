@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import random
 import signal
-import subprocess
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -387,15 +385,6 @@ with Storage.connect(os.environ["DSN"], data_dir=os.environ["DATA_DIR"], sync=Fa
 """
 
 
-@contextmanager
-def killed_at_the_end(process: subprocess.Popen[str]) -> Iterator[None]:
-    """Leaving a Popen's own block waits for its end, also where an assertion left it."""
-    try:
-        yield
-    finally:
-        process.kill()
-
-
 def flushed_until(line: str) -> int | None:
     """Read a whole number out of a line; others are cut off, or warn of a record that is."""
     return int(line) if line.endswith("\n") and line[:-1].isdigit() else None
@@ -415,10 +404,7 @@ def test_killed_at_twenty_points(database_dsn: str, backend: str, tmp_path: Path
         settings = {"DSN": dsn, "DATA_DIR": str(tmp_path)}
         for turn in range(20):
             first = turn * 1_000_000
-            with (
-                start_python(["-c", SUBMIT_AND_FLUSH, str(first), str(user)], settings) as process,
-                killed_at_the_end(process),
-            ):
+            with start_python(["-c", SUBMIT_AND_FLUSH, str(first), str(user)], settings) as process:
                 assert process.stdout is not None
                 assert process.stdout.readline() == PLAINTEXT_WARNING
                 last = next(filter(None, map(flushed_until, process.stdout)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 from gproxy_storage import Storage
 from gproxy_storage.models import TABLES
 from tests import leaks, servers
-from tests.processes import start_python
+from tests.processes import Program, start_python
 from tests.support import PATIENCE_S, SOME_BACKENDS
 
 PROCESSES = 10
@@ -32,7 +31,7 @@ for line in sys.stdin:
 
 
 @contextmanager
-def processes() -> Iterator[list[subprocess.Popen[str]]]:
+def processes() -> Iterator[list[Program]]:
     """Ten processes that have imported the package and opened nothing yet."""
     with ExitStack() as stack:
         started = [stack.enter_context(start_python(["-c", PROGRAM])) for _ in range(PROCESSES)]
@@ -49,7 +48,7 @@ def processes() -> Iterator[list[subprocess.Popen[str]]]:
                 process.kill()
 
 
-def read_line(process: subprocess.Popen[str]) -> str:
+def read_line(process: Program) -> str:
     assert process.stdout is not None
     line = process.stdout.readline()
     if line.startswith("Traceback"):
@@ -58,7 +57,7 @@ def read_line(process: subprocess.Popen[str]) -> str:
     return line.rstrip("\n")
 
 
-def open_together(started: list[subprocess.Popen[str]], dsn: str) -> None:
+def open_together(started: list[Program], dsn: str) -> None:
     for process in started:
         assert process.stdin is not None
         process.stdin.write(f"{dsn}\n")
@@ -85,7 +84,7 @@ def empty_database(server: servers.Server, directory: Path, number: int) -> Iter
 
 
 @pytest.fixture(scope="module")
-def ready() -> Iterator[list[subprocess.Popen[str]]]:
+def ready() -> Iterator[list[Program]]:
     with processes() as started:
         yield started
 
@@ -93,7 +92,7 @@ def ready() -> Iterator[list[subprocess.Popen[str]]]:
 @SOME_BACKENDS
 @pytest.mark.parametrize("number", range(2))
 def test_they_all_come_up(
-    ready: list[subprocess.Popen[str]], server: servers.Server, tmp_path: Path, number: int
+    ready: list[Program], server: servers.Server, tmp_path: Path, number: int
 ) -> None:
     with empty_database(server, tmp_path, number) as dsn:
         open_together(ready, dsn)

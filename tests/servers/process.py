@@ -28,7 +28,7 @@ from .workspace import (
     server_account,
 )
 
-START_TIMEOUT_S: Final = 60
+START_TIMEOUT_S: Final = 600
 STOP_TIMEOUT_S: Final = 30
 _GUARDIAN: Final = Path(__file__).with_name("guardian.py")
 

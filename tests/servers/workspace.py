@@ -21,6 +21,8 @@ from .base import NoServerError, process_exists
 BASE: Final = Path("/tmp").resolve()
 PREFIX: Final = "gproxy-srv-"
 
+_PATIENCE_S: Final = 600.0
+
 
 @dataclass(frozen=True)
 class Account:
@@ -60,7 +62,7 @@ def version_of(program: Path) -> str:
             capture_output=True,
             text=True,
             check=True,
-            timeout=30,
+            timeout=_PATIENCE_S,
             **server_identity(),
         )
     except (OSError, subprocess.SubprocessError):
@@ -91,7 +93,7 @@ def run_as_server(command: Sequence[str | Path], *, log: Path) -> None:
                 cwd="/",
                 env=environment(),
                 check=True,
-                timeout=120,
+                timeout=_PATIENCE_S,
                 **server_identity(),
             )
     except (OSError, subprocess.SubprocessError) as error:
@@ -141,7 +143,7 @@ def processes_in(directory: Path) -> list[int]:
     return found
 
 
-def kill_processes_in(directory: Path, timeout_s: float = 10) -> None:
+def kill_processes_in(directory: Path, timeout_s: float = _PATIENCE_S) -> None:
     """Kill what still runs in a directory, and wait until it is gone."""
     deadline = time.monotonic() + timeout_s
     while pids := processes_in(directory):
