@@ -11,7 +11,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util.logging import getLogger
 
 import gproxy_storage
-from gproxy_storage import Sink, WriteBatch
+from gproxy_storage import Sink, WriteBatch, row_types
 from gproxy_storage.repositories.access import Access
 from gproxy_storage.repositories.base import Repository
 from gproxy_storage.repositories.dashboard import Dashboard
@@ -33,9 +33,7 @@ def public_names() -> Iterator[str]:
         exported = getattr(gproxy_storage, name)
         path = f"gproxy_storage.{name}"
         yield path
-        if is_typeddict(exported):
-            yield from (f"{path}.{field}" for field in exported.__annotations__)
-        elif isinstance(exported, type) and exported.__module__.startswith("gproxy_storage."):
+        if isinstance(exported, type) and exported.__module__.startswith("gproxy_storage."):
             yield from (f"{path}.{member}" for member in _public_members(exported))
     for kind in {*_repositories(), Access, Dashboard}:
         path = f"{kind.__module__}.{kind.__qualname__}"
@@ -58,11 +56,26 @@ def _repositories(kind: type[Any] = Repository) -> Iterator[type[Any]]:
         yield from _repositories(each)
 
 
+def undescribed_fields() -> Iterator[str]:
+    """Yield the fields of rows that neither a row's docstring nor one it is made of describes."""
+    rows = [kind for kind in vars(row_types).values() if is_typeddict(kind)]
+    for row in rows:
+        parts = [
+            part for part in rows if part.__annotations__.items() <= row.__annotations__.items()
+        ]
+        described = "".join(part.__doc__ or "" for part in parts)
+        for field in row.__annotations__:
+            if f"\n        {field}: " not in described:
+                yield f"{row.__name__}.{field}"
+
+
 def check(_: Sphinx, env: BuildEnvironment) -> None:
     """Warn of each public name that no page describes."""
     described = env.domains.python_domain.objects
     for name in sorted({*public_names()} - INTERNAL - described.keys()):
         getLogger(__name__).warning("the reference does not describe %s", name)
+    for name in undescribed_fields():
+        getLogger(__name__).warning("the docstring does not describe %s", name)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
