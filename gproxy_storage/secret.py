@@ -56,7 +56,9 @@ class Secret:
         return hash(self._value)
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a Secret is not pickled: pass it on by reveal(), on purpose")
+        raise TypeError(
+            "a Secret cannot be pickled: pass on the result of reveal(), if that is intended"
+        )
 
 
 class SecretText(str):
@@ -68,7 +70,7 @@ class SecretText(str):
         return repr(REDACTED)
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a SecretText is not pickled or copied: it would leave with it")
+        raise TypeError("a SecretText cannot be pickled or copied: it holds a secret")
 
 
 class SecretBytes(bytes):
@@ -86,7 +88,7 @@ class SecretBytes(bytes):
         return SecretBytes(other + bytes(self))
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a SecretBytes is not pickled or copied: it would leave with it")
+        raise TypeError("a SecretBytes cannot be pickled or copied: it holds a secret")
 
 
 def without_locals(function: Callable[P, T]) -> Callable[P, T]:

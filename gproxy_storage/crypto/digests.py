@@ -1,7 +1,7 @@
 """Digests by which API keys are looked up.
 
-They are computed of whatever is presented: a key that is not valid Unicode has a digest that no
-stored key has, rather than an error that would carry it.
+Any text has one: a presented key that is not valid Unicode gets a digest that no stored key has,
+rather than an error that would carry the key.
 """
 
 from __future__ import annotations

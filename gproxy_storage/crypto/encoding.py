@@ -1,4 +1,4 @@
-"""Byte-exact encodings: base64url without padding, parts with their lengths."""
+"""Canonical encodings: base64url without padding, parts prefixed by their lengths."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from binascii import Error, a2b_base64, b2a_base64
 
 _TO_URL = bytes.maketrans(b"+/", b"-_")
-# What base64url has not becomes what the strict decoder refuses.
+# Maps the characters that base64url lacks to one that the strict decoder refuses.
 _FROM_URL = bytes.maketrans(b"-_+/=", b"+/!!!")
 _PADDING = (b"", b"===", b"==", b"=")
 # The last characters whose spare bits are zero, by the length modulo 4.
@@ -14,7 +14,7 @@ _LAST: tuple[str | None, ...] = (None, "", "AQgw", "AEIMQUYcgkosw048")
 
 
 class Malformed(Exception):  # noqa: N818 - internal: parsers raise it, their callers translate it
-    """What a parser found, in words of its own and none of the value's."""
+    """A parser's finding, in words without any of the value."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(problem)
@@ -27,12 +27,12 @@ def encode(raw: bytes) -> str:
 
 
 def decode(text: str, part: str) -> bytes:
-    """Return the bytes of the one base64url form that they have.
+    """Decode canonical base64url without padding.
 
     Args:
-        part: what the text is, for the message.
+        part: the name of the text, for messages.
     Raises:
-        Malformed: when `encode` does not write it so.
+        Malformed: when the text is not what `encode` returns for any bytes.
     """
     remainder = len(text) & 3
     last = _LAST[remainder]
@@ -56,5 +56,5 @@ def _diagnose(text: str) -> str:
 
 
 def lp(*parts: bytes) -> bytes:
-    """Join parts so that no other parts give the same: each after its length, u32 big-endian."""
+    """Join parts unambiguously: each prefixed by its length, u32 big-endian."""
     return b"".join([piece for part in parts for piece in (len(part).to_bytes(4, "big"), part)])

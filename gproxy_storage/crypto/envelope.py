@@ -10,9 +10,9 @@ v2      ``enc:v2:<nonce>:<ciphertext>``, GPROXY's    ``{"$gproxy_enc":"v2","nonc
 ======= ============================================ =============================================
 
 The kid is 16 lower-case hex digits; nonce (24 bytes) and ciphertext (with a tag of 16 bytes) are
-base64url without padding. Each envelope has exactly one spelling, but for the order and spacing of
-JSON members, which MySQL changes. What begins with ``enc:`` or has a member ``$gproxy_enc`` and is
-no envelope is malformed, never plaintext; what does not is plaintext.
+base64url without padding. Each envelope has exactly one form, but for the order and spacing of JSON
+members, which MySQL changes. A value that begins with ``enc:`` or has a member ``$gproxy_enc`` is
+an envelope or malformed, never plaintext; any other value is plaintext.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TAG_BYTES = 16
 
 PENDING_TEXT = f"{PREFIX}v3:pending"
 PENDING_JSON = f'{{"{MARKER}":"pending"}}'
-"""What stands in a new row until its primary key, to which values are bound, is known."""
+"""Placeholders in a new row until its primary key, to which values are bound, is known."""
 
 _PENDING = "it is still the placeholder of an insert that did not finish"
 _V2_PARTS = ("nonce", "ciphertext")
@@ -42,7 +42,7 @@ _KID = re.compile("[0-9a-f]{16}")
 
 
 class Form(StrEnum):
-    """What a stored value is, by its form alone."""
+    """The kind of a stored value, by its form alone."""
 
     PLAINTEXT = "plaintext"
     V2 = "v2"
@@ -56,9 +56,9 @@ class Envelope(NamedTuple):
 
     Attributes:
         version: ``v3``, or ``v2`` for GPROXY's.
-        kid: the id of the key that sealed it; None in v2, which names none.
+        kid: the id of the key that sealed it; None in v2, which has no key ids.
         nonce: 24 bytes.
-        ciphertext: with its tag.
+        ciphertext: with its tag of 16 bytes.
     """
 
     version: Literal["v2", "v3"]
@@ -80,7 +80,7 @@ class Envelope(NamedTuple):
 
 
 class Document(Opaque):
-    """A JSON document that was stored in the clear; in its own type, for it may be a secret."""
+    """A JSON document that was stored in the clear; opaque, for it may be a secret."""
 
     __slots__ = ("value",)
 
@@ -89,7 +89,7 @@ class Document(Opaque):
 
 
 def parse_text(stored: str, place: Place | None = None) -> Envelope | None:
-    """Return the envelope in a text column, or None where the text is plaintext.
+    """Parse the envelope in a text column; None if the text is plaintext.
 
     Args:
         place: where it is stored, for the error.
@@ -104,13 +104,13 @@ def parse_text(stored: str, place: Place | None = None) -> Envelope | None:
 
 
 def parse_json(stored: str, place: Place | None = None) -> Envelope | Document:
-    """Return the envelope in a JSON column, or the document where it is plaintext.
+    """Parse the envelope in a JSON column, or the document if it is plaintext.
 
     Args:
         stored: the column's JSON text.
         place: where it is stored, for the error.
     Raises:
-        MalformedEnvelope: when it is not JSON, or marked as sealed and no envelope.
+        MalformedEnvelope: when it is not JSON, or has ``$gproxy_enc`` and is no envelope.
     """
     try:
         return _parse_json(stored)
@@ -120,7 +120,7 @@ def parse_json(stored: str, place: Place | None = None) -> Envelope | Document:
 
 
 def form_of_text(stored: str) -> Form:
-    """Tell what is stored in a text column."""
+    """Return the form of the value in a text column."""
     try:
         envelope = _parse_text(stored)
     except Malformed as exc:
@@ -129,7 +129,7 @@ def form_of_text(stored: str) -> Form:
 
 
 def form_of_json(stored: str) -> Form:
-    """Tell what is stored in a JSON column."""
+    """Return the form of the value in a JSON column."""
     try:
         parsed = _parse_json(stored)
     except Malformed as exc:
@@ -142,7 +142,7 @@ def _form_of_malformed(error: Malformed) -> Form:
 
 
 def _parse_text(stored: str) -> Envelope | None:
-    if not isinstance(stored, str):  # SQLite's columns take any type
+    if not isinstance(stored, str):  # SQLite's columns accept any type
         raise Malformed(f"it is {type(stored).__name__}, not text")
     if not stored.startswith(PREFIX):
         return None
@@ -201,7 +201,7 @@ def _v2(nonce: str, ciphertext: str) -> Envelope:
 
 
 def decode_nonce(text: str) -> bytes:
-    """Return a nonce from its base64url; Malformed unless it has 24 bytes."""
+    """Decode a nonce from base64url; Malformed unless it has 24 bytes."""
     nonce = decode(text, "nonce")
     if len(nonce) != NONCE_BYTES:
         raise Malformed(f"its nonce has {len(nonce)} bytes instead of {NONCE_BYTES}")
@@ -209,7 +209,7 @@ def decode_nonce(text: str) -> bytes:
 
 
 def decode_ciphertext(text: str) -> bytes:
-    """Return a ciphertext from its base64url; Malformed unless it has room for a tag."""
+    """Decode a ciphertext from base64url; Malformed if it is shorter than a tag."""
     ciphertext = decode(text, "ciphertext")
     if len(ciphertext) < TAG_BYTES:
         raise Malformed(f"its ciphertext has fewer than the {TAG_BYTES} bytes of a tag")

@@ -1,4 +1,4 @@
-"""Kdf: from the operator's secret to a key, by Argon2id with bounded parameters."""
+"""Kdf: derives a key from the operator's secret, by Argon2id with bounded parameters."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ SALT_BYTES = range(16, 33)
 _ARGON2_VERSION = 0x13
 _PLACE = Place("encryption_keys", "kdf", 1)
 _NUMBER = "(0|[1-9][0-9]{0,9})"
-_FORM = rf"argon2id\$19\${_NUMBER},{_NUMBER},{_NUMBER}\$([^$]*)"  # compiled when used
+_FORM = rf"argon2id\$19\${_NUMBER},{_NUMBER},{_NUMBER}\$([^$]*)"  # compiled on first use
 
 
 @dataclass(frozen=True, slots=True)
 class Kdf:
-    """Argon2id, version 0x13, with its parameters; `str` gives their one stored form.
+    """Argon2id, version 0x13, with its parameters; `str` gives their stored form.
 
-    The parameters come from a row that others may have written: the bounds keep them from making
-    a start-up take gigabytes or hours, and the derivation from becoming a cheap one.
+    The parameters come from a row that an attacker may have written: the bounds prevent a start-up
+    that takes gigabytes or hours, and a derivation that is cheap to guess.
 
     Attributes:
         memory_kib: 8,192 to 262,144.
@@ -58,10 +58,10 @@ class Kdf:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``argon2id$19$<memory>,<passes>,<lanes>$<salt, base64url>``.
+        """Parse ``argon2id$19$<memory>,<passes>,<lanes>$<salt, base64url>``.
 
         Raises:
-            MalformedEnvelope: when it is not of this form or a parameter is out of its bounds.
+            MalformedEnvelope: when the text has another form or a parameter is out of bounds.
         """
         try:
             return cls(*_parse(text))
@@ -72,13 +72,13 @@ class Kdf:
         raise malformed(_PLACE, problem, "restore the row of encryption_keys from a backup")
 
     def derive(self, secret: Secret) -> Key:
-        """Derive the key; takes some 20 ms and all of the memory, on purpose.
+        """Derive the key; takes some 20 ms and `memory_kib` of memory on purpose.
 
-        The secret's surrounding white space does not count.
+        White space around the secret is ignored.
 
         Raises:
             SecretError: when the secret is blank or not UTF-8.
-            CryptoError: when the memory cannot be had.
+            CryptoError: when the memory cannot be allocated.
         """
         if _clean(secret) is None:
             raise SecretError("the secret is blank or not UTF-8: set another")
@@ -118,7 +118,7 @@ def _out_of_bounds(kdf: Kdf) -> str | None:
 
 
 def _clean(secret: Secret) -> bytes | None:
-    # No error leaves here: a UnicodeEncodeError would carry the secret.
+    # Raises nothing: a UnicodeEncodeError would carry the secret.
     try:
         return secret.reveal().strip(WHITE_SPACE).encode() or None
     except UnicodeEncodeError:
@@ -130,7 +130,7 @@ def _argon2id(kdf: Kdf, secret: Secret) -> bytes | None:
     from argon2.exceptions import HashingError  # noqa: PLC0415 - see above
     from argon2.low_level import Type, hash_secret_raw  # noqa: PLC0415 - see above
 
-    # No error leaves here either: the frames below hold the secret.
+    # Raises nothing either: the frames below hold the secret.
     try:
         return hash_secret_raw(
             _clean(secret) or b"",
@@ -147,4 +147,4 @@ def _argon2id(kdf: Kdf, secret: Secret) -> bytes | None:
 
 
 V2_KDF = Kdf(19_456, 2, 1, b"gproxy-db-enc-v2")
-"""How GPROXY derives its key: one salt for all, so each secret has one key."""
+"""GPROXY's key derivation: with one fixed salt, so each secret has one key."""

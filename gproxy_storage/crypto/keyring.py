@@ -1,8 +1,9 @@
 """Keyring: a database's keys and mode; seals and opens values, bound to their place.
 
-Immutable: a change gives a new Keyring, to be sealed into the one row of ``encryption_keys`` under
-the key that Argon2id derives from the operator's secret. Mode and keys are one sealed document, so
-a writer of the database can neither forge a mode nor mix the keys of two keyrings.
+Immutable: a change returns a new Keyring, to be sealed into the single row of ``encryption_keys``
+under the key that Argon2id derives from the operator's secret. Mode and keys are one sealed
+document, so an attacker who can write to the database can neither forge a mode nor mix the keys of
+two keyrings.
 """
 
 from __future__ import annotations
@@ -30,21 +31,21 @@ class Keyring(Opaque):
     """The keys and the mode of one database, at one generation.
 
     Attributes:
-        mode: what is written and read.
+        mode: determines the formats that are written and read.
     """
 
     __slots__ = ("_by_kid", "_keys", "_kid", "_reads", "_writes", "mode")
 
     def __init__(self, keys: KeySet | None, retained: Keyring | None = None) -> None:
-        """Use a set of keys, or None for a plaintext database; constructors say it in words.
+        """Use a set of keys, or None for a plaintext database; prefer the named constructors.
 
         Args:
-            retained: keys that also open what was read before; they seal nothing.
+            retained: its keys open values, too, but seal none.
         """
         self._keys = keys
         self.mode = keys.mode if keys else Mode.PLAINTEXT
         self._writes, self._reads = RULES[self.mode]
-        # By None, GPROXY's key, which has no kid.
+        # None: GPROXY's key, which has no kid.
         self._by_kid: dict[str | None, Key] = dict(retained._by_kid) if retained else {}
         self._kid: str | None = None
         if keys:
@@ -58,18 +59,18 @@ class Keyring(Opaque):
 
     @classmethod
     def plaintext(cls) -> Self:
-        """Return the keyring of a database that is not encrypted: it has no keys."""
+        """Return the keyring of a plaintext database: it has no keys."""
         return cls(None)
 
     @classmethod
     def create(cls, mode: Mode, *, v2: Key | None = None) -> Self:
-        """Draw a new keyring's keys.
+        """Create a keyring with new random keys.
 
         Args:
             mode: any but plaintext.
-            v2: the key of GPROXY's format, required in mode v2, possible in migrating.
+            v2: the key of GPROXY's format; required in mode v2, optional in migrating.
         Raises:
-            ValueError: when mode and v2 do not fit.
+            ValueError: when mode and v2 contradict each other.
         """
         key = Key.generate()
         return cls(
@@ -88,24 +89,26 @@ class Keyring(Opaque):
         """Open a sealed keyring.
 
         Args:
-            sealed, kdf, generation: the columns of its row.
-            key: the key that the kdf derives, or the secret to derive it from, once.
+            sealed: the row's column of that name; likewise the next two.
+            kdf: the parameters of the key derivation.
+            generation: 0 to 2**63 - 1.
+            key: the key derived by the kdf, or the secret to derive it from.
         Raises:
             WrongSecret: when it does not open: another secret, or a damaged row.
-            MalformedEnvelope: when a column is not of its form; nothing was derived then.
+            MalformedEnvelope: when a column is malformed; no key was derived then.
             SecretError: when the secret is blank or not UTF-8.
         """
         return cls(open_keyset(sealed, kdf=kdf, generation=generation, key=key))
 
     def seal(self, *, kdf: str, generation: int, key: Key | Secret) -> str:
-        """Return this keyring sealed, for a row with that kdf and generation.
+        """Return this keyring sealed, for a row with this kdf and generation.
 
-        Under a new secret it is the same keyring: values need not be touched. Retained keys are
-        not part of it.
+        A new secret does not change the keyring: no value needs to be resealed. Retained keys are
+        not included.
 
         Raises:
-            ValueError: when the database is plaintext, or holds some 600 data keys.
-            MalformedEnvelope: when the kdf is not of its form.
+            ValueError: when the database is plaintext, or has more than some 600 data keys.
+            MalformedEnvelope: when the kdf is malformed.
             SecretError: when the secret is blank or not UTF-8.
         """
         return seal_keyset(self._required(), kdf=kdf, generation=generation, key=key)
@@ -114,12 +117,12 @@ class Keyring(Opaque):
         """Return this keyring in another mode.
 
         Raises:
-            ValueError: when either mode is plaintext, or the v2 key does not fit the new one.
+            ValueError: when either mode is plaintext, or the new one contradicts the v2 key.
         """
         return type(self)(replace(self._required(), mode=mode))
 
     def with_new_key(self) -> Self:
-        """Return this keyring with a new data key, which seals from then on."""
+        """Return this keyring with a new data key, under which values are sealed from then on."""
         keys = self._required()
         key = Key.generate()
         while key.kid in keys.data:
@@ -127,7 +130,7 @@ class Keyring(Opaque):
         return type(self)(replace(keys, active=key.kid, data={**keys.data, key.kid: key}))
 
     def without_keys(self, kids: Collection[str]) -> Self:
-        """Return this keyring without these data keys, which no value may use any more.
+        """Return this keyring without these data keys; no stored value may use them any more.
 
         Raises:
             ValueError: when one is the active key, or not in the keyring.
@@ -139,30 +142,30 @@ class Keyring(Opaque):
         return type(self)(replace(keys, data=kept))
 
     def with_v2(self, v2: Key | None, *, mode: Mode | None = None) -> Self:
-        """Return this keyring with the key of GPROXY's format, or None for without it.
+        """Return this keyring with this key of GPROXY's format, or without one for None.
 
         Args:
-            mode: the new mode, where it changes at the same time.
+            mode: the new mode, if it changes at the same time.
         Raises:
-            ValueError: when mode and v2 do not fit.
+            ValueError: when mode and v2 contradict each other.
         """
         keys = self._required()
         return type(self)(replace(keys, v2=v2, mode=mode or keys.mode))
 
     def retaining(self, older: Keyring) -> Self:
-        """Return this keyring, which also opens with the keys that an older one has.
+        """Return this keyring, able to open values sealed under an older keyring's keys, too.
 
-        For values that were read before a reload and are opened after it. Only opening: sealing,
-        digests and the mode are this keyring's, and the older keys are not sealed with it.
+        For values that were read before a reload and are opened after it. Sealing, digests and the
+        mode are this keyring's, and the older keys are not sealed with it.
         """
         return type(self)(self._keys, older)
 
     def is_related(self, other: Keyring) -> bool:
-        """Tell whether both are states of one keyring: no change of it replaces the lookup key."""
+        """Tell whether both are versions of one keyring: no change replaces the lookup key."""
         own, others = self._keys, other._keys
         return own is not None and others is not None and own.lookup == others.lookup
 
-    # -- what is in it -------------------------------------------------------------------------
+    # -- properties ----------------------------------------------------------------------------
 
     @property
     def active_kid(self) -> str | None:
@@ -171,7 +174,7 @@ class Keyring(Opaque):
 
     @property
     def kids(self) -> frozenset[str]:
-        """The ids of the data keys, the active one among them; not of those only retained."""
+        """The ids of the data keys, including the active one, without retained ones."""
         return frozenset(self._keys.data if self._keys else ())
 
     @property
@@ -181,12 +184,12 @@ class Keyring(Opaque):
 
     @property
     def binds_to_row(self) -> bool:
-        """Whether a row's primary key must be known to seal: in v3, not in v2 or plaintext."""
+        """Whether sealing needs the row's primary key: in v3, not in v2 or plaintext."""
         return self._writes == "v3"
 
     @property
     def spool(self) -> Key:
-        """The key that seals spooled bodies.
+        """The key that seals spooled rows.
 
         Raises:
             ValueError: when the database is plaintext.
@@ -204,7 +207,7 @@ class Keyring(Opaque):
     # -- values --------------------------------------------------------------------------------
 
     def seal_text(self, text: str, place: Place) -> str:
-        """Return what to store for a text: sealed for its place, or as it is, by the mode.
+        """Return the value to store for a text: sealed for its place, or in the clear, by the mode.
 
         Raises:
             InvalidValue: when the text may not be sealed, or the place has no primary key.
@@ -215,13 +218,13 @@ class Keyring(Opaque):
         return self._seal(text.encode(), place).to_text()
 
     def open_text(self, stored: str, place: Place) -> str:
-        """Return the text that a stored value stands for.
+        """Return the text of a stored value.
 
         Raises:
-            MalformedEnvelope: when it is neither plaintext nor an envelope.
-            PlaintextFound: when it is plaintext, and the mode reads none.
-            UnknownKey: when it is sealed under a key that is not here or not for this mode.
-            KeyringLost: when it is sealed, and the database is plaintext.
+            MalformedEnvelope: when the value is neither plaintext nor an envelope.
+            PlaintextFound: when it is plaintext, which the mode does not read.
+            UnknownKey: when its key is not in the keyring, or the mode does not read its format.
+            KeyringLost: when it is sealed and the database is plaintext.
             Tampered: when it does not open in this place.
             InvalidValue: when the place has no primary key.
         """
@@ -231,29 +234,29 @@ class Keyring(Opaque):
             return stored
         text = _text_of(self._open(envelope, place))
         if text is None:
-            raise malformed(place, "it opened, but to no text, or to what is sealed itself")
+            raise malformed(place, "it opened, but its content is not text, or is itself sealed")
         return text
 
     def seal_json(self, document: Any, place: Place) -> str:
-        """Return the JSON text to store for a document, as `seal_text` does for a text."""
+        """Return the JSON text to store for a document; otherwise like `seal_text`."""
         text = dump_json(document, place.column)
         if self._writes is None:
             return text
         return self._seal(text.encode(), place).to_json()
 
     def open_json(self, stored: str, place: Place) -> Any:
-        """Return the document that a stored JSON text stands for, as `open_text` does a text."""
+        """Return the document of a stored JSON text; otherwise like `open_text`."""
         parsed = parse_json(stored, place)
         if isinstance(parsed, Document):
             self._check_plaintext(place)
             return parsed.value
         document = _document_of(self._open(parsed, place))
         if document is None:
-            raise malformed(place, "it opened, but to no JSON, or to what is sealed itself")
+            raise malformed(place, "it opened, but its content is not JSON, or is itself sealed")
         return document.value
 
     def is_current(self, parsed: Envelope | Document | None) -> bool:
-        """Tell whether a stored value, as parsed, is of the form and key that are written now."""
+        """Tell whether a parsed stored value has the format and key in which values are written."""
         if not isinstance(parsed, Envelope):
             return self._writes is None
         return parsed.version == self._writes and parsed.kid == self._kid
@@ -267,7 +270,7 @@ class Keyring(Opaque):
         return api_key_digest(api_key)
 
     def lookup_digests(self, api_key: str) -> tuple[str, ...]:
-        """Return the digests, one or two, under which a valid API key may be stored."""
+        """Return the one or two digests under which an API key may be stored."""
         digests = []
         if self._keys and "v3" in self._reads:
             digests.append(keyed_api_key_digest(api_key, self._keys.lookup))
@@ -275,7 +278,7 @@ class Keyring(Opaque):
             digests.append(api_key_digest(api_key))
         return tuple(digests)
 
-    # -- inside --------------------------------------------------------------------------------
+    # -- private -------------------------------------------------------------------------------
 
     def _required(self) -> KeySet:
         if self._keys is None:
@@ -309,7 +312,7 @@ class Keyring(Opaque):
 
 
 def _text_of(opened: bytes) -> str | None:
-    # No error is raised in here: its frames would have the value.
+    # Raises nothing: the error's frames would hold the value.
     try:
         text = opened.decode()
     except UnicodeDecodeError:

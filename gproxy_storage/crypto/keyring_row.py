@@ -1,7 +1,8 @@
 """The sealed form of a keyring: ``k1:<nonce>:<ciphertext>``, under a key from the secret.
 
-Bound to the kdf and the generation that stand beside it in the row of ``encryption_keys``: AAD is
-``gproxy-storage/keyring/v1``, the kdf's text and the generation in decimal, each after its length.
+Bound to the kdf and the generation in the same row of ``encryption_keys``: the AAD is
+``gproxy-storage/keyring/v1``, the kdf's text and the generation in decimal, each prefixed by its
+length.
 """
 
 from __future__ import annotations
@@ -23,13 +24,15 @@ _REMEDY = "restore the row of encryption_keys from a backup"
 
 
 def seal_keyset(keys: KeySet, *, kdf: str, generation: int, key: Key | Secret) -> str:
-    """Return the sealed form for a row with that kdf and generation.
+    """Return the sealed form for a row with this kdf and generation.
 
     Args:
-        key: the key that the kdf derives, or the secret to derive it from.
+        kdf: the row's column `kdf`.
+        generation: 0 to 2**63 - 1.
+        key: the key derived by the kdf, or the secret to derive it from.
     Raises:
-        ValueError: when the key set is too large, or the generation negative or over 64 bits.
-        MalformedEnvelope: when the kdf is not of its form.
+        ValueError: when the key set is too large, or the generation out of bounds.
+        MalformedEnvelope: when the kdf is malformed.
         SecretError: when the secret is blank or not UTF-8.
     """
     parameters = Kdf.parse(kdf)
@@ -41,13 +44,15 @@ def seal_keyset(keys: KeySet, *, kdf: str, generation: int, key: Key | Secret) -
 
 
 def open_keyset(sealed: str, *, kdf: str, generation: int, key: Key | Secret) -> KeySet:
-    """Open the sealed form from a row with that kdf and generation.
+    """Open the sealed form from a row with this kdf and generation.
 
     Args:
-        key: the key that the kdf derives, or the secret to derive it from.
+        kdf: the row's column `kdf`.
+        generation: the row's.
+        key: the key derived by the kdf, or the secret to derive it from.
     Raises:
         WrongSecret: when it does not open: another secret, or a damaged row.
-        MalformedEnvelope: when a column is not of its form; no secret was tried then.
+        MalformedEnvelope: when a column is malformed; the secret was not tried then.
         SecretError: when the secret is blank or not UTF-8.
     """
     parameters = Kdf.parse(kdf)
@@ -64,7 +69,7 @@ def open_keyset(sealed: str, *, kdf: str, generation: int, key: Key | Secret) ->
 
 
 def _load(document: bytes | None) -> KeySet | str | None:
-    # In a function of its own: no frame of an error has the document.
+    # In a function of its own: so no frame of an error holds the document.
     return None if document is None else KeySet.load(document)
 
 

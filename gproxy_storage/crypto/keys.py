@@ -1,4 +1,4 @@
-"""Key: 32 secret bytes and what they are used for; shows none of them."""
+"""Key: 32 secret bytes and their use; never shown."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _KID_HEX = 16
 class Key(Opaque):
     """A secret key of 32 bytes. Equality takes constant time.
 
-    Python cannot wipe memory: the bytes stay in it for as long as the key is used, and after.
+    Python cannot wipe memory: the bytes remain in it while the key is in use, and after.
 
     Attributes:
-        kid: the key's id, 16 lower-case hex digits: the first 8 bytes of HMAC-SHA256 under the
-            key itself, so it is no secret. Hex, for MySQL compares text without case.
+        kid: the key's id, 16 lower-case hex digits: the first 8 bytes of HMAC-SHA256 under the key
+            itself, so it is no secret. Hex, because MySQL may compare text ignoring case.
     """
 
     __slots__ = ("_cipher", "_raw", "kid")
 
     def __init__(self, raw: bytes) -> None:
-        # Imported when the first key is made: a plaintext database starts 10 ms sooner without.
+        # Imported with the first key: a plaintext database starts 10 ms sooner without.
         from .xchacha import XChaCha20Poly1305  # noqa: PLC0415 - see above
 
         if type(raw) is not bytes or len(raw) != KEY_BYTES:
@@ -40,21 +40,21 @@ class Key(Opaque):
 
     @classmethod
     def generate(cls) -> Self:
-        """Draw a key from the operating system's randomness."""
+        """Generate a random key."""
         return cls(os.urandom(KEY_BYTES))
 
     def seal(self, nonce: bytes, plaintext: bytes, aad: bytes) -> bytes:
         """Return the ciphertext with its tag.
 
         Args:
-            nonce: 24 bytes that this key has never sealed with; `new_nonce` draws them.
-            aad: must be the same for opening.
+            nonce: 24 bytes, never used before with this key; see `new_nonce`.
+            aad: must be the same when it is opened.
         """
         return self._cipher.encrypt(nonce, plaintext, aad)
 
     def open(self, nonce: bytes, ciphertext: bytes, aad: bytes) -> bytes | None:
-        """Return the plaintext, or None when nonce, ciphertext or aad is not what it was."""
-        # None rather than an error: the caller raises its own, with nothing of this in its chain.
+        """Return the plaintext, or None when nonce, ciphertext or aad has changed."""
+        # None rather than an error: the caller's own error must not have this one in its chain.
         try:
             return self._cipher.decrypt(nonce, ciphertext, aad)
         except _invalid_tag():
@@ -78,7 +78,7 @@ class Key(Opaque):
 
 
 def new_nonce() -> bytes:
-    """Draw a nonce; 24 random bytes do not repeat under one key in any number of values."""
+    """Generate a nonce; 24 random bytes do not repeat under one key for any number of values."""
     return os.urandom(NONCE_BYTES)
 
 

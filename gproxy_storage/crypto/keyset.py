@@ -1,4 +1,4 @@
-"""KeySet: the document inside the sealed keyring, and what each mode reads and writes."""
+"""KeySet: the document inside the sealed keyring; the formats that each mode reads and writes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .encoding import Malformed, decode, encode
 from .keys import KEY_BYTES, Key
 
 MAX_BYTES = 48 * 1024
-"""Of the document; some 600 data keys, where rotation leaves one or two."""
+"""The largest document: some 600 data keys, while rotation leaves one or two."""
 
 
 class Mode(StrEnum):
-    """What a database's encrypted columns hold."""
+    """The encryption mode of a database."""
 
     PLAINTEXT = "plaintext"
     ENCRYPTED = "encrypted"
@@ -27,11 +27,11 @@ class Mode(StrEnum):
 
 
 class Rules(NamedTuple):
-    """What one mode does; None stands for plaintext.
+    """The formats of one mode; None stands for plaintext.
 
     Attributes:
-        writes: the form of new values; with v3, API keys have keyed digests.
-        reads: the forms that are opened; any other is an error.
+        writes: the format of new values; with v3, API keys have keyed digests.
+        reads: the formats that are opened; any other is an error.
     """
 
     writes: Literal["v2", "v3"] | None
@@ -57,8 +57,8 @@ class KeySet:
         mode: any but plaintext, which has no keys.
         active: the kid of the data key that seals.
         data: the data keys by kid.
-        lookup: keys the digests of API keys; outlives data keys.
-        spool: seals spooled bodies; outlives data keys.
+        lookup: keys the digests of API keys; rotation keeps it.
+        spool: seals spooled rows; rotation keeps it.
         v2: the key of GPROXY's format, while there are such values: in modes v2 and migrating.
     """
 
@@ -89,7 +89,7 @@ class KeySet:
         return None
 
     def dump(self) -> bytes:
-        """Return the document, as JSON: the keys in it are to be sealed.
+        """Return the document as JSON, with the keys in the clear: seal it.
 
         Raises:
             ValueError: when it has more than MAX_BYTES, which `load` would refuse.
@@ -110,17 +110,17 @@ class KeySet:
 
     @classmethod
     def load(cls, raw: bytes) -> Self | str:
-        """Read a document as `dump` writes it.
+        """Parse a document of `dump`.
 
         Returns:
-            The keys, or what is wrong with the document, in words that hold nothing of it: an
-            error raised in here would carry the keys.
+            The keys, or what is wrong with the document, as a text without any of its content: an
+            error raised here would carry the keys in its frames.
         """
         try:
             return cls(**_fields(_parse(raw)))
         except Malformed as exc:
             return exc.problem
-        except ValueError as exc:  # of __post_init__
+        except ValueError as exc:  # from __post_init__
             return str(exc)
 
 
@@ -129,7 +129,10 @@ def _parse(raw: bytes) -> Any:
         raise Malformed("it is too long")
     try:
         return json.loads(
-            raw.decode(), object_pairs_hook=_members, parse_constant=_no, parse_float=_no
+            raw.decode(),
+            object_pairs_hook=_members,
+            parse_constant=_refuse_number,
+            parse_float=_refuse_number,
         )
     except (ValueError, RecursionError):
         pass
@@ -143,14 +146,14 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-def _no(_: str) -> NoReturn:
+def _refuse_number(_: str) -> NoReturn:
     raise Malformed("it holds a number")
 
 
 def _fields(document: Any) -> dict[str, Any]:
     required = {"mode", "active", "data", "lookup", "spool"}
     if not isinstance(document, dict) or not required <= document.keys() <= {*required, "v2"}:
-        raise Malformed("its members are not mode, active, data, lookup, spool and perhaps v2")
+        raise Malformed("its members are not mode, active, data, lookup, spool and optionally v2")
     data = document["data"]
     if not isinstance(data, dict):
         raise Malformed("its data keys are not an object")

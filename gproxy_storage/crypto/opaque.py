@@ -1,4 +1,4 @@
-"""Opaque: the base of what holds a key or a plaintext, and shows neither."""
+"""Opaque: the base class of objects that hold a key or a plaintext and never show it."""
 
 from __future__ import annotations
 
@@ -22,4 +22,4 @@ class Opaque:
         return format(REDACTED, spec)
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError(f"a {type(self).__name__} is not pickled or copied: it would leave with it")
+        raise TypeError(f"a {type(self).__name__} cannot be pickled or copied: it holds a secret")

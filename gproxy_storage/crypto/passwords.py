@@ -1,7 +1,7 @@
 """Argon2id password hashes in PHC form, with GPROXY's parameters.
 
-Who gives a password may give its hash instead, and with it says what each login costs: the
-parameters of a hash are bounded, and a login costs at least what one of our own hashes costs.
+A password may be given as its hash, and the hash's parameters determine what each login costs. So
+they are bounded, and a login takes at least as long as with a hash made here.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 MAX_MEMORY_KIB = 256 * 1024
 MAX_PASSES = 10
 MAX_LANES = 8
-_DIGITS = 10  # more than any number that is taken has
-_VERSIONS = (None, "16", "19")  # Argon2 1.0, which needs not be named, and 1.3
+_DIGITS = 10  # more than any accepted number has
+_VERSIONS = (None, "16", "19")  # Argon2 1.0, which may be left out, and 1.3
 _SALT_BYTES = range(8, 65)
-_HASH_BYTES = range(10, 65)  # Argon2 takes 4, which a guess in some billions fits; GPROXY takes 10
+_HASH_BYTES = range(10, 65)  # as GPROXY; Argon2's 4 would match one guess in some billions
 
 _MEMORY_KIB, _PASSES = 19_456, 2
 _COST = _MEMORY_KIB * _PASSES
@@ -32,17 +32,17 @@ _HASH = re.compile(
     r"\$argon2(?:id|i|d)(?:\$v=(?P<version>[0-9]+))?\$m=(?P<m>[0-9]+),t=(?P<t>[0-9]+),p=(?P<p>[0-9]+)"
     r"\$(?P<salt>[A-Za-z0-9+/]+)\$(?P<hash>[A-Za-z0-9+/]+)"
 )
-# Fits no password that can be found: only its parameters count.
+# Matches no password; only its parameters matter.
 _DECOY = f"$argon2id$v=19$m={_MEMORY_KIB},t={_PASSES},p=1${'A' * 22}${'A' * 43}"
 
 
 def hash_password(password: str) -> str:
-    """Return the Argon2id hash of a password; a value that already is an Argon2 hash is kept.
+    """Return the Argon2id hash of a password; a value that is an Argon2 hash is returned as it is.
 
     Takes some 20 ms and 19 MiB on purpose.
 
     Raises:
-        InvalidValue: when it is a hash with parameters that are not taken (see `hash_problem`).
+        InvalidValue: when it is a hash with parameters that are not accepted (see `hash_problem`).
     Source: RFC 9106; 19,456 KiB, 2 passes, 1 lane as GPROXY v1.
     """
     if not is_hash(password):
@@ -57,21 +57,21 @@ def hash_password(password: str) -> str:
 
 
 def verify_password(stored: str | None, password: str) -> bool:
-    """Tell whether the password fits the stored hash, in the time that one of our hashes takes.
+    """Tell whether the password matches the stored hash, in the time of a hash made here at least.
 
-    One that is missing, damaged, or cheaper to compute takes as long, so that names cannot be
-    probed by time. One with parameters that are not taken is not computed, and fits nothing.
+    A hash that is missing, damaged or cheaper to compute takes that long too, so that names cannot
+    be probed by timing. A hash with parameters that are not accepted matches nothing.
     """
-    from argon2.exceptions import (  # noqa: PLC0415 - not for who stores no password
+    from argon2.exceptions import (  # noqa: PLC0415 - not needed without passwords
         InvalidHashError,
         VerificationError,
         VerifyMismatchError,
     )
 
-    secret, fits, cost = _encode(password), False, 0
+    secret, matches, cost = _encode(password), False, 0
     if stored is not None and is_hash(stored) and hash_problem(stored) is None:
         try:
-            fits = _hasher().verify(stored, secret)
+            matches = _hasher().verify(stored, secret)
             cost = _cost(stored)
         except VerifyMismatchError:
             cost = _cost(stored)
@@ -82,19 +82,19 @@ def verify_password(stored: str | None, password: str) -> bool:
             _hasher().verify(_DECOY, secret)
     elif cost < _COST:
         _spend(_COST - cost, secret)
-    return fits
+    return matches
 
 
 def is_hash(value: str) -> bool:
-    """Tell whether a value has an Argon2 hash's PHC form."""
+    """Tell whether a value has the PHC form of an Argon2 hash."""
     return _HASH.fullmatch(value) is not None
 
 
 def hash_problem(value: str) -> str | None:
-    """Say why a hash's parameters are not taken, in words that follow "a hash"; None if they are.
+    """Return why a hash's parameters are not accepted, as words after "a hash"; None if they are.
 
-    Taken are at most 256 MiB, 10 passes and 8 lanes, what Argon2 can compute at all, and lengths
-    that are in use.
+    Accepted are at most 256 MiB, 10 passes and 8 lanes, within what Argon2 can compute, and the
+    usual lengths.
     """
     return next(_problems(value), None)
 
@@ -110,19 +110,19 @@ def _problems(value: str) -> Iterator[str]:
     if found["version"] not in _VERSIONS:
         yield "of an unknown version"
     if not 1 <= lanes <= MAX_LANES:
-        yield f"of p={lanes} lanes; 1 to {MAX_LANES} are taken"
+        yield f"of p={lanes} lanes; 1 to {MAX_LANES} are accepted"
     if not 1 <= passes <= MAX_PASSES:
-        yield f"of t={passes} passes; 1 to {MAX_PASSES} are taken"
+        yield f"of t={passes} passes; 1 to {MAX_PASSES} are accepted"
     if not 8 * lanes <= memory <= MAX_MEMORY_KIB:
-        yield f"of m={memory} KiB; {8 * lanes} to {MAX_MEMORY_KIB} are taken"
-    for part, taken in (("salt", _SALT_BYTES), ("hash", _HASH_BYTES)):
+        yield f"of m={memory} KiB; {8 * lanes} to {MAX_MEMORY_KIB} are accepted"
+    for part, accepted in (("salt", _SALT_BYTES), ("hash", _HASH_BYTES)):
         size = len(found[part]) * 3 // 4
-        if size not in taken:
-            yield f"with a {part} of {size} bytes; {taken[0]} to {taken[-1]} are taken"
+        if size not in accepted:
+            yield f"with a {part} of {size} bytes; {accepted[0]} to {accepted[-1]} are accepted"
 
 
 def _cost(stored: str) -> int:
-    """Return what a hash costs: passes over KiB."""
+    """Return the cost of computing a hash: KiB times passes."""
     found = _HASH.fullmatch(stored)
     return int(found["m"]) * int(found["t"]) if found else 0
 
@@ -146,4 +146,4 @@ def _hasher() -> PasswordHasher:
 
 
 def _encode(password: str) -> bytes:
-    return password.encode("utf-8", "surrogatepass")  # no error that would carry it
+    return password.encode("utf-8", "surrogatepass")  # an error would carry the password

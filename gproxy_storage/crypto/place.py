@@ -13,13 +13,12 @@ _CONTEXT = b"gproxy-storage/value/v3"
 
 
 class Place(NamedTuple):
-    """Where a value is stored: what it is bound to, and what errors name.
+    """Where a value is stored: it is bound to that, and errors name it.
 
     Attributes:
-        table, column: labels, frozen when the first value is sealed: renaming a table or column
-            must not change them, for then no value would open.
-        pk: the row's primary key; None where it is not known, which neither sealing nor opening
-            a v3 value can do with.
+        table: a label. Renaming the table must not change it, for then no value would open.
+        column: likewise.
+        pk: the row's primary key; None if unknown, which is an error for v3 values.
     """
 
     table: str
@@ -27,9 +26,9 @@ class Place(NamedTuple):
     pk: int | None = None
 
     def aad(self, kid: str) -> bytes:
-        """Return the associated data of a value here, sealed under the key with that kid.
+        """Return the associated data of a value stored here and sealed under the key with this kid.
 
-        Each of context, kid, table, column and pk (in decimal) after its length, u32 big-endian.
+        Context, kid, table, column and pk in decimal, each prefixed by its length, u32 big-endian.
 
         Raises:
             InvalidValue: when the pk is missing or not a 64-bit integer.
@@ -37,7 +36,7 @@ class Place(NamedTuple):
         pk = self.pk
         if pk is None:
             raise InvalidValue(
-                f"{self.table}.{self.column} is bound to its row: select the primary key, too",
+                f"{self.table}.{self.column} is bound to its row: select the primary key as well",
                 argument=self.column,
             )
         if type(pk) is not int or pk not in INT64:
@@ -57,7 +56,7 @@ class Place(NamedTuple):
         return f"{self.table}.{self.column}{row}"
 
     def evidence(self) -> dict[str, Any]:
-        """Return what an error about this place carries as attributes."""
+        """Return the attributes of an error about this place."""
         return self._asdict()
 
 

@@ -1,7 +1,7 @@
-"""What may be sealed, and written in the clear: text and JSON that every database takes.
+"""The values that may be sealed, or stored in the clear: text and JSON that every database takes.
 
-The same in every mode, so that encryption can be switched on and off over the same values, and
-nothing that is stored in the clear can be taken for a sealed value.
+They are the same in every mode, so that encryption can be switched on and off, and no value that is
+stored in the clear can be mistaken for a sealed one.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from .encoding import Malformed
 PREFIX = "enc:"
 MARKER = "$gproxy_enc"
 
-# What GPROXY's JSON parser takes: 64 bits with or without a sign, fewer than 128 levels.
+# The limits of GPROXY's JSON parser: signed or unsigned 64 bits, fewer than 128 levels.
 _MIN_INTEGER, _MAX_INTEGER = -(2**63), 2**64 - 1
 _MAX_DEPTH = 127
 
 
 def check_text(value: str, name: str) -> str:
-    """Return a text that may be sealed as it is.
+    """Return the text if it may be sealed.
 
     Args:
-        name: the column's, for the message.
+        name: the column's name, for messages.
     Raises:
         InvalidValue: when it begins with ``enc:``, or holds a NUL or a lone surrogate.
     """
@@ -34,7 +34,7 @@ def check_text(value: str, name: str) -> str:
         raise InvalidValue(f"{name} must be a str, not {type(value).__name__}", argument=name)
     if value.startswith(PREFIX):
         raise InvalidValue(
-            f"{name} begins with {PREFIX!r}, as sealed values do: store another value",
+            f"{name} begins with {PREFIX!r}, like sealed values: store another value",
             argument=name,
         )
     problem = text_problem(value)
@@ -44,10 +44,10 @@ def check_text(value: str, name: str) -> str:
 
 
 def dump_json(value: Any, name: str) -> str:
-    """Return the compact text of a JSON document that may be sealed.
+    """Return the compact text of a JSON document if it may be sealed.
 
     Args:
-        name: the column's, for the message.
+        name: the column's name, for messages.
     Raises:
         InvalidValue: when it is not JSON, or holds a member ``$gproxy_enc`` at any depth, NaN or
             infinity, an integer beyond 64 bits, a NUL, a lone surrogate, or over 127 levels.
@@ -59,26 +59,26 @@ def dump_json(value: Any, name: str) -> str:
 
 
 class Marked(tuple[tuple[str, Any], ...]):
-    """The members of an object of JSON, in order, one of which is ``$gproxy_enc``."""
+    """The members, in order, of a JSON object that has the member ``$gproxy_enc``."""
 
     __slots__ = ()
 
 
 def load_json(text: str) -> Any:
-    """Return the document of a JSON text, or Marked where it is an object marked as sealed.
+    """Parse a JSON text; an object with the member ``$gproxy_enc`` is returned as Marked.
 
     Raises:
-        Malformed: when it is not JSON, or an object below its top is marked.
+        Malformed: when it is not JSON, or a nested object has that member.
     """
     try:
         document = _DECODER.decode(text)
     except (ValueError, RecursionError):  # ValueError: also an integer of too many digits
         document = _NO_JSON
-    if document is _NO_JSON:  # raised out here: the parser's error carries the text
+    if document is _NO_JSON:  # raised outside of `except`: the parser's error carries the text
         raise Malformed("it is not JSON")
     if isinstance(document, Marked):
         return document
-    # The name may be spelled by escapes.
+    # The name may be written with escapes.
     if (MARKER in text or "\\u" in text) and _holds_marked(document):
         raise Malformed(f"it holds {MARKER!r} inside its document")
     return document
@@ -131,7 +131,7 @@ def _key_problem(key: Any) -> str | None:
     if not isinstance(key, str):
         return f"is not JSON: it holds a key that is a {type(key).__name__}"
     if key == MARKER:
-        return f"holds a member {MARKER!r}, as sealed values do: give it another name"
+        return f"holds a member {MARKER!r}, like sealed values: give it another name"
     return text_problem(key)
 
 
@@ -141,10 +141,10 @@ def _scalar_problem(value: Any) -> str | None:
     if isinstance(value, str):
         return text_problem(value)
     if isinstance(value, float):
-        return None if math.isfinite(value) else "holds NaN or infinity, which JSON has not"
+        return None if math.isfinite(value) else "holds NaN or infinity, which JSON does not have"
     if not isinstance(value, int):
         return f"is not JSON: it holds a {type(value).__name__}"
-    # Not `in range`, which counts up to a value of a subclass, such as an IntEnum's.
+    # Not `in range`, which counts up one by one to a value of a subclass, such as an IntEnum.
     if _MIN_INTEGER <= value <= _MAX_INTEGER:
         return None
     return "holds an integer beyond 64 bits: store it as a string"

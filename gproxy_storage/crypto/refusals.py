@@ -1,4 +1,4 @@
-"""The errors about stored values: each names the place and says what to do, none the value."""
+"""The errors about stored values: each names the place and the remedy, never the value."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _RESTORE_KEYRING = "restore the row of encryption_keys from a backup of the same
 
 
 def malformed(place: Place | None, problem: str, remedy: str = _REPLACE) -> MalformedEnvelope:
-    """The stored form cannot be read."""
+    """Return the error for a value whose stored form cannot be parsed."""
     where = "a sealed value" if place is None else str(place)
     evidence = {} if place is None else place.evidence()
     return MalformedEnvelope(f"{where} is malformed: {problem}; {remedy}", problem, **evidence)
 
 
 def wrong_secret(place: Place, remedy: str) -> CryptoError:
-    """The keyring does not open."""
+    """Return the error for a keyring that does not open."""
     return _error(
         WrongSecret,
         place,
@@ -36,17 +36,17 @@ def wrong_secret(place: Place, remedy: str) -> CryptoError:
 
 
 def plaintext_found(place: Place) -> CryptoError:
-    """The value is plaintext where the mode reads none."""
+    """Return the error for a plaintext value in a mode that reads none."""
     return _error(
         PlaintextFound,
         place,
         "holds plaintext in an encrypted database, written by another program; overwrite it, or "
-        "seal it by `gproxy-storage encryption encrypt`",
+        "run `gproxy-storage encryption encrypt`",
     )
 
 
 def tampered(place: Place, kid: str | None) -> CryptoError:
-    """The value does not open; v2 values have no kid."""
+    """Return the error for a value that does not open; v2 values have no kid."""
     under = "GPROXY's key" if kid is None else f"its key {kid}"
     return _error(
         Tampered,
@@ -57,7 +57,7 @@ def tampered(place: Place, kid: str | None) -> CryptoError:
 
 
 def no_key(place: Place, kid: str | None) -> CryptoError:
-    """The value's key is not in the keyring; v2 values have no kid."""
+    """Return the error for a value whose key is not in the keyring; v2 values have no kid."""
     under = "GPROXY's key" if kid is None else f"key {kid}"
     return _error(
         UnknownKey,
@@ -69,7 +69,7 @@ def no_key(place: Place, kid: str | None) -> CryptoError:
 
 
 def not_read(place: Place, version: str, mode: Mode, kid: str | None) -> CryptoError:
-    """The value is sealed in a format that the mode does not read."""
+    """Return the error for a value in a format that the mode does not read."""
     kind: type[CryptoError] = UnknownKey
     if mode is not Mode.PLAINTEXT:
         problem = (

@@ -1,7 +1,7 @@
-"""XChaCha20-Poly1305 over cryptography's ChaCha20: deterministic, no randomness of its own.
+"""XChaCha20-Poly1305 over cryptography's ChaCha20; deterministic.
 
-Keys and nonces are the caller's: a nonce must never be used twice under one key, which 24 random
-bytes ensure. The rounds are OpenSSL's; what is added here is a subtraction of public words.
+The caller provides keys and nonces: a nonce must never be used twice under one key, which 24 random
+bytes ensure. The rounds are OpenSSL's; only a subtraction of public words is added here.
 
 Source: draft-irtf-cfrg-xchacha-03; HChaCha20 is its section 2.2, the AEAD its section 2.3.
 """
@@ -30,10 +30,10 @@ _LOW = (1 << 256) - 1 - _HIGH
 
 
 class XChaCha20Poly1305(Opaque):
-    """One key's cipher; threads may share it.
+    """The cipher under one key; thread-safe.
 
-    Keeps the ChaCha20 contexts of the key to spare their set-up, as many as threads were in here
-    at once. A context holds the key and no more; its nonce is set anew for each use.
+    Keeps the key's ChaCha20 contexts, whose set-up is slow, one for each thread that was here at
+    the same time. A context holds only the key; the nonce is set for each use.
     """
 
     __slots__ = ("_contexts", "_key")
@@ -47,7 +47,8 @@ class XChaCha20Poly1305(Opaque):
         """Return the ciphertext followed by its tag of 16 bytes.
 
         Raises:
-            TypeError, ValueError: when an argument is not bytes, or the nonce not 24 of them.
+            TypeError: when an argument is not bytes.
+            ValueError: when the nonce does not have 24 bytes.
         """
         _check("nonce", nonce, NONCE_BYTES)
         _check("plaintext", plaintext)
@@ -61,8 +62,9 @@ class XChaCha20Poly1305(Opaque):
         """Return the plaintext of a ciphertext that is followed by its tag.
 
         Raises:
-            cryptography.exceptions.InvalidTag: when any of the arguments is not what it was.
-            TypeError, ValueError: when an argument is not bytes, or the nonce not 24 of them.
+            cryptography.exceptions.InvalidTag: when an argument or the key has changed.
+            TypeError: when an argument is not bytes.
+            ValueError: when the nonce does not have 24 bytes.
         """
         _check("nonce", nonce, NONCE_BYTES)
         _check("ciphertext", ciphertext)
@@ -75,8 +77,8 @@ class XChaCha20Poly1305(Opaque):
         """Return the subkey for the first 16 bytes of a nonce.
 
         HChaCha20 is the ChaCha20 block function without its last step, which adds the initial
-        state to the final one. A block of key stream is such a sum, and of the words wanted, 0-3
-        and 12-15, the initial ones are public: the constants and the nonce.
+        state to the final one. A block of key stream is such a sum, and the initial values of the
+        words used, 0-3 and 12-15, are public: the constants and the nonce.
         """
         _check("nonce16", nonce16, _HCHACHA_NONCE_BYTES)
         try:
@@ -87,29 +89,25 @@ class XChaCha20Poly1305(Opaque):
             context.reset_nonce(nonce16)
         block = context.update(_ONE_BLOCK)
         self._contexts.append(context)
-        # Eight 32-bit subtractions in one: with its top bit set, no lane borrows from the next,
-        # and the exclusive or puts that bit right.
+        # Eight 32-bit subtractions in one: with its top bit set, no lane borrows from the next, and
+        # the exclusive or corrects that bit.
         x = int.from_bytes(block[:16] + block[48:], "little")
         y = int.from_bytes(_CONSTANTS + nonce16, "little")
         return (((x | _HIGH) - (y & _LOW)) ^ ((x ^ ~y) & _HIGH)).to_bytes(32, "little")
 
 
 def encrypt(key: bytes, nonce: bytes, plaintext: bytes, aad: bytes) -> bytes:
-    """Return the ciphertext followed by its tag of 16 bytes; for one message under a key."""
+    """Encrypt a single message under a key. See `XChaCha20Poly1305.encrypt`."""
     return XChaCha20Poly1305(key).encrypt(nonce, plaintext, aad)
 
 
 def decrypt(key: bytes, nonce: bytes, ciphertext: bytes, aad: bytes) -> bytes:
-    """Return the plaintext of a ciphertext that is followed by its tag.
-
-    Raises:
-        cryptography.exceptions.InvalidTag: when any of the arguments is not what it was.
-    """
+    """Decrypt a single message under a key. See `XChaCha20Poly1305.decrypt`."""
     return XChaCha20Poly1305(key).decrypt(nonce, ciphertext, aad)
 
 
 def hchacha20(key: bytes, nonce16: bytes) -> bytes:
-    """Return the subkey of a key for the first 16 bytes of a nonce."""
+    """Return the subkey for the first 16 bytes of a nonce. See `XChaCha20Poly1305.hchacha20`."""
     return XChaCha20Poly1305(key).hchacha20(nonce16)
 
 

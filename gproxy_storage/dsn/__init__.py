@@ -1,4 +1,4 @@
-"""DSNs and what they mean; nothing here connects."""
+"""DSNs: parsing, validation, masking; nothing here connects."""
 
 from .hosts import Host
 from .parameters import Parameters, PoolOptions

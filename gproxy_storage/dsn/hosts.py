@@ -13,17 +13,16 @@ from .text import ESCAPES, Source
 _PLACE = re.compile(r"(\[[^\[\]]+\]|[^:\[\]]*)(?::(.*))?", re.DOTALL)
 _HOST_NAME = re.compile(r"[\w.-]*")
 
-# surrogatepass: what is not UTF-8 then fails in `parse`, as a DSNError that does not hold it.
+# surrogatepass: text that is not UTF-8 then fails in `parse`, whose DSNError does not show it.
 quoted = partial(quote, errors="surrogatepass")
 
 
 class Host(NamedTuple):
-    """One place to connect to.
+    """One host to connect to.
 
     Attributes:
-        name: a host name in the case it was typed in (libpq looks it up in its password file by
-            case), an IP address without brackets, for postgres also a socket directory; "" is
-            the driver's default.
+        name: a host name as typed (libpq's password file is case-sensitive), an IP address without
+            brackets, for postgres also a socket directory; "" is the driver's default.
         port: 1 to 65535, or None for the backend's default.
     """
 
@@ -48,7 +47,7 @@ def parse_hosts(
         for name, port in zip(each_name, each_port, strict=True)
     )
     if len(hosts) > 1 and any(not host.name for host in hosts):
-        raise source.error("host", "one of several is empty; name each")
+        raise source.error("host", "one of several hosts is empty; name each")
     return () if hosts == (Host("", None),) else hosts
 
 
@@ -68,7 +67,7 @@ def _host_name(source: Source, name: str) -> str:
     elif not (is_socket(name) or _HOST_NAME.fullmatch(name)):
         canonical = None
     if canonical is None:
-        raise source.error("host", f"it is no host name, address or socket directory; {ESCAPES}")
+        raise source.error("host", f"it is not a host name, address or socket directory; {ESCAPES}")
     return canonical
 
 
@@ -81,7 +80,7 @@ def _port(source: Source, port: str | None) -> int | None:
 
 
 def render_host(host: Host) -> str:
-    """Return a host as it stands in a DSN, percent-encoded."""
+    """Return a host as part of a DSN, percent-encoded."""
     is_ipv6 = ":" in host.name and not is_socket(host.name)
     name = f"[{quoted(host.name, safe=':')}]" if is_ipv6 else quoted(host.name, safe="")
     return name if host.port is None else f"{name}:{host.port}"

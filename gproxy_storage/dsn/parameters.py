@@ -1,4 +1,4 @@
-"""The query of a DSN: read by the rules, into driver parameters and the pool's options."""
+"""The query of a DSN: parsed by the rules into driver parameters and pool options."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,39}")
 
 
 class Parameters(Mapping[str, str]):
-    """Driver parameters by name: read-only, hashable, secrets redacted in the repr."""
+    """Driver parameters by name; read-only, hashable, with secrets redacted in the repr."""
 
     __slots__ = ("_values",)
 
@@ -42,7 +42,14 @@ class Parameters(Mapping[str, str]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolOptions:
-    """How many connections to keep, and how long to wait; the same defaults on every backend."""
+    """The options of the connection pool; the same defaults on every backend.
+
+    Attributes:
+        max_connections: connections open at once, 1 to 1000.
+        stale_timeout_s: seconds after which a connection is replaced; 0 is never.
+        pool_timeout_s: seconds to wait for a free connection.
+        connect_timeout_s: seconds to wait for the server.
+    """
 
     max_connections: int = 10
     stale_timeout_s: float = 1800.0
@@ -51,7 +58,7 @@ class PoolOptions:
 
     @classmethod
     def take_from(cls, parameters: dict[str, str]) -> PoolOptions:
-        """Remove the pool's parameters, checked before, and return what they say."""
+        """Remove the pool's parameters, which are checked already, and return them as options."""
         taken = {name: parameters.pop(name) for name in POOL if name in parameters}
         size = int(taken.pop("max_connections", cls().max_connections))
         seconds = {f"{name}_s": float(value) for name, value in taken.items()}
@@ -68,16 +75,16 @@ class PoolOptions:
         }
         return {
             name: repr(value).removesuffix(".0")
-            for name, (value, usual) in pairs.items()
-            if value != usual
+            for name, (value, default_value) in pairs.items()
+            if value != default_value
         }
 
 
 def read_query(query: str, backend: Backend, source: Source) -> dict[str, str]:
-    """Return the parameters of a query by canonical name, each value checked.
+    """Parse a query into parameters by canonical name, with each value checked.
 
     Raises:
-        DSNError: when one is unknown, given twice, or has a value that it cannot have.
+        DSNError: when a parameter is unknown, given twice, or has an invalid value.
     """
     values: dict[str, str] = {}
     for piece in filter(None, query.split("&")):
@@ -87,7 +94,7 @@ def read_query(query: str, backend: Backend, source: Source) -> dict[str, str]:
         typed = source.decode("query", typed)
         name = ALIASES[backend].get(typed, typed)
         if name not in RULES[backend]:
-            # Behind a password, this may be what follows an unescaped "&" in it.
+            # After a password, this may be the rest of one with an unescaped "&".
             if any(map(is_secret, values)) or not _NAME.fullmatch(typed):
                 raise source.error("query", f"a parameter in it {_unknown('', backend)}")
             raise source.error(f"parameter {typed!r}", f"it {_unknown(typed, backend)}")
@@ -103,6 +110,6 @@ def read_query(query: str, backend: Backend, source: Source) -> dict[str, str]:
 
 def _unknown(name: str, backend: Backend) -> str:
     if name in REFUSED:
-        return f"is not taken: {REFUSED[name]}"
+        return f"is not supported: {REFUSED[name]}"
     known = RULES[backend]
     return f"is not known; {nearest(name, known)}known are {', '.join(sorted(known))}"

@@ -1,4 +1,4 @@
-"""The parameters a DSN may carry: for each backend, the names and what their values must be."""
+"""The parameters of DSNs: for each backend, the names and the rules for their values."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ Backend = Literal["sqlite", "postgres", "mysql"]
 
 
 class Rule(NamedTuple):
-    """What the value of one parameter must be.
+    """The rule for one parameter's value.
 
     Attributes:
         expected: completes the sentence "it must be ...".
-        canonical: gives a value in the form it is stored in, or None when it is not one.
+        canonical: returns a value in canonical form, or None when it is invalid.
         secret: the value is never shown.
     """
 
@@ -24,8 +24,8 @@ class Rule(NamedTuple):
 
 
 def _text(expected: str = "a text, or left out") -> Rule:
-    # Empty is refused: `sslrootcert=` from a template with an unset variable would quietly
-    # switch the check of the server's certificate off.
+    # Empty is refused: `sslrootcert=`, from a template with an unset variable, would silently
+    # disable the check of the server's certificate.
     return Rule(expected, lambda value: value or None)
 
 
@@ -34,7 +34,7 @@ def _one_of(*values: str) -> Rule:
 
 
 def _spelled(canonical: Mapping[str, str]) -> Rule:
-    """One of the mapping's values; its keys are the accepted spellings in lower case."""
+    """Accept one of the mapping's values; its keys are the accepted spellings in lower case."""
     spellings = dict.fromkeys(canonical.values())
     return Rule(_listed(tuple(spellings)), lambda value: canonical.get(value.lower()))
 
@@ -74,8 +74,8 @@ def _matching(pattern: str, expected: str) -> Rule:
 
 
 def ip_addresses(value: str) -> str | None:
-    """Return the comma-separated IP addresses in their canonical form, or None."""
-    import ipaddress  # noqa: PLC0415 - only DSNs with hostaddr or an IPv6 host pay for it
+    """Return the comma-separated IP addresses in canonical form; None if one is invalid."""
+    import ipaddress  # noqa: PLC0415 - needed only for DSNs with hostaddr or an IPv6 host
 
     try:
         return ",".join(str(ipaddress.ip_address(entry)) for entry in value.split(","))
@@ -103,7 +103,7 @@ POOL: Mapping[str, Rule] = {
 }
 
 RULES: Mapping[Backend, Mapping[str, Rule]] = {
-    # What SQLx reads, so that GPROXY's DSNs mean the same here.
+    # SQLx's parameters, so that GPROXY's DSNs mean the same here.
     "sqlite": {
         "mode": _one_of("ro", "rw", "rwc", "memory"),
         "cache": _one_of("shared", "private"),
@@ -111,10 +111,10 @@ RULES: Mapping[Backend, Mapping[str, Rule]] = {
         "vfs": _matching(r"[A-Za-z0-9_.-]{1,64}", "a name of letters, digits, '_', '.' and '-'"),
         **POOL,
     },
-    # libpq 17's connection options, each value as libpq checks it; without those in REFUSED.
+    # libpq 17's connection options, with values checked as by libpq; without those in REFUSED.
     "postgres": {
         "user": _text(),
-        # Empty is no password, as in the userinfo.
+        # Empty means no password, as in the userinfo.
         "password": Rule("text", lambda value: value, secret=True),
         "host": _text(),
         "port": _text(),
@@ -172,7 +172,7 @@ RULES: Mapping[Backend, Mapping[str, Rule]] = {
     },
 }
 
-# Spellings that SQLx reads too.
+# Spellings that SQLx accepts, too.
 ALIASES: Mapping[Backend, Mapping[str, str]] = {
     "sqlite": {},
     "postgres": {
@@ -190,10 +190,10 @@ ALIASES: Mapping[Backend, Mapping[str, str]] = {
     },
 }
 
-# Names that exist elsewhere, with the reason why they are not taken here.
+# Names that exist elsewhere, with the reason why they are not supported here.
 REFUSED: Mapping[str, str] = {
-    "service": "a service file would choose the database outside of the DSN; write it out here",
-    "servicefile": "a service file would choose the database outside of the DSN; write it out here",
+    "service": "a service file would name the database outside of the DSN; name it in the DSN",
+    "servicefile": "a service file would name the database outside of the DSN; name it in the DSN",
     "replication": "a replication connection runs no queries; leave it out",
     "ssl": "write sslmode=require (PostgreSQL) or ssl-mode=REQUIRED (MySQL, MariaDB)",
     "sslkeylogfile": "it would write the connection's keys to a file; leave it out",
@@ -203,5 +203,5 @@ REFUSED: Mapping[str, str] = {
 
 
 def is_secret(name: str) -> bool:
-    """Tell whether the values of the parameter of that name are never shown."""
+    """Tell whether a parameter's values are never shown."""
     return any(name in rules and rules[name].secret for rules in RULES.values())

@@ -1,4 +1,4 @@
-"""The text of a DSN on its way in: decoded strictly, shown masked, and the errors about it."""
+"""The text of a DSN before it is parsed: strict decoding, masking, error messages."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ SCHEMES: Mapping[str, Backend] = {
     "postgres": "postgres",
     "postgresql": "postgres",
     "mysql": "mysql",
-    "mariadb": "mysql",  # the server's version tells the two apart, not the DSN
+    "mariadb": "mysql",  # the server's version distinguishes them, not the DSN
 }
 
-# What others call the same.
+# Other programs' names for the backends.
 OTHER_NAMES: Mapping[str, str] = {
     **dict.fromkeys(
         ("pg", "pgsql", "psql", "psycopg", "psycopg2", "asyncpg", "postgre"), "postgres"
@@ -38,26 +38,30 @@ ESCAPES = (
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,31}):(//)?(.*)", re.DOTALL)
 _STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _PLAIN_PLACES = re.compile(r"(?:(?:\[[\w:.%]*\]|[\w.%-]*)(?::[0-9]{0,5})?(?:,|$))*")
-# What a network DSN looks like after its scheme was changed to sqlite. A path of this shape,
-# `a:b/c@d`, can be written with %40.
+# The form of a network DSN whose scheme was changed to sqlite. A path of that form, `a:b/c@d`, can
+# be written with %40.
 LOGIN = re.compile(r"(?!:memory:)[^/]*:.*@", re.DOTALL)
 
 
 class Source(NamedTuple):
-    """The text of a DSN on its way in, and the errors about it."""
+    """The text of a DSN before it is parsed, and the errors about it."""
 
     text: str
     setting: str | None
 
     def error(self, part: str, problem: str) -> DSNError:
-        """Make an error. Neither `part` nor `problem` may hold what could belong to a password."""
+        """Return an error. Neither `part` nor `problem` may contain a piece of a password."""
         dsn = _mask(self.text)
         where = f" (in {dsn})" if dsn else ""
         message = _one_line(f"{self.setting or 'DSN'}: {part}: {problem}{where}")
         return DSNError(message, part=part, dsn=dsn, setting=self.setting)
 
     def decode(self, part: str, raw: str) -> str:
-        """Percent-decode, strictly."""
+        """Percent-decode a part strictly.
+
+        Raises:
+            DSNError: when an escape is incomplete, not UTF-8, or a NUL.
+        """
         if _STRAY_PERCENT.search(raw):
             raise self.error(part, f"a '%' is not followed by two hex digits; {ESCAPES}")
         text = None
@@ -72,15 +76,15 @@ class Source(NamedTuple):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return a question that suggests the known name most like a mistyped one, or nothing."""
-    import difflib  # noqa: PLC0415 - 5 ms that only a mistake pays for
+    """Return a question that suggests the known name most similar to a mistyped one, or ""."""
+    import difflib  # noqa: PLC0415 - 5 ms, needed only for mistakes
 
     near = difflib.get_close_matches(name.lower(), known, n=1)
     return f"did you mean {near[0]!r}? " if near else ""
 
 
 def nearest_scheme(scheme: str) -> str:
-    """Return a question that suggests the scheme which was meant, or nothing."""
+    """Return a question that suggests the scheme that was meant, or ""."""
     name, plus, _ = scheme.lower().partition("+")
     meant = OTHER_NAMES.get(name, name if plus and name in SCHEMES else None)
     if meant is None:
@@ -93,17 +97,17 @@ def _one_line(text: str) -> str:
 
 
 def _mask(text: str) -> str | None:
-    """Show what is safe to show of a text that need not be a DSN; None where nothing is.
+    """Return the parts of a text, DSN or not, that are safe to show; None if there are none.
 
-    Passwords are masked by position, and a text in which a password may have slipped out of its
-    position shows its scheme only.
+    Passwords are masked by position. If a password may be in another position, only the scheme is
+    shown.
     """
     match = SCHEME.fullmatch(text)
     scheme, slashes, rest = match.groups("") if match else ("", "", "")
     backend = SCHEMES.get(scheme.lower())
     before, _, query = rest.partition("?")
     if backend is None:
-        # Only "//" makes what stands before it a scheme; else it may be anything.
+        # Without "//" the text before the colon need not be a scheme.
         return f"{scheme}://{REDACTED}" if slashes else None
     if backend == "sqlite":
         doubtful = bool(LOGIN.match(rest))
@@ -124,9 +128,9 @@ def _mask(text: str) -> str | None:
 
 
 def misplaced(rest: str) -> str | None:
-    """Return an unescaped character that may have torn a password apart, if there is one.
+    """Return an unescaped character that may have split a password, if there is one.
 
-    libpq and SQLx each take a DSN with such a character for another one.
+    libpq and SQLx parse a DSN with such a character in different ways.
     """
     before, _, query = rest.partition("?")
     database = before.partition("/")[2]
@@ -135,10 +139,10 @@ def misplaced(rest: str) -> str | None:
 
 
 def _shown_query(query: str, backend: Backend) -> str:
-    """Return what of an unchecked query may be shown, beginning with "?" unless empty.
+    """Return the part of an unchecked query that is safe to show, with its "?" unless empty.
 
-    From the first parameter on that is secret, unknown or oddly written, nothing is: an
-    unescaped character may have torn a password into what looks like parameters.
+    It ends before the first parameter that is secret, unknown or unusually written: an unescaped
+    character may have split a password into what looks like parameters.
     """
     pieces = query.split("&")
     shown = list(takewhile(lambda piece: _is_plain(piece, backend), pieces))

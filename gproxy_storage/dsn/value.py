@@ -1,4 +1,4 @@
-"""Dsn: the line of text that names a database, parsed, normalised and masked. No connection."""
+"""Dsn: the text that names a database, parsed, normalised and masked. No connection."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _UNUSABLE = {
 }
 _FILE_MODES: Mapping[str | None, Mode] = {None: "rw", "ro": "ro", "rw": "rw", "rwc": "rwc"}
 _NOT_IN_MEMORY = (
-    ("mode", "ro", "a database in memory begins empty and could never be filled"),
-    ("immutable", "true", "a database in memory begins empty and could never be filled"),
+    ("mode", "ro", "a database in memory starts empty and could never be filled"),
+    ("immutable", "true", "a database in memory starts empty and could never be filled"),
     ("cache", "private", "each connection would have an empty database of its own"),
     ("vfs", None, "a database in memory has its own"),
 )
@@ -38,10 +38,10 @@ _NOT_IN_MEMORY = (
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Dsn:
-    """Name a database and how to connect to it. Immutable; made by `parse` or `for_file`.
+    """The name of a database and how to connect to it. Immutable; made by `parse` or `for_file`.
 
-    str and repr are masked; only `reveal` shows passwords. An empty user or password is None:
-    libpq and PyMySQL do not tell the two apart.
+    str and repr are masked; only `reveal` shows passwords. An empty user or password is None, as
+    for libpq and PyMySQL.
 
     Attributes:
         backend: ``sqlite``, ``postgres``, or ``mysql`` (for MariaDB too).
@@ -55,7 +55,7 @@ class Dsn:
             postgres: libpq's names; mysql: ``ssl-mode`` (upper case), ``ssl-ca``, ``ssl-cert``,
             ``ssl-key``, ``charset``, ``socket``.
         pool: size and time-outs of the connection pool.
-        setting: where the DSN comes from, for messages; equality passes it over.
+        setting: where the DSN comes from, for messages; ignored by equality.
     """
 
     backend: Backend
@@ -120,7 +120,7 @@ class Dsn:
 
     @property
     def in_memory(self) -> bool:
-        """Whether the database lives in this process only."""
+        """Whether the database exists in this process only."""
         return self.mode == "memory"
 
     @property
@@ -182,7 +182,7 @@ def _parse(source: Source) -> Dsn:
     if backend and slashes:
         return _parse_network(source, backend, rest)
     if backend:
-        raise source.error("scheme", f"'//' is missing behind it; {_FORMS}")
+        raise source.error("scheme", f"'//' is missing after it; {_FORMS}")
     problem = f"it is not known; {nearest_scheme(scheme)}" if slashes else "it is missing; "
     if scheme.lower() == "jdbc":
         problem = "leave out 'jdbc:'; "
@@ -198,8 +198,8 @@ def _parse_sqlite(source: Source, rest: str) -> Dsn:
     given = read_query(query, "sqlite", source)
     pool = PoolOptions.take_from(given)
     if path == ":memory:" or given.get("mode") == "memory":
-        # A path beside mode=memory is SQLx's name to share the database by. Ours is private to
-        # its Storage and needs none.
+        # For SQLx, a path with mode=memory is a name under which the database is shared. Here it is
+        # private to its Storage: the path is ignored.
         for name, value, why in _NOT_IN_MEMORY:
             if name in given and value in {given[name], None}:
                 raise source.error(f"parameter {name!r}", f"{why}; remove it")
@@ -222,7 +222,7 @@ def _parse_sqlite(source: Source, rest: str) -> Dsn:
 
 def _parse_network(source: Source, backend: Backend, rest: str) -> Dsn:
     if stray := misplaced(rest):
-        problem = "it cannot stand there; it or another, in a password perhaps, is not escaped"
+        problem = "it is not allowed there; it or another, perhaps in a password, is not escaped"
         raise source.error(f"character {stray!r}", f"{problem}: {ESCAPES}")
     before, _, query = rest.partition("?")
     authority, _, database = before.partition("/")
@@ -231,7 +231,7 @@ def _parse_network(source: Source, backend: Backend, rest: str) -> Dsn:
     user, _, password = login.partition(":")
     given = read_query(query, backend, source)
     pool = PoolOptions.take_from(given)
-    # As in libpq, the query goes before what stands in front of it.
+    # As in libpq, the query overrides the parts before it.
     user = given.pop("user", source.decode("user", user))
     password = given.pop("password", source.decode("password", password))
     database = given.pop("dbname", source.decode("database", database))
@@ -251,7 +251,7 @@ def _parse_network(source: Source, backend: Backend, rest: str) -> Dsn:
 
 
 def _contradictions(dsn: Dsn) -> Iterator[tuple[str, str]]:
-    """Yield each part of a network DSN that does not fit the others, with the problem."""
+    """Yield each part of a network DSN that contradicts another, with the problem."""
     parameters = dsn.parameters
     if not dsn.database:
         yield "database", f"it is without a database name; {_FORMS}"

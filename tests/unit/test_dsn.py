@@ -383,20 +383,20 @@ def test_mysql_parameters(base: str, query: str, stored: Mapping[str, str]) -> N
         ("postgres://h/db?port=x", "port", "from 1 to 65535"),
         ("postgres://a,b/db?port=1,2,3", "port", "3 ports for 2 hosts"),
         ("postgres://a:1,b:2/db?host=c", "port", "2 ports for 1 hosts"),
-        ("postgres://a,,b/db", "host", "one of several is empty"),
-        ("postgres://a,/db", "host", "one of several is empty"),
+        ("postgres://a,,b/db", "host", "one of several hosts is empty"),
+        ("postgres://a,/db", "host", "one of several hosts is empty"),
         ("postgres://::1/db", "host", "[ADDRESS]"),
         ("postgres://::1:5432/db", "host", "[ADDRESS]"),
         ("postgres://[::1/db", "host", "[ADDRESS]"),
         ("postgres://[]/db", "host", "[ADDRESS]"),
         ("postgres://[::1]z/db", "host", "[ADDRESS]"),
-        ("postgres://[::z]/db", "host", "no host name"),
-        ("postgres://a b/db", "host", "no host name"),
-        ("postgres://a%2Cb/db", "host", "no host name"),
-        ("postgres://a%0Ab/db", "host", "no host name"),
-        ("postgres://%2Frun%0A/db", "host", "no host name"),
-        ("postgres://a;b/db", "host", "no host name"),
-        ("postgres://a%2Fb/db", "host", "no host name"),
+        ("postgres://[::z]/db", "host", "not a host name"),
+        ("postgres://a b/db", "host", "not a host name"),
+        ("postgres://a%2Cb/db", "host", "not a host name"),
+        ("postgres://a%0Ab/db", "host", "not a host name"),
+        ("postgres://%2Frun%0A/db", "host", "not a host name"),
+        ("postgres://a;b/db", "host", "not a host name"),
+        ("postgres://a%2Fb/db", "host", "not a host name"),
         ("postgres://h/a/b", "character '/'", "'/' %2F"),
         ("postgres://h/db/", "character '/'", "'/' %2F"),
         ("postgres://h/db&sslmode=require", "character '&'", "'&' %26"),
@@ -739,5 +739,5 @@ def test_pickling_stops_at_a_password() -> None:
     plain = Dsn.parse("postgres://u@h/db?sslmode=require")
 
     assert pickle.loads(pickle.dumps(plain)) == plain
-    with pytest.raises(TypeError, match="not pickled"):
+    with pytest.raises(TypeError, match="cannot be pickled"):
         pickle.dumps(Dsn.parse("postgres://u:p@h/db"))

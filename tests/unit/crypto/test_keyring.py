@@ -249,7 +249,7 @@ def test_without_its_row_a_v3_value_is_neither_sealed_nor_opened(
 ) -> None:
     value = stored_as("v3")[0] if seal is Keyring.open_text else TEXT
 
-    with pytest.raises(InvalidValue, match="select the primary key, too"):
+    with pytest.raises(InvalidValue, match="select the primary key as well"):
         seal(keyring(), value, Place("users", "password"))
 
 
@@ -264,7 +264,7 @@ def test_other_forms_need_no_row(mode: Mode) -> None:
 def test_what_opens_to_no_text_is_malformed(opened: bytes) -> None:
     envelope = Envelope("v3", KID, NONCE, DATA.seal(NONCE, opened, PLACE.aad(KID)))
 
-    with pytest.raises(MalformedEnvelope, match="it opened, but to no text") as caught:
+    with pytest.raises(MalformedEnvelope, match="it opened, but its content is not text") as caught:
         keyring().open_text(envelope.to_text(), PLACE)
     assert list(chain(caught.value)) == [caught.value]
 
@@ -273,7 +273,7 @@ def test_what_opens_to_no_text_is_malformed(opened: bytes) -> None:
 def test_what_opens_to_no_document_is_malformed(opened: bytes) -> None:
     envelope = Envelope("v3", KID, NONCE, DATA.seal(NONCE, opened, PLACE.aad(KID)))
 
-    with pytest.raises(MalformedEnvelope, match="it opened, but to no JSON") as caught:
+    with pytest.raises(MalformedEnvelope, match="it opened, but its content is not JSON") as caught:
         keyring().open_json(envelope.to_json(), PLACE)
     assert list(chain(caught.value)) == [caught.value]
     assert "canary" not in shown_by(caught.value)

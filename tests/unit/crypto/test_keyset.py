@@ -89,7 +89,7 @@ def test_it_cannot_be_changed_from_outside() -> None:
         keys.data[OTHER.kid] = OTHER  # type: ignore[index]  # the subject
 
 
-MEMBERS = "its members are not mode, active, data, lookup, spool and perhaps v2"
+MEMBERS = "its members are not mode, active, data, lookup, spool and optionally v2"
 
 
 def changed(**members: Any) -> bytes:

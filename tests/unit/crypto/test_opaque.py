@@ -33,7 +33,7 @@ def test_a_format_lays_out_the_stars(spec: str) -> None:
 @for_each("hidden", [Holder(), DATA, Document(TEXT), keyring()])
 @for_each("protocol", [None, 0, 2, 4])
 def test_copies_are_refused_by_name(hidden: object, protocol: int | None) -> None:
-    with pytest.raises(TypeError, match=f"^a {type(hidden).__name__} is not pickled or copied"):
+    with pytest.raises(TypeError, match=f"^a {type(hidden).__name__} cannot be pickled or copied"):
         copy.copy(hidden) if protocol is None else hidden.__reduce_ex__(protocol)
 
 

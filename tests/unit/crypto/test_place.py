@@ -57,7 +57,7 @@ def test_no_other_key_will(pk: Any) -> None:
 
 
 def test_without_a_key_it_says_what_to_select() -> None:
-    with pytest.raises(InvalidValue, match="select the primary key, too"):
+    with pytest.raises(InvalidValue, match="select the primary key as well"):
         Place("users", "password").aad(KID)
 
 
