@@ -7,8 +7,6 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-import pytest
-
 from gproxy_storage import Storage
 from gproxy_storage.models import Provider
 from gproxy_storage.repositories.traffic import Bucket, Overview, TopModel, TopProvider, Traffic
@@ -105,8 +103,8 @@ def test_empty_buckets_are_filled_in_on_request(storage: Storage) -> None:
 
 
 @ONE_BACKEND
-@pytest.mark.parametrize("bucket_s", [1, 7, 60, 3600, 86_400, 604_800])
-@pytest.mark.parametrize(
+@for_each("bucket_s", [1, 7, 60, 3600, 86_400, 604_800])
+@for_each(
     "at",
     [
         datetime(1, 1, 1, tzinfo=UTC),
@@ -116,9 +114,9 @@ def test_empty_buckets_are_filled_in_on_request(storage: Storage) -> None:
         datetime(2026, 3, 1, 0, 0, 0, 1, UTC),
         datetime(2100, 2, 28, 23, 59, 59, 999_999, UTC),
     ],
-    ids=str,
 )
 def test_buckets_are_counted_from_1970(storage: Storage, at: datetime, bucket_s: int) -> None:
+    storage.usages.delete_all()
     storage.usages.record(at=at)
     (bucket,) = storage.dashboard.overview(at, at, bucket_s=bucket_s).buckets
     (filled,) = storage.dashboard.overview(at, at, bucket_s=bucket_s, fill=True).buckets

@@ -18,7 +18,8 @@ from gproxy_storage.errors import InvalidValue
 from gproxy_storage.models import Usage, UserQuota
 from gproxy_storage.money import MAX_COST, MAX_TOTAL, NANO, from_nano, nano_of
 from gproxy_storage.rows import USAGES
-from tests.contract.support import NOW, in_threads, insert, rows_of
+from tests.cases import for_each
+from tests.contract.support import NOW, in_threads, insert, rows_of, wipe
 from tests.support import ONE_BACKEND
 
 DAY = datetime(2026, 3, 4, tzinfo=UTC)
@@ -213,8 +214,9 @@ ADDITIONS: dict[str, Callable[[Storage, int], object]] = {
 }
 
 
-@pytest.mark.parametrize("way", list(ADDITIONS))
+@for_each("way", list(ADDITIONS))
 def test_what_is_used_stays_at_its_bound(storage: Storage, way: str) -> None:
+    wipe(storage)
     alice = storage.users.create("alice")
     storage.quotas.set(alice, quota=10, cost_used="8999999999.75")
     for _ in range(2):
@@ -224,11 +226,12 @@ def test_what_is_used_stays_at_its_bound(storage: Storage, way: str) -> None:
         assert storage.quotas.remaining(alice) == 10 - MAX_TOTAL
 
 
-@pytest.mark.parametrize("way", list(ADDITIONS))
-@pytest.mark.parametrize("used", [1.7e308, 9.3e18, 1e10], ids=str)
+@for_each("way", list(ADDITIONS))
+@for_each("used", [1.7e308, 9.3e18, 1e10])
 def test_a_quota_that_another_program_left_beyond_its_bound(
     storage: Storage, way: str, used: float
 ) -> None:
+    wipe(storage)
     alice = storage.users.create("alice")
     storage.quotas.set(alice, quota=10)
     values = [used]
@@ -306,12 +309,11 @@ def test_a_quota_with_halves(storage: Storage) -> None:
         assert after == from_nano(nano_of(used)) + Decimal("0.5")
 
 
-@pytest.mark.parametrize(
-    ("cost", "expected"), [(1e10, 1), (-1e10, -1), (1e300, 1), (-1e300, -1), (1.7e308, 1)]
-)
+@for_each(("cost", "expected"), [(1e10, 1), (-1e10, -1), (1e300, 1), (-1e300, -1), (1.7e308, 1)])
 def test_what_is_beyond_a_bound_counts_as_the_bound(
     storage: Storage, cost: float, expected: int
 ) -> None:
+    wipe(storage)
     store(storage, [cost, cost, 0.25])
 
     assert {usage.cost for usage in storage.usages.iter()} == {

@@ -13,6 +13,7 @@ from gproxy_storage.backends import Backend
 from gproxy_storage.errors import ConflictError, MissingReference, WriteError
 from gproxy_storage.models import Provider, User, UserModelPermission
 from tests import servers
+from tests.cases import for_each
 from tests.contract.support import NOW, PATIENCE_S, in_threads, insert, rows_of, until
 from tests.support import Child, assert_query_count, recorded, run_script
 
@@ -122,7 +123,7 @@ def test_all_are_deleted(storage: Storage, alice: User) -> None:
     assert stored_ids(storage) == []
 
 
-@pytest.mark.parametrize(
+@for_each(
     "delete",
     [
         lambda models, alice, _: models.revoke(alice, "a"),
@@ -131,12 +132,12 @@ def test_all_are_deleted(storage: Storage, alice: User) -> None:
         lambda models, _, rows: models.delete(rows[:2]),
         lambda models, alice, _: (models.grant(alice, "a"), models.revoke(alice, "a")),
     ],
-    ids=["revoke", "first", "second", "both", "granted before"],
 )
-@pytest.mark.parametrize("again", [False, True], ids=["", "and granted again"])
+@for_each("again", [False, True])
 def test_a_batch_deletes_them_together(
     storage: Storage, alice: User, delete: Callable[..., object], again: bool
 ) -> None:
+    storage.access.models.delete_all()
     rows = written_by_gproxy(storage, alice, "a", "a", "b")
     with storage.batch() as batch:
         delete(batch.access.models, alice, rows)

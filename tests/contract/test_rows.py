@@ -17,6 +17,7 @@ from gproxy_storage.errors import InvalidValue
 from gproxy_storage.fields import BytesField, HeadersField, UtcDateTimeField
 from gproxy_storage.models import DownstreamRequest, Provider, Usage, User
 from gproxy_storage.rows import DOWNSTREAM_REQUESTS, LOGS, USAGES, Log, keyword, row_check
+from tests.cases import for_each
 from tests.contract.support import NOW, insert, rows_of
 from tests.support import assert_query_count
 from tests.values import (
@@ -112,7 +113,7 @@ def at_least_zero(name: str) -> bool:
     return name == "cost" or "tokens" in name or "latency" in name
 
 
-@pytest.mark.parametrize("kind", list(GOOD), ids=lambda kind: kind.__name__)
+@for_each("kind", list(GOOD))
 def test_good_values_are_stored_as_the_models_store_them(
     storage: Storage, kind: type[peewee.Field[Any]]
 ) -> None:
@@ -136,7 +137,7 @@ def test_good_values_are_stored_as_the_models_store_them(
             model.delete().execute()
 
 
-@pytest.mark.parametrize("kind", list(BAD), ids=lambda kind: kind.__name__)
+@for_each("kind", list(BAD))
 def test_bad_values_are_refused_as_the_models_refuse_them(kind: type[peewee.Field[Any]]) -> None:
     for log, name in columns_of(kind):
         check = check_of(log)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
 from gproxy_storage import Storage
 from gproxy_storage.models import DownstreamRequest, UpstreamRequest, Usage
+from tests.cases import for_each
 from tests.contract.support import (
     PARENTS,
     PATIENCE_S,
@@ -17,11 +16,13 @@ from tests.contract.support import (
     row_count,
     rows_of,
     spool_files,
+    wipe,
 )
 
 
-@pytest.mark.parametrize("gone", list(PARENTS))
+@for_each("gone", list(PARENTS))
 def test_a_deleted_parent_becomes_null(storage: Storage, gone: str) -> None:
+    wipe(storage)
     rows = parents(storage)
     with storage.sink(flush_after_s=3600) as sink:
         sink.submit_usage(**ids(rows), cost=0.5, input_tokens=1)

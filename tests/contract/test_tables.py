@@ -21,7 +21,8 @@ from gproxy_storage.models import (
     UserModelPermission,
     UserRateLimit,
 )
-from tests.contract.support import NOW, insert, rows_of
+from tests.cases import for_each
+from tests.contract.support import NOW, insert, rows_of, wipe
 
 # PARITY.md: C on delete cascade, N on delete set null.
 ON_DELETE = {
@@ -51,15 +52,11 @@ KEYS: dict[type[Table], str] = {
 }
 MODELS = {model._meta.table_name: model for model in TABLES}
 FOREIGN_KEYS = [
-    pytest.param(MODELS[table], column, rule, id=f"{table}.{column}")
+    (MODELS[table], column, rule)
     for table, columns in ON_DELETE.items()
     for column, rule in columns.items()
 ]
-NUMBERED = [
-    pytest.param(model, id=name)
-    for name, model in MODELS.items()
-    if getattr(model._meta.primary_key, "auto_increment", False)
-]
+NUMBERED = [model for model in TABLES if getattr(model._meta.primary_key, "auto_increment", False)]
 
 
 def foreign_key(model: type[Table], column: str) -> peewee.ForeignKeyField[Any]:
@@ -82,8 +79,9 @@ def test_every_foreign_key_is_in_the_list() -> None:
     }
 
 
-@pytest.mark.parametrize(("model", "column", "rule"), FOREIGN_KEYS)
+@for_each(("model", "column", "rule"), FOREIGN_KEYS)
 def test_deleting_a_parent(storage: Storage, model: type[Table], column: str, rule: str) -> None:
+    wipe(storage)
     field = foreign_key(model, column)
     target = field.rel_model
     with storage.session():
@@ -126,8 +124,9 @@ def test_a_deleted_provider_frees_its_permissions(storage: Storage) -> None:
         assert rows_of(UserModelPermission, "id") == [(everywhere.id,)]
 
 
-@pytest.mark.parametrize("model", NUMBERED)
+@for_each("model", NUMBERED)
 def test_an_id_is_never_given_out_twice(storage: Storage, model: type[Table]) -> None:
+    wipe(storage)
     with storage.session():
         ids = [insert(model).get_id() for _ in range(3)]
         for _ in range(2):

@@ -24,6 +24,7 @@ from tests.contract.support import (
     quotas,
     refused_unasked,
     rows_of,
+    wipe,
 )
 from tests.support import SQLITE_ALONE, assert_query_count
 
@@ -98,8 +99,9 @@ def test_quotas_of_many_writers_are_exact(storage: Storage) -> None:
     assert storage.usages.summarize().cost == 36.0
 
 
-@pytest.mark.parametrize("gone", list(PARENTS))
+@for_each("gone", list(PARENTS))
 def test_a_deleted_parent_becomes_null(storage: Storage, gone: str) -> None:
+    wipe(storage)
     rows = parents(storage)
     with storage.session():
         rows[gone].delete_instance()

@@ -12,7 +12,7 @@ from gproxy_storage.crypto import passwords
 from gproxy_storage.errors import ConflictError, CryptoError, InvalidValue, NotFoundError
 from gproxy_storage.models import User, UserKey
 from tests.cases import for_each
-from tests.contract.support import in_threads, insert, refused_unasked
+from tests.contract.support import in_threads, insert, refused_unasked, wipe
 from tests.support import SQLITE_ALONE, assert_query_count
 
 PASSWORD = "correct horse battery staple"
@@ -352,8 +352,9 @@ def test_an_empty_password_of_a_user_without_one_stays_none(storage: Storage) ->
     assert storage.users.authenticate("alice", "") is None
 
 
-@pytest.mark.parametrize("password", [" ", "\ud800", 7])
+@for_each("password", [" ", "\ud800", 7])
 def test_a_password_that_an_update_refuses(storage: Storage, password: Any) -> None:
+    wipe(storage)
     alice = storage.users.create("alice", password=PASSWORD)
     for change in (
         lambda: storage.users.update(alice.id, name="bob", password=password),

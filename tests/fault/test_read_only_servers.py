@@ -15,6 +15,7 @@ from gproxy_storage.backends.sqlite import SqliteBackend
 from gproxy_storage.dsn import Dsn
 from gproxy_storage.errors import WriteError
 from tests import servers
+from tests.cases import for_each
 from tests.contract.support import Connections, names, until
 
 only_servers = pytest.mark.parametrize("backend", servers.SERVER_BACKENDS, indirect=True)
@@ -159,7 +160,7 @@ def test_a_server_that_is_set_to_read_only(
 # -- what the answers mean ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("code", "said", "failure"),
     [
         (1290, "The MySQL server is running with the --read-only option so it cannot", "READ_ONLY"),

@@ -20,6 +20,7 @@ from cryptography.x509.oid import NameOID
 from pymysql.constants import CLIENT
 
 from gproxy_storage.database import db_from_dsn, session
+from tests.cases import for_each
 from tests.fault.test_bad_connections import listening, refused
 from tests.support import opened
 
@@ -162,7 +163,7 @@ def test_a_root_certificate_that_is_absent(tmp_path: Path) -> None:
         )
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("dsn", "error", "hint"),
     [
         (

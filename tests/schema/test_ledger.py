@@ -13,6 +13,7 @@ from gproxy_storage.encryption.gproxy import LEDGER, STEPS
 from gproxy_storage.schema.ledger import without_realtime_rules
 from gproxy_storage.schema.sync import plan, sync
 from tests import servers
+from tests.cases import for_each
 from tests.schema.test_failures import as_reader
 from tests.support import opened
 
@@ -37,8 +38,8 @@ def to(operation: object) -> dict[str, object]:
     return {"implementation": implementation, "route": KEPT["route"]}
 
 
-@pytest.mark.parametrize("operation", REALTIME)
-@pytest.mark.parametrize("rule", [from_, to])
+@for_each("operation", REALTIME)
+@for_each("rule", [from_, to])
 def test_a_rule_with_a_realtime_operation_is_dropped(rule: object, operation: str) -> None:
     assert callable(rule)
     table = {"z": [1, {"ä": 1.5}], "rules": [KEPT, rule(operation), KEPT], "a": None}
@@ -50,7 +51,7 @@ def test_a_rule_with_a_realtime_operation_is_dropped(rule: object, operation: st
     assert without_realtime_rules(stripped) is None
 
 
-@pytest.mark.parametrize(
+@for_each(
     "table",
     [
         {},
@@ -74,7 +75,7 @@ def test_what_looks_alike_stays(table: object) -> None:
     assert without_realtime_rules(json.dumps(table)) is None
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"rules": [', "[" * 100_000])
+@for_each("text", ["", "{", '{"rules": [', "[" * 100_000])
 def test_what_is_no_json_stays(text: str) -> None:
     assert without_realtime_rules(text) is None
 

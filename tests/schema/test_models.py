@@ -10,6 +10,7 @@ import pytest
 from gproxy_storage.fields import BigIntegerField, CharField, TextField
 from gproxy_storage.models import INDEXES, TABLES, Index
 from tests import servers
+from tests.cases import for_each
 from tests.schema import offline, parity
 
 MAX_NAME_BYTES = 63  # PostgreSQL's; MySQL takes 64 characters
@@ -85,7 +86,7 @@ def key_problems(model: type[peewee.Model], index: Index) -> list[str]:
     return [f"{index.name} has {size} bytes"] if size > MAX_KEY_BYTES else []
 
 
-@pytest.mark.parametrize("model", TABLES, ids=lambda model: model._meta.table_name)
+@for_each("model", TABLES)
 def test_an_older_database_can_get_every_column(model: type[peewee.Model]) -> None:
     before = FIRST_RELEASE.get(model._meta.table_name)
     assert column_problems(model, before) == []

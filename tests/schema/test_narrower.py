@@ -21,6 +21,7 @@ from gproxy_storage.schema.definitions import definitions
 from gproxy_storage.schema.plan import Level
 from gproxy_storage.schema.sync import plan, sync
 from tests import leaks, servers
+from tests.cases import for_each
 from tests.contract.support import insert
 from tests.schema.test_kill import kill_at_every_boundary
 from tests.schema.test_sync_equal import by_hand
@@ -230,7 +231,7 @@ def test_characters_that_a_character_set_lacks(database_dsn: str, empty: Backend
         assert [row.name for row in storage.providers.list()] == ["é", "🦀"]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("there", "collation", "wanted", "cost"),
     [
         ("longtext", "utf8mb4_bin", "LONGTEXT", None),

@@ -10,6 +10,7 @@ import pytest
 from gproxy_storage.schema.catalog import LiveIndex, LiveTable, Snapshot
 from gproxy_storage.schema.plan import Level, Plan, make_plan
 from tests import servers
+from tests.cases import for_each
 from tests.schema.offline import (
     definition,
     everything,
@@ -117,7 +118,7 @@ def test_without_a_foreign_key(backend_name: str) -> None:
 # -- indexes, by definition -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@for_each(
     "there",
     [
         index("at", "trace_id", desc=(True, True)),
@@ -125,14 +126,13 @@ def test_without_a_foreign_key(backend_name: str) -> None:
         index("at", "trace_id", unique=True),
         index("at", "trace_id", unique=True, desc=(True, True)),
     ],
-    ids=["the same", "reversed", "unique reversed", "unique"],
 )
 def test_what_serves_as_an_index(there: LiveIndex) -> None:
     plan = plan_with("postgres", "usages", with_index(there))
     assert plan.drift == ()
 
 
-@pytest.mark.parametrize(
+@for_each(
     "there",
     [
         index("at", "trace_id", desc=(True, False)),
@@ -144,7 +144,6 @@ def test_what_serves_as_an_index(there: LiveIndex) -> None:
         index("at", "trace_id", desc=(True, True), valid=False),
         replace(index("at"), columns=(("at", True), (None, True))),
     ],
-    ids=["mixed", "order", "shorter", "longer", "partial", "prefix", "INVALID", "expression"],
 )
 def test_what_does_not_serve_as_an_index(there: LiveIndex) -> None:
     def change(table: LiveTable) -> LiveTable:
@@ -195,7 +194,7 @@ NAME = "ix_usages_at_trace_id"
 KEY = "fk_usages_user_id"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("backend_name", "name", "holder", "refused"),
     [
         ("postgres", NAME, "usages_old", True),

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 
 import peewee
-import pytest
 
 from gproxy_storage import fields, sealed_fields
 from gproxy_storage.models import INDEXES, TABLES, Ledger, Table
 from gproxy_storage.rows import LOGS
+from tests.cases import for_each
 
 OURS = {fields.__name__, sealed_fields.__name__}
 
-each_model = pytest.mark.parametrize("model", TABLES, ids=lambda model: model._meta.table_name)
+each_model = for_each("model", TABLES)
 
 
 def foreign_keys(model: type[Table]) -> list[fields.ForeignKeyField]:
