@@ -22,6 +22,7 @@ from .bulk import BulkTable, Row, parts
 from .failures import Failure, TakenId
 from .postgres_copy import copy_text
 from .postgres_schema import PostgresSchema
+from .state import transaction_ended
 from .taken_ids import TakenIds
 
 _COPY_CHUNK_BYTES = 256 * 1024
@@ -191,6 +192,13 @@ class PostgresBackend(PostgresSchema, peewee.PostgresqlDatabase):
             extensions.TRANSACTION_STATUS_INTRANS,
             extensions.TRANSACTION_STATUS_INERROR,
         )
+
+    def commit(self) -> Any:
+        status = None if self.is_closed() else self._state.conn.get_transaction_status()
+        if status == extensions.TRANSACTION_STATUS_INERROR:
+            # A statement failed, and the block caught it: COMMIT would roll back without an error.
+            raise transaction_ended(self._state.failed)
+        return super().commit()
 
     def abort(self, conn: Any) -> None:
         with suppress(psycopg2.Error):

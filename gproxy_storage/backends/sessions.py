@@ -182,6 +182,7 @@ class Sessions(Translation, peewee.Database):
         """Begin a transaction. See `Database.begin`."""
         self._settled()
         self._state.stamp = object()
+        self._state.failed = None
         return self._call(super().begin, *args, **kwargs)
 
     def commit(self) -> Any:
@@ -288,12 +289,14 @@ class Sessions(Translation, peewee.Database):
         self._settled()
         if sql.startswith("ROLLBACK TO SAVEPOINT"):
             self._state.stamp = object()
+            self._state.failed = None
         if not carries_secret(params):
             return self._call(super().execute_sql, sql, params)
         try:
             return self._call(super().execute_sql, sql, params)
         except (peewee.PeeweeException, self.driver_error) as exc:
             redacted = self._redacted(exc)
+            self._state.replace_error(exc, redacted)
         raise redacted  # outside of `except`: else its context would be the driver's error
 
     def _settled(self) -> None:
@@ -331,6 +334,8 @@ class Sessions(Translation, peewee.Database):
             is_gone = bool(state.transactions) and (
                 must_replace or not self.has_transaction(state.conn)
             )
+            if state.transactions and state.failed is None:
+                state.failed = exc
             if is_gone and state.ended is None:
                 state.ended = exc
             state.unsettled = must_replace

@@ -16,6 +16,8 @@ class SessionState(threading.local):
         unsettled: a driver call is in progress, or a signal handler's exception interrupted one,
             whose answer may still arrive. The connection must not be used again then.
         ended: what ended the transaction before its block ended, or None.
+        failed: the first error in the transaction, or since its last rollback to a savepoint,
+            or None; the database may have kept the transaction.
         pinned: the connection is not from the pool, and must not be replaced by another.
         stamp: identifies the transaction; see `Backend.transaction_stamp`.
         owner: the block that the session belongs to, if any.
@@ -45,8 +47,16 @@ class SessionState(threading.local):
         self.commit_callbacks: list[Any] = []
         self.unsettled = False
         self.ended: BaseException | None = None
+        self.failed: BaseException | None = None
         self.pinned = False
         self.stamp: object | None = None
+
+    def replace_error(self, error: BaseException, other: BaseException) -> None:
+        """Replace an error that shows a secret, wherever it is kept."""
+        if self.failed is error:
+            self.failed = other
+        if self.ended is error:
+            self.ended = other
 
 
 def transaction_ended(cause: BaseException | None) -> WriteError:

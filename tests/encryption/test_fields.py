@@ -5,12 +5,22 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import traceback
 from typing import Any
 
+import peewee
 import pytest
 
 from gproxy_storage import Storage
-from gproxy_storage.errors import ConflictError, InvalidValue, MissingReference, Tampered
+from gproxy_storage.backends.failures import RedactedError
+from gproxy_storage.backends.secret_parameter import SecretParameter
+from gproxy_storage.errors import (
+    ConflictError,
+    InvalidValue,
+    MissingReference,
+    Tampered,
+    WriteError,
+)
 from gproxy_storage.models import Credential, Provider, User, UserKey
 from gproxy_storage.sealed_fields import Sealed
 from tests.encryption.support import (
@@ -240,6 +250,18 @@ def test_in_the_clear_statements_and_errors_show_no_secret(dsn: str) -> None:
         while link is not None:
             assert "canary" not in f"{link!r} {vars(link)} {getattr(link, 'cursor', None)!r}"
             link = link.__cause__ or link.__context__
+
+
+@pytest.mark.parametrize("backend", ["postgres"], indirect=True)
+def test_an_error_that_a_block_caught_shows_no_secret_at_its_end(encrypted: Storage) -> None:
+    """PostgreSQL quotes the value; the block's own error has the statement's as its cause."""
+    sql, secret = "INSERT INTO users (id) VALUES (%s)", SecretParameter(PASSWORD)
+    with pytest.raises(WriteError) as ended, encrypted.transaction():
+        with pytest.raises(peewee.DatabaseError):
+            encrypted.database.execute_sql(sql, [secret])
+
+    assert isinstance(ended.value.__cause__, RedactedError)
+    assert "canary" not in "".join(traceback.format_exception(ended.value))
 
 
 def test_the_columns_of_all_rows_at_once(encrypted: Storage) -> None:
