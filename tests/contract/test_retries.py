@@ -322,6 +322,30 @@ def test_killed_while_a_statement_runs(storage: Storage, connections: Connection
     assert names(storage) == ["alice"]
 
 
+def test_an_exception_of_the_callers_over_a_lost_connection_is_not_retried(
+    storage: Storage, connections: Connections
+) -> None:
+    """As a signal handler raises it, whatever it interrupts: it reaches the caller."""
+    raised = RuntimeError("mine")
+    calls = []
+
+    def work() -> None:
+        calls.append(1)
+        insert(User)
+        connections.kill_own(storage)
+        try:
+            insert(User)
+        except peewee.PeeweeException:
+            raise raised  # noqa: B904 - with the lost connection as its context
+
+    with pytest.raises(RuntimeError) as caught:
+        storage.run_transaction(work)
+
+    assert caught.value is raised
+    assert len(calls) == 1
+    assert storage.users.count() == 0
+
+
 # -- the boundary: what was being handled before does not count ---------------------------------
 
 

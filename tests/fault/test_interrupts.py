@@ -177,6 +177,36 @@ def test_a_block_that_swallowed_an_interruption_of_a_statement_stores_nothing(
     assert storage.users.list() == []
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SoftTimeLimit])
+def test_a_block_that_swallowed_an_interruption_of_an_inner_ones_end(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, error: type[BaseException], when: str
+) -> None:
+    """Nothing of the inner one is stored: the outer one rolls it back, or ends with an error."""
+    release = peewee._savepoint.commit
+
+    def interrupt(savepoint: Any, begin: bool = True) -> None:
+        if when == "after":
+            release(savepoint, begin)
+        raise error
+
+    def block() -> None:
+        with storage.transaction():
+            storage.users.create("outer")
+            monkeypatch.setattr(peewee._savepoint, "commit", interrupt)
+            with pytest.raises(error):
+                storage.users.create("inner")
+            monkeypatch.undo()
+
+    ended = False
+    try:
+        block()
+    except WriteError:
+        ended = True
+
+    assert [user.name for user in storage.users.list()] == ([] if ended else ["outer"])
+
+
 def test_an_interrupted_commit_reaches_the_caller_as_it_is(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
