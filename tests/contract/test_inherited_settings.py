@@ -252,6 +252,19 @@ def test_a_role_that_keeps_rows_without_foreign_keys_is_refused(
         Storage.connect(server.access.dsn("postgres", "host"), sync=False).close()  # may set it
 
 
+@pytest.mark.parametrize("backend", ["postgres"], indirect=True)
+def test_messages_are_in_english_where_the_user_may_choose(
+    server: servers.Server, database_dsn: str
+) -> None:
+    """An ordinary user may not: no name is read out of a message in another language."""
+    own = Dsn.parse(database_dsn)
+    owner = Dsn.parse(server.access.dsn("postgres", "host")).replace(database=own.database)
+    with inherited(server, database_dsn, {"lc_messages": "POSIX"}):
+        for dsn, expected in ((own, "POSIX"), (owner, "C")):
+            with Storage.connect(dsn, sync=False) as storage, storage.session():
+                assert storage.database.query("SHOW lc_messages") == [(expected,)]
+
+
 class _Cursor:
     """A cursor of a server that refuses to set one variable."""
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import pymysql
 import pytest
 
 from gproxy_storage import Storage
@@ -193,3 +195,42 @@ def test_a_read_only_file_is_not_switched_to_wal(database_dsn: str, tmp_path: An
         assert storage.users.list() == []
 
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+def test_a_file_that_cannot_have_a_write_ahead_log(
+    backend: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its commits wait for the disk, on each connection; that is said once."""
+    with Storage.connect(f"sqlite://{tmp_path}/x.db?mode=rwc&vfs=unix-dotfile") as storage:
+        for _ in range(2):
+            with storage.session():
+                found = sqlite_settings(storage)
+                assert (found["journal_mode"], found["synchronous"]) == ("delete", 2)
+            storage.database.pool.close_idle()
+        assert storage.users.create("alice").id
+
+    said = [record.getMessage() for record in caplog.records]
+    assert len([text for text in said if "(WAL)" in text]) == 1
+
+
+@pytest.mark.parametrize("backend", ["mysql", "mariadb"], indirect=True)
+@pytest.mark.parametrize("greeting", ["8.0.11", "5.5.30", "5.5.5-10.6.14-MariaDB-maxscale"])
+def test_a_proxy_that_greets_as_another_server(
+    shared_database_dsn: str, backend: str, greeting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection: Any = pymysql.connections.Connection
+    greet = connection._get_server_information
+
+    def greet_as_another(conn: Any) -> None:
+        greet(conn)
+        conn.server_version = greeting
+
+    monkeypatch.setattr(connection, "_get_server_information", greet_as_another)
+    with Storage.connect(shared_database_dsn) as storage:
+        assert storage.database.name == backend
+        with storage.session():
+            ((version,),) = storage.database.query("SELECT VERSION()")
+        assert version.startswith(storage.database.version_text())
+        for _ in range(2):
+            assert storage.users.upsert("alice").name == "alice"  # in MySQL's words, or MariaDB's

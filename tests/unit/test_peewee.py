@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sqlite3
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import peewee
 import pymysql
 import pytest
+
+SETUP = Path(__file__).parents[2] / "setup.cfg"
 
 
 class Noted(peewee.FieldDatabaseHook, peewee.IntegerField):
@@ -237,3 +241,11 @@ def test_pymysql_reads_its_time_outs_before_each_answer() -> None:
     source = inspect.getsource(pymysql.Connection)
     assert source.count("settimeout(self._read_timeout)") >= 2
     assert "settimeout(self._write_timeout)" in source
+
+
+def test_a_pymysql_that_needs_a_users_name_is_not_installed() -> None:
+    """Before 1.1.2 it does not start, on Python 3.13, where the user of a container has none."""
+    wanted = re.search(r"^    PyMySQL>=([\d.]+)$", SETUP.read_text(), re.MULTILINE)
+
+    assert wanted is not None
+    assert tuple(map(int, wanted[1].split("."))) >= (1, 1, 2)
