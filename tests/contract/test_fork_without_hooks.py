@@ -11,7 +11,8 @@ import pytest
 from gproxy_storage import Storage
 from gproxy_storage.errors import ConnectError
 from gproxy_storage.models import User
-from tests.contract.support import PATIENCE_S, Signal, insert
+from tests import servers
+from tests.contract.support import PATIENCE_S, Connections, Signal, insert
 from tests.contract.test_fork import expect_refusals, stored, warm_up, write
 from tests.support import Child
 
@@ -52,6 +53,21 @@ def test_rows_of_both_are_there_after_both_close(
     child_closed.close()
 
     assert stored(shared_database_dsn) == before + 140
+
+
+@pytest.mark.parametrize("backend", servers.SERVER_BACKENDS, indirect=True)
+def test_a_child_uses_no_connection_of_its_parents(
+    storage: Storage, connections: Connections
+) -> None:
+    """On the same one each would get the other's answers."""
+
+    def own() -> object:
+        with storage.session():
+            return connections.own(storage)
+
+    parents = own()
+    assert child_of(own).check() != str(parents)
+    assert own() == parents
 
 
 def test_each_gets_its_own_answers(storage: Storage) -> None:
