@@ -1,4 +1,4 @@
-"""Tests over a table of cases: one item runs them all, one message says which of them fail."""
+"""Tests over many cases: tables, of which one message says what fails, and drawn values."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis.strategies import SearchStrategy
 
 Test = Callable[..., None]
 
@@ -48,6 +50,28 @@ def for_each(names: str | Sequence[str], cases: Iterable[Any]) -> Callable[[Test
         signature = inspect.signature(test)
         left = [each for each in signature.parameters.values() if each.name not in given]
         vars(run)["__signature__"] = signature.replace(parameters=left)
+        return run
+
+    return decorate
+
+
+def for_any(cases: SearchStrategy[Any], *, quick: int, thorough: int) -> Callable[[Test], Test]:
+    """Test a property of one argument: `quick` examples in `make test`, more in `make soak`."""
+
+    def decorate(test: Test) -> Test:
+        @pytest.mark.parametrize(
+            "examples", [quick, pytest.param(thorough, marks=pytest.mark.slow)]
+        )
+        @functools.wraps(test)
+        def run(examples: int) -> None:
+            given_cases = given(cases)(test)
+            settings(max_examples=examples, suppress_health_check=[HealthCheck.too_slow])(
+                given_cases
+            )()
+
+        vars(run)["__signature__"] = inspect.Signature(
+            [inspect.Parameter("examples", inspect.Parameter.POSITIONAL_OR_KEYWORD)]
+        )
         return run
 
     return decorate

@@ -19,6 +19,7 @@ from gproxy_storage.crypto.keys import Key
 from gproxy_storage.crypto.keyset import KeySet, Mode
 from gproxy_storage.crypto.place import Place
 from gproxy_storage.errors import CryptoError, InvalidValue, MalformedEnvelope, Tampered
+from tests.cases import for_any
 
 PLACE = Place("users", "password", 42)
 RAW = bytes(range(32))
@@ -117,16 +118,17 @@ def assert_none_opens(opens: Callable[[str, Place], Any], changed: Iterator[str]
             opens(stored, PLACE)
 
 
+texts_to_seal = st.text(characters, max_size=30).filter(lambda text: not text.startswith("enc:"))
+
+
 # Each example tries all the bits of an envelope, some 1,000.
-@given(st.text(characters, max_size=30).filter(lambda text: not text.startswith("enc:")))
-@settings(max_examples=25)
+@for_any(texts_to_seal, quick=5, thorough=100)
 def test_no_flipped_bit_opens(text: str) -> None:
     assert_none_opens(SEALED.open_text, flipped(SEALED.seal_text(text, PLACE)))
     assert_none_opens(SEALED.open_json, flipped(SEALED.seal_json(text, PLACE)))
 
 
-@given(st.text(characters, max_size=30).filter(lambda text: not text.startswith("enc:")))
-@settings(max_examples=25)
+@for_any(texts_to_seal, quick=5, thorough=100)
 def test_no_flipped_bit_opens_in_gproxys_format(text: str) -> None:
     """But for the marker: without it, a value is plaintext, which mode v2 reads."""
     for ring in (GPROXYS, GPROXYS.with_mode(Mode.MIGRATING)):
@@ -143,8 +145,11 @@ pieces = st.sampled_from(
 )
 
 
-@given(st.one_of(st.text(), st.lists(pieces).map("".join), st.lists(pieces).map(":".join)))
-@settings(max_examples=500)
+@for_any(
+    st.one_of(st.text(), st.lists(pieces).map("".join), st.lists(pieces).map(":".join)),
+    quick=150,
+    thorough=2000,
+)
 def test_a_text_is_plaintext_or_an_envelope_with_one_spelling_or_malformed(text: str) -> None:
     try:
         parsed = parse_text(text)
@@ -159,8 +164,7 @@ json_pieces = st.sampled_from(
 )
 
 
-@given(st.one_of(st.text(), st.lists(json_pieces).map("".join)))
-@settings(max_examples=500)
+@for_any(st.one_of(st.text(), st.lists(json_pieces).map("".join)), quick=150, thorough=2000)
 def test_a_json_text_is_a_document_or_an_envelope_or_malformed(text: str) -> None:
     try:
         parsed = parse_json(text)

@@ -11,11 +11,12 @@ from typing import NamedTuple
 from urllib.parse import quote, unquote
 
 import psycopg2.extensions
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume
 from hypothesis import strategies as st
 
 from gproxy_storage.dsn import Dsn, Host, PoolOptions
 from gproxy_storage.errors import DSNError
+from tests.cases import for_any
 from tests.support import everything_said
 
 
@@ -202,8 +203,7 @@ def outcome(text: str) -> str:
     return f"{dsn} {dsn!r} {dsn.masked} {dsn.parameters!r} {dsn.password!r}"
 
 
-@given(valid_dsns)
-@settings(max_examples=600)
+@for_any(valid_dsns, quick=100, thorough=2000)
 def test_what_is_written_is_parsed_and_rendered(written: Written) -> None:
     dsn = Dsn.parse(written.text)
 
@@ -217,8 +217,7 @@ def test_what_is_written_is_parsed_and_rendered(written: Written) -> None:
     assert hash(Dsn.parse(normalised)) == hash(dsn)
 
 
-@given(postgres_dsns)
-@settings(max_examples=300)
+@for_any(postgres_dsns, quick=100, thorough=1000)
 def test_libpq_reads_the_same(written: Written) -> None:
     dsn = Dsn.parse(written.text).replace(pool=PoolOptions())
     read = psycopg2.extensions.parse_dsn(dsn.reveal())
@@ -235,8 +234,7 @@ def test_libpq_reads_the_same(written: Written) -> None:
     assert {n: v for n, v in read.items() if v} == {n: v for n, v in expected.items() if v}
 
 
-@given(st.one_of(postgres_dsns, mysql_dsns))
-@settings(max_examples=500)
+@for_any(st.one_of(postgres_dsns, mysql_dsns), quick=100, thorough=2000)
 def test_a_masked_dsn_does_not_hold_the_password(written: Written) -> None:
     forms = {written.password, quote(written.password, safe="")}
     assume(not any(form in outcome(written.beside) for form in forms))
@@ -259,13 +257,14 @@ def pieces_of(password: str) -> list[str]:
     return [piece for piece in pieces if len(piece) >= 4]
 
 
-@given(
+@for_any(
     st.one_of(
         network_dsns(*POSTGRES, write_password=partly_escaped),
         network_dsns(*MYSQL, write_password=partly_escaped),
-    )
+    ),
+    quick=200,
+    thorough=4000,
 )
-@settings(max_examples=1000)
 def test_no_piece_of_an_unescaped_password_leaks(written: Written) -> None:
     shown = outcome(written.text)
 
@@ -312,15 +311,17 @@ def broken_dsns(draw: st.DrawFn) -> list[str]:
     return versions[1:]
 
 
-# The two below try more than 10,000 texts.
-@given(st.one_of(any_text, any_text.map("postgres://{}".format), st.lists(pieces_of_dsns)))
-@settings(max_examples=6000)
+# The two below try more than 1,000 texts, and in the soak more than 20,000.
+@for_any(
+    st.one_of(any_text, any_text.map("postgres://{}".format), st.lists(pieces_of_dsns)),
+    quick=600,
+    thorough=12_000,
+)
 def test_any_text_is_parsed_or_refused(text: str | list[str]) -> None:
     outcome("".join(text))
 
 
-@given(broken_dsns())
-@settings(max_examples=1400, suppress_health_check=[HealthCheck.too_slow])
+@for_any(broken_dsns(), quick=200, thorough=3000)
 def test_a_broken_dsn_is_parsed_or_refused(texts: list[str]) -> None:
     for text in texts:
         outcome(text)

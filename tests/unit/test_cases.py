@@ -6,8 +6,9 @@ import inspect
 from collections.abc import Callable
 
 import pytest
+from hypothesis import strategies as st
 
-from tests.cases import for_each
+from tests.cases import for_any, for_each
 
 CASES = [(1, "a"), (2, "b"), (3, "c")]
 
@@ -89,3 +90,26 @@ def test_long_values_are_shown_in_part() -> None:
 def test_a_table_that_is_none(names: str, cases: list[tuple[int, ...]]) -> None:
     with pytest.raises(ValueError, match=r"zip\(\)|without cases"):
         for_each(names, cases)
+
+
+def test_a_property_is_tried_as_often_as_it_says() -> None:
+    seen = []
+
+    @for_any(st.integers(), quick=7, thorough=70)
+    def check(number: int) -> None:
+        seen.append(number)
+
+    check(examples=7)
+    assert len(seen) == 7
+    (mark,) = vars(check)["pytestmark"]
+    quick, thorough = mark.args[1]
+    assert (quick, thorough.values, thorough.marks[0].name) == (7, (70,), "slow")
+
+
+def test_a_property_that_does_not_hold_fails() -> None:
+    @for_any(st.integers(), quick=50, thorough=50)
+    def check(number: int) -> None:
+        assert number < 10
+
+    with pytest.raises(AssertionError):
+        check(examples=50)
