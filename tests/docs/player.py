@@ -21,8 +21,9 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from gproxy_storage import Dsn
+from gproxy_storage import Dsn, Sink
 from tests.docs.pages import Block, blocks
+from tests.support import PATIENCE_S
 
 _MARK = "-- the command has ended --"
 
@@ -206,6 +207,8 @@ def _compiled(block: Block, names: Names) -> CodeType:
 
 def main(page: str) -> None:
     """Play a page."""
+    # sinks wait as long as a busy machine needs
+    Sink.flush.__defaults__ = Sink.close.__defaults__ = (PATIENCE_S,)
     names = Names(json.load(sys.stdin))
     with closing(Shell()) as shell:
         player = Player(names, shell)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -23,11 +24,16 @@ from tests.conftest import in_ci, selected_backends
 from tests.docs.pages import DOCS, OTHER_PAGES, PAGES, READ, RUN, blocks, page_name
 from tests.processes import ROOT, TIMEOUT_S, environment
 
-MOST_NOT_RUN = 20
-"""So many blocks at most may be excused from running: systemd, containers, real proxies."""
+MOST_NOT_RUN = 5
+"""So many blocks at most may be excused from running."""
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
-PARSERS: dict[str, Callable[[str], Any]] = {"toml": tomllib.loads, "json": json.loads}
+PARSERS: dict[str, Callable[[str], Any]] = {
+    "json": json.loads,
+    "python": ast.parse,
+    "toml": tomllib.loads,
+}
+SQL_PAGES = {"postgres": "postgresql-setup", "mysql": "mysql-setup", "mariadb": "mysql-setup"}
 
 _DSN = re.compile(r"(?P<scheme>postgres|mysql|mariadb)://gproxy:secret@127\.0\.0\.1:\d+/\w+")
 
@@ -107,13 +113,26 @@ def test_few_blocks_are_excused_from_running() -> None:
     assert all(len(each.not_run or "") > 10 for each in excused), reasons
 
 
-def test_settings_parse() -> None:
+def test_what_does_not_run_parses() -> None:
     for block in BLOCKS:
-        if block.language in PARSERS:
+        if block.language in PARSERS and not block.runs:
             try:
                 PARSERS[block.language](block.code)
-            except ValueError as error:
+            except (SyntaxError, ValueError) as error:
                 pytest.fail(f"{block}: {error}")
+
+
+@pytest.mark.parametrize("backend", servers.SERVER_BACKENDS, indirect=True)
+def test_sql_for_administrators_parses(backend: str, server: servers.Server) -> None:
+    page = DOCS / "how-to" / f"{SQL_PAGES[backend]}.md"
+    codes = [block.code for block in blocks(page) if block.language == "sql"]
+    assert codes
+    for code in codes:
+        if backend == "postgres":  # it parses all of a block before it executes any of it
+            server.execute(f"DO $page$ BEGIN RETURN;\n{code}\nEND $page$")
+        else:
+            for statement in re.findall(r"[^;\s][^;]*", code):
+                server.execute("PREPARE page FROM %s", (statement,))
 
 
 # -- what pages name exists ----------------------------------------------------------------------
