@@ -1,4 +1,4 @@
-"""The schema: what the models want, what the database has, and the way from one to the other."""
+"""The schema: what the models declare, what the database has, and the sync of the two."""
 
 LOCK_TIMEOUT_S = 30.0
-"""How long a sync waits for locks in all."""
+"""How long a sync waits for locks in total."""

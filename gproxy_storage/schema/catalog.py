@@ -1,4 +1,4 @@
-"""The snapshot: what the database has of our tables, in the same terms on every backend."""
+"""The snapshot: the live schema of our tables, in the same terms on every backend."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class LiveColumn:
     """A column as the database has it.
 
     Attributes:
-        shortfall: what it cannot hold that the declared column can, where the families agree.
-        widen_clause: what follows ALTER TABLE to make it the declared column, where it is narrower.
+        shortfall: what it cannot hold that the declared column can, if the families agree.
+        widen_clause: if it is narrower, the ALTER TABLE clause that makes it the declared column.
     """
 
     name: str
@@ -39,7 +39,7 @@ class LiveColumn:
 
 @dataclass(frozen=True, slots=True)
 class LiveIndex:
-    """An index as the database has it; a column None is an expression."""
+    """An index as the database has it; None stands for an expression in place of a column."""
 
     name: str
     columns: tuple[tuple[str | None, bool], ...]
@@ -54,7 +54,9 @@ class LiveIndex:
 class LiveForeignKey:
     """A foreign key as the database has it.
 
-    No target columns: the target's primary key. No `on_delete`: this user is not told.
+    Attributes:
+        target_columns: empty for the target's primary key.
+        on_delete: empty where the server hides it from this user.
     """
 
     name: str
@@ -67,12 +69,12 @@ class LiveForeignKey:
 
 @dataclass(frozen=True, slots=True)
 class LiveTable:
-    """A table, or what stands in its place.
+    """A table, or another object with its name.
 
     Attributes:
-        kind: ``table``, or in words what has its name.
-        columns: by the names that the models know them by; a column's own `name` is what the
-            database calls it now, which differs where a rename is due.
+        kind: ``table``, or the kind of the other object.
+        columns: by their names in the models; a column's own `name` is the current one in the
+            database, which differs before a rename.
     """
 
     name: str
@@ -83,7 +85,7 @@ class LiveTable:
     foreign_keys: tuple[LiveForeignKey, ...]
 
     def with_renamed(self, old: str, new: str) -> LiveTable:
-        """Return the table as it will be once a column has another name."""
+        """Return the table as it will be after a rename of a column."""
 
         def rename(names: Iterable[str]) -> tuple[str, ...]:
             return tuple(new if name == old else name for name in names)
@@ -113,11 +115,11 @@ class Snapshot:
     """The live schema of our tables at one moment.
 
     Attributes:
-        tables: by name; what is missing is absent.
-        occupied: each name that one of our indexes or foreign keys would take -> the tables that
-            have it for one of theirs, and, where indexes share the tables' names, what else has
-            it.
-        versions: what GPROXY's ledger holds; None where this user may not read it.
+        tables: by name, without those that do not exist.
+        occupied: each name of our indexes and foreign keys that is in use -> the tables with an
+            index or foreign key of that name and, where indexes share the tables' namespace, the
+            other objects.
+        versions: the rows of GPROXY's ledger; None if this user may not read it.
     """
 
     tables: Mapping[str, LiveTable]
@@ -150,10 +152,10 @@ def _snapshot(
     key_names: set[str],
     live: Callable[[ColumnRow], LiveColumn],
 ) -> Snapshot:
-    """Group the rows by table, and by the names that we would give.
+    """Group the rows by table, and by our names of indexes and foreign keys.
 
-    The three queries see three moments: an index of a table that the first did not see yet says
-    nothing about that table.
+    The three queries run at different moments: an index of a table that the first one did not see
+    says nothing about that table.
     """
     indexes, keys = _by("table", rows.indexes), _by("table", rows.foreign_keys)
     tables: dict[str, LiveTable] = {}

@@ -1,4 +1,4 @@
-"""Questions to the data before a rule is added that they must keep. Pure: SQL, no I/O."""
+"""Checks of the data before a constraint is added. Pure: SQL, no I/O."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from .definitions import Definition, IndexDefinition
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A question to ask of the data before any step, whose answer must be none.
+    """A check that is run before any step and must find no rows.
 
     Attributes:
-        what: what is wrong with the rows it finds, for people.
-        count_sql: gives the number of rows or values at fault.
-        keys_sql: gives up to five primary keys of theirs.
+        table: the table's name.
+        what: what is wrong with the rows that it finds, for people.
+        count_sql: selects the number of violating rows or values.
+        keys_sql: selects up to five of their primary keys.
     """
 
     table: str
@@ -26,11 +27,11 @@ class Check:
     keys_sql: str
 
 
-# S608: all that the SQL is made of are the models' own names, no one's input.
+# S608: the SQL consists of names from the models only, never of input.
 
 
 def duplicate_checks(definition: Definition, live: LiveTable, found: Comparison) -> list[Check]:
-    """Return a check for each unique index that is to be added to rows that exist."""
+    """Return a check for each unique index that is to be added to an existing table."""
     checks = []
     key = _key(definition, live)
     for index in found.new_indexes:
@@ -54,9 +55,9 @@ def duplicate_checks(definition: Definition, live: LiveTable, found: Comparison)
 
 
 def _values(index: IndexDefinition, live: LiveTable, found: Comparison) -> list[str] | None:
-    """Return the SQL of what the index will make unique; None where all of it will be NULL.
+    """Return the SQL of the values that must be unique; None if one of them will always be NULL.
 
-    A column that is to be added with a constant default is left out: it tells no rows apart.
+    A column that is added with a constant default is left out: it distinguishes no rows.
     """
     added = {column.name: column for column in found.new_columns}
     values = []
@@ -75,7 +76,7 @@ def orphan_checks(
     found: Comparison,
     tables: Mapping[str, LiveTable],
 ) -> list[Check]:
-    """Return a check for each foreign key that is to be added to rows that exist."""
+    """Return a check for each foreign key that is to be added to an existing table."""
     checks = []
     for key in found.new_foreign_keys:
         there = live.columns.get(key.column)
@@ -99,6 +100,6 @@ def orphan_checks(
 
 
 def _key(definition: Definition, live: LiveTable) -> str:
-    """Return the primary key's column as the database calls it now."""
+    """Return the current name of the primary key's column in the database."""
     (name,) = definition.primary_key
     return live.columns[name].name

@@ -1,6 +1,6 @@
-"""One table, live against declared: what is missing, what is incompatible, what is extra.
+"""Compares a live table with its declaration: what is missing, incompatible, narrower or extra.
 
-By definition, never by name: an index of another name with the same columns serves.
+By definition, never by name: an index with the same columns but another name will do.
 """
 
 from __future__ import annotations
@@ -19,11 +19,16 @@ class Comparison:
     """The differences between a live table, or None, and its definition.
 
     Attributes:
-        new_columns, new_indexes, new_foreign_keys: what a table that exists lacks and can get.
+        new_columns: the columns that an existing table lacks and that can be added.
+        new_indexes: likewise.
+        new_foreign_keys: likewise.
         retired: indexes of earlier releases that it still has.
-        narrow: the columns that hold less than is declared, and what they lack.
-        widen_clauses: what follows ALTER TABLE to change those of them that can be changed.
-        missing, incompatible, narrower, extra: the differences in words, by how much they matter.
+        narrow: the columns that are narrower than declared, with the shortfall of each.
+        widen_clauses: the ALTER TABLE clauses for those of them that can be changed.
+        missing: the differences of this level, as text for people.
+        incompatible: likewise.
+        narrower: likewise.
+        extra: likewise.
     """
 
     def __init__(
@@ -51,7 +56,7 @@ class Comparison:
                 self._refuse_occupied(wanted, live)
         elif live.kind != "table":
             article = "an" if live.kind[0] in "AEIOaeio" else "a"
-            self.incompatible.append(f"{article} {live.kind} stands where the table should")
+            self.incompatible.append(f"{article} {live.kind} has the name of the table")
         else:
             self._compare_columns(live)
             self._compare_primary_key(live)
@@ -70,8 +75,8 @@ class Comparison:
                 self.missing.append(f"column {column.name}")
             else:
                 self.incompatible.append(
-                    f"column {column.name} is missing, and is NOT NULL without a default: rows "
-                    "that exist would have no value for it"
+                    f"column {column.name} is missing, and is NOT NULL without a default: existing "
+                    "rows would have no value for it"
                 )
         self._compare_widths(live)
         self._compare_collations(live)
@@ -83,7 +88,7 @@ class Comparison:
                 self.extra.append(f"column {there.name} ({there.type})")
             else:
                 self.incompatible.append(
-                    f"column {there.name} is not ours and is NOT NULL without a default: every "
+                    f"column {there.name} is unknown and is NOT NULL without a default: every "
                     "insert would fail"
                 )
 
@@ -110,7 +115,7 @@ class Comparison:
         if not column.indexable:
             for index in live.indexes:
                 if not index.prefix and column.name in (name for name, _ in index.columns):
-                    return f"index {index.name} is in the way: drop it first"
+                    return f"index {index.name} prevents that: drop it first"
         return None
 
     def _compare_collations(self, live: LiveTable) -> None:
@@ -119,13 +124,13 @@ class Comparison:
             there = live.columns.get(column.name)
             if there is not None and column.families == {"text"}:
                 names.setdefault(there.collation, []).append(column.name)
-        ours = self._definition.collation
-        names.pop(ours or "", None)
+        declared = self._definition.collation
+        names.pop(declared or "", None)
         self.extra += [
-            f"text in {', '.join(those)} compares by {theirs}"
-            + (f", not {ours}" if ours else "")
-            + ": texts that differ in case or accents may count as one"
-            for theirs, those in names.items()
+            f"text in {', '.join(columns)} compares by {collation}"
+            + (f", not {declared}" if declared else "")
+            + ": texts that differ in case or accents may be treated as equal"
+            for collation, columns in names.items()
         ]
 
     def _compare_primary_key(self, live: LiveTable) -> None:
@@ -154,7 +159,7 @@ class Comparison:
                 self.new_indexes.append(index)
                 kind = "unique index" if index.unique else "index"
                 self.missing.append(f"{kind} on {', '.join(name for name, _ in index.columns)}")
-        # InnoDB adds an index to each foreign key by itself.
+        # InnoDB adds an index for each foreign key automatically.
         serving |= {
             there.name
             for there in live.indexes
@@ -166,21 +171,21 @@ class Comparison:
                 retired = [index for index in RETIRED if index.is_(live.name, there)]
                 self.retired += retired
                 kind = "unique index" if there.unique else "index"
-                fate = ", which sync drops" if retired else ""
-                self.extra.append(f"{kind} {there.name}{fate}")
+                action = ", which sync drops" if retired else ""
+                self.extra.append(f"{kind} {there.name}{action}")
 
     def _refuse_occupied(self, wanted: _Named, live: LiveTable | None) -> bool:
-        """Note it when something else has the name that an index or foreign key would get."""
+        """Report it when another object has the name that an index or foreign key would get."""
         anywhere = isinstance(wanted, ForeignKey) == self._definition.one_alter
         holders = [
-            # Not of a table that is missing: it has come about while the catalog was read.
+            # Not of a missing table: it was created while the catalog was read.
             holder
             for holder in self._occupied.get(wanted.name, ())
             if (live is not None if holder == self._definition.name else anywhere)
         ]
         if holders:
             self.incompatible.append(
-                f"the name {wanted.name} is taken by something else ({', '.join(holders)}): "
+                f"the name {wanted.name} is taken by another object ({', '.join(holders)}): "
                 "rename or drop that"
             )
         return bool(holders)
@@ -196,7 +201,7 @@ class Comparison:
             elif key.column in live.columns and not self._definition.can_add_foreign_keys:
                 self.incompatible.append(
                     f"column {key.column} has no foreign key to {key.target}, and this database "
-                    "cannot add one to a column that exists"
+                    "cannot add one to an existing column"
                 )
             elif not self._refuse_occupied(key, live):
                 self.new_foreign_keys.append(key)
@@ -217,7 +222,7 @@ def _column_problems(column: Column, there: LiveColumn) -> list[str]:
         return [f"{name} is generated, against the model"]
     if column.primary_key:
         if column.auto_increment and not there.auto_increment:
-            return [f"{name} does not count up by itself"]
+            return [f"{name} generates no keys"]
         return []
     if there.nullable != column.nullable:
         return [
@@ -228,22 +233,22 @@ def _column_problems(column: Column, there: LiveColumn) -> list[str]:
 
 
 def _serves(there: LiveIndex, index: IndexDefinition) -> bool:
-    """Whether a live index does what the wanted one would."""
+    """Whether a live index can stand for the wanted one."""
     if not there.valid or there.partial or there.prefix:
         return False
     if [name for name, _ in there.columns] != [name for name, _ in index.columns]:
         return False
     if index.unique:
-        return there.unique  # whatever its directions
+        return there.unique  # in any direction
     directions = {
         live_desc == wanted_desc
         for (_, live_desc), (_, wanted_desc) in zip(there.columns, index.columns, strict=True)
     }
-    return len(directions) == 1  # the same, or all of them the other way round
+    return len(directions) == 1  # all the same, or all reversed
 
 
 def _looks_like(there: LiveIndex, index: IndexDefinition) -> bool:
-    """Whether a live index claims the wanted uniqueness and does not keep it."""
+    """Whether a live unique index has the wanted columns but does not enforce uniqueness."""
     same = [name for name, _ in there.columns] == [name for name, _ in index.columns]
     return index.unique and there.unique and same and (there.prefix or not there.valid)
 
@@ -256,5 +261,5 @@ def _foreign_key_problems(key: ForeignKey, there: LiveForeignKey) -> list[str]:
     if there.on_delete and there.on_delete != key.on_delete:
         return [f"{where} is ON DELETE {there.on_delete}, not ON DELETE {key.on_delete}"]
     if not there.valid:
-        return [f"{where} is NOT VALID: rows may point nowhere; validate it"]
+        return [f"{where} is NOT VALID: rows may refer to missing rows; validate it"]
     return []

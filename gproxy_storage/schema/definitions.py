@@ -1,4 +1,4 @@
-"""What the models want of a database: each table's DDL, rendered once a process and backend."""
+"""The models' declarations as DDL, rendered once per process and backend."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Column:
     """A column as a model declares it.
 
     Attributes:
-        quoted: its name as SQL spells it.
-        type: the backend's type as DDL spells it.
-        indexable: whether an index can cover it as a whole.
-        families: the families of live types that hold its values (`Backend.type_family`).
-        add_ddl: what follows ADD COLUMN.
+        quoted: its name, quoted for SQL.
+        type: the backend's type, as in DDL.
+        indexable: whether it can be indexed without a prefix length.
+        families: the families of live types that can hold its values (`Backend.type_family`).
+        add_ddl: the definition after ADD COLUMN.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class IndexDefinition:
-    """An index as a model declares it; a column is a name and whether it descends."""
+    """An index as a model declares it; a column is a name and whether it is descending."""
 
     name: str
     columns: tuple[tuple[str, bool], ...]
@@ -64,16 +64,16 @@ class ForeignKey:
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A table as its model declares it, in one backend's words.
+    """A table as its model declares it, in one backend's DDL.
 
     Attributes:
-        quoted: its name as SQL spells it.
+        quoted: its name, quoted for SQL.
         create_sql: the statements that create it with its indexes.
-        one_alter: whether one ALTER TABLE takes all additions, indexes included; there, names
-            of foreign keys are unique in the database and those of indexes in their table, else
-            the other way round.
-        can_add_foreign_keys: whether one can be added to a column that exists.
-        collation: what text should compare by; None where that is the database's own way.
+        one_alter: whether one ALTER TABLE can do all additions, including indexes. If so, names of
+            foreign keys are unique in the database and those of indexes in their table, else the
+            reverse.
+        can_add_foreign_keys: whether one can be added to an existing column.
+        collation: the collation of text columns; None for the database's default.
     """
 
     name: str
@@ -98,8 +98,8 @@ _rendered: dict[str, tuple[Definition, ...]] = {}
 def definitions(database: Backend) -> tuple[Definition, ...]:
     """Return the definition of every table, GPROXY's ledger first, parents before children.
 
-    Rendered once for each kind of backend; needs a session the first time, for MySQL and MariaDB
-    are told apart by the server.
+    Rendered once for each kind of backend; needs a session the first time, for only the server
+    tells whether it is MySQL or MariaDB.
     """
     found = _rendered.get(database.name)
     if found is None:
@@ -110,7 +110,7 @@ def definitions(database: Backend) -> tuple[Definition, ...]:
 
 
 class _Renderer:
-    """Render DDL in one backend's words."""
+    """Renders one backend's DDL."""
 
     def __init__(self, database: Backend) -> None:
         self._database = database
@@ -167,7 +167,7 @@ class _Renderer:
         constraints = [self._sql(node) for node in field.constraints or ()]
         add_ddl = self._ddl(field)
         if isinstance(field, peewee.ForeignKeyField) and not self._database.can_add_foreign_keys:
-            # The only moment at which this database takes a foreign key for an existing table.
+            # The only way to add a foreign key to an existing table here is with its column.
             references = self._sql(field.foreign_key_constraint()).partition("REFERENCES")
             add_ddl += f" CONSTRAINT {self._name(field.constraint_name or '')} " + "".join(
                 references[1:]

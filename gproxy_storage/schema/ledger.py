@@ -1,8 +1,8 @@
-"""GPROXY's ledgered steps: done here where its ledger lacks them, and then written into it.
+"""GPROXY's migrations: those that its ledger lacks are done here and recorded in it.
 
-GPROXY does what its ledger lacks before anything else, and on PostgreSQL fails at that. Two of the
-four steps are the schema's own (a rename, a column), and dropping `models.alias_of` is not wanted:
-it is left alone. What remains are routing rules for operations that GPROXY no longer has.
+GPROXY would run them when it starts, and on PostgreSQL fail. Of the four steps, a rename and a new
+column are part of our schema, and dropping `models.alias_of` is not wanted. The last one deletes
+routing rules of operations that GPROXY no longer has.
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ _REALTIME = frozenset(
 )
 
 STRIP_SQL = "UPDATE providers SET routing_json = ? WHERE id = ?"
-"""What `strip_realtime_rules` executes for each provider that has such rules."""
+"""The statement that `strip_realtime_rules` executes for each provider with such rules."""
 
 
 def missing_steps(versions: Collection[str] | None) -> list[str]:
-    """Return the steps that are not among the versions of a ledger, in GPROXY's order.
+    """Return the steps that a ledger lacks, in GPROXY's order.
 
-    None of a ledger that cannot be read: then it cannot be written either.
+    Empty for a ledger that cannot be read: then it cannot be written either.
     """
     return [] if versions is None else [step for step in STEPS if step not in versions]
 
 
 def must_strip(missing: Collection[str]) -> bool:
-    """Whether the step that concerns the rows of providers is among the missing."""
+    """Whether the step that changes rows of providers is missing."""
     return STRIP_RULES in missing
 
 
 def insert_sql(missing: Collection[str]) -> str:
-    """Return the statement that writes steps into the ledger; 0 is the date of those done here."""
+    """Return the INSERT that records steps in the ledger; those done here have the date 0."""
     rows = ", ".join(f"('{step}', 0)" for step in missing)
     return f"INSERT INTO {LEDGER} (version, applied_at) VALUES {rows}"  # noqa: S608 - our own names
 
 
 def strip_realtime_rules(database: Backend) -> None:
-    """Drop the routing rules whose source or destination is a realtime operation.
+    """Delete the routing rules whose source or destination is a realtime operation.
 
-    In one transaction. Providers without such rules are not written.
+    In one transaction; providers without such rules are not written.
     """
     select = f"SELECT id, CAST(routing_json AS {database.json_text}) FROM providers"  # noqa: S608 - a constant
     with database.atomic():
@@ -64,7 +64,7 @@ def strip_realtime_rules(database: Backend) -> None:
 
 
 def without_realtime_rules(text: str) -> str | None:
-    """Return a routing table's JSON without these rules; None where it has none, or is no JSON."""
+    """Return a routing table's JSON without these rules; None if it has none, or is not JSON."""
     try:
         table = json.loads(text)
         rules = table.get("rules") if isinstance(table, dict) else None

@@ -33,13 +33,13 @@ class Level(enum.Enum):
 class Drift:
     """One difference between the live schema and the models.
 
-    MISSING is what sync adds, INCOMPATIBLE what it refuses to touch, NARROWER a column that refuses
-    or changes some values and that sync changes when told to, EXTRA is for information: it stays,
-    but for the indexes in `retired.py`.
+    MISSING: sync adds it. INCOMPATIBLE: sync refuses to run. NARROWER: a column refuses or changes
+    some values; sync widens it on request. EXTRA: for information; sync leaves it, except for the
+    indexes in `retired.py`.
 
     Attributes:
         level: how much it matters.
-        table: where it is.
+        table: the table's name.
         what: the difference, for people.
     """
 
@@ -59,10 +59,10 @@ class Step:
         table: the table that it changes.
         sql: the statement.
         reason: why it is needed, for people.
-        references: other tables that it locks, for foreign keys to them.
-        rename: the rename that this step makes, to be recorded with it.
-        action: what executes the SQL for each row that it chooses, with parameters for ``?``; None
-            where the SQL is executed once, as it is.
+        references: other tables that it locks, because of foreign keys to them.
+        rename: the rename that this step does, which is recorded with it.
+        action: executes the SQL for each row that it selects, with parameters for ``?``; None if
+            the SQL is executed once, as it is.
     """
 
     table: str
@@ -79,15 +79,15 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What sync would do, in order, and how the live schema differs from the models.
+    """The steps of a sync, in order, and the differences between live schema and models.
 
-    Falsy when there is nothing to do and nothing in the way; str() prints it for a person.
+    Falsy when there is nothing to do and nothing incompatible; str() prints it for people.
 
     Attributes:
         steps: what sync executes, in order.
         drift: the differences.
-        checks: what the rows are asked before any step.
-        narrow: each column that holds less than ours, as ``table.column``.
+        checks: the queries about the data that come before any step.
+        narrow: ``table.column`` of each column that is narrower than declared.
     """
 
     steps: tuple[Step, ...]
@@ -97,7 +97,7 @@ class Plan:
 
     @property
     def incompatible(self) -> tuple[Drift, ...]:
-        """The differences that sync refuses to touch."""
+        """The differences for which sync refuses to run."""
         return tuple(drift for drift in self.drift if drift.level is Level.INCOMPATIBLE)
 
     @property
@@ -107,7 +107,7 @@ class Plan:
 
     @property
     def narrower(self) -> tuple[Drift, ...]:
-        """The columns that hold less than ours."""
+        """The columns that are narrower than declared."""
         return tuple(drift for drift in self.drift if drift.level is Level.NARROWER)
 
     def __bool__(self) -> bool:
@@ -130,11 +130,11 @@ class Plan:
 
 
 def make_plan(snapshot: Snapshot, wanted: Sequence[Definition], *, widen: bool = False) -> Plan:
-    """Compare a snapshot with the definitions and say what is to be done.
+    """Compare a snapshot with the definitions and return the steps to take.
 
     Args:
         wanted: parents before children; steps come in that order, renames first.
-        widen: change columns that are narrower than ours, too.
+        widen: also change columns that are narrower than declared.
     """
     steps, tables = _renamed(snapshot, wanted)
     is_new = "providers" not in tables
@@ -166,7 +166,7 @@ def make_plan(snapshot: Snapshot, wanted: Sequence[Definition], *, widen: bool =
                 checks += duplicate_checks(definition, live, found)
                 checks += orphan_checks(definition, live, found, tables)
         if definition.name == LEDGER and is_new:
-            steps += ledger  # at once: with tables there may be rows to go through
+            steps += ledger  # now: once there are tables, there may be rows to change
     if not is_new:
         steps += ledger
     if ledger and LEDGER in tables:
@@ -178,7 +178,7 @@ def make_plan(snapshot: Snapshot, wanted: Sequence[Definition], *, widen: bool =
 def _renamed(
     snapshot: Snapshot, wanted: Sequence[Definition]
 ) -> tuple[list[Step], dict[str, LiveTable]]:
-    """Return the steps of the renames that apply, and the tables as they will be after them."""
+    """Return the steps of the renames that apply, and the tables as they will be afterwards."""
     tables, steps = dict(snapshot.tables), []
     quoted = {definition.name: definition.quoted for definition in wanted}
     for rename in RENAMES:
@@ -194,15 +194,15 @@ def _renamed(
 
 def _widening(definition: Definition, found: Comparison) -> Step:
     sql = f"ALTER TABLE {definition.quoted} {', '.join(found.widen_clauses.values())}"
-    return Step(definition.name, sql, f"{', '.join(found.widen_clauses)} narrower than ours")
+    return Step(definition.name, sql, f"{', '.join(found.widen_clauses)} narrower than declared")
 
 
 def _ledger(snapshot: Snapshot, *, is_new: bool) -> list[Step]:
-    """Return what makes GPROXY find its own steps done."""
+    """Return the steps that do, and record, the migrations that GPROXY's ledger lacks."""
     missing = missing_steps(snapshot.versions)
     if not missing:
         return []
-    steps = [Step(LEDGER, insert_sql(missing), "GPROXY's start would take these steps itself")]
+    steps = [Step(LEDGER, insert_sql(missing), "GPROXY would run these migrations at its start")]
     if must_strip(missing) and not is_new:
         reason = "GPROXY no longer has the realtime operations of some routing rules"
         steps.insert(0, Step("providers", STRIP_SQL, reason, action=strip_realtime_rules))
@@ -210,7 +210,7 @@ def _ledger(snapshot: Snapshot, *, is_new: bool) -> list[Step]:
 
 
 def _changes(definition: Definition, found: Comparison) -> list[Step]:
-    """Return the steps that add what a table lacks, and drop the indexes that it no longer has."""
+    """Return the steps that add what a table lacks, and drop its retired indexes."""
     alter = f"ALTER TABLE {definition.quoted} "
     columns = [
         (f"ADD COLUMN {column.add_ddl}", f"column {column.name} is missing")
@@ -223,9 +223,9 @@ def _changes(definition: Definition, found: Comparison) -> list[Step]:
     keys = [
         (key.add_clause, f"column {key.column} has no foreign key")
         for key in found.new_foreign_keys
-        if definition.can_add_foreign_keys  # else it came with its column
+        if definition.can_add_foreign_keys  # else it is part of ADD COLUMN
     ]
-    # Last, and in one ALTER TABLE with the new ones: InnoDB wants an index for each foreign key.
+    # Last, and in one ALTER TABLE with the new ones: InnoDB needs an index for each foreign key.
     retired = [(f"DROP INDEX {index.name}", index.why) for index in found.retired]
     references = tuple(key.target for key in found.new_foreign_keys)
     if definition.one_alter:

@@ -1,4 +1,4 @@
-"""Renames of columns between releases: numbered, done once, before the additive part."""
+"""Renames of columns between releases: numbered, applied once, before anything is added."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class Rename:
     """A column that has another name in older schemas.
 
-    It applies where the table has the old name and lacks the new one. Once released, a rename is
-    never changed; the next gets the next number.
+    It applies if the table has the old name and lacks the new one. Once released, a rename is never
+    changed; the next gets the next number.
     """
 
     number: int

@@ -1,4 +1,4 @@
-"""Indexes that earlier releases declared and this one does not: the only thing that sync drops."""
+"""Indexes that earlier releases declared and this one does not: sync drops nothing else."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .catalog import LiveIndex
 
 @dataclass(frozen=True, slots=True)
 class RetiredIndex:
-    """An index of an earlier release. Once released, an entry is never changed or taken away.
+    """An index of an earlier release. Once released, an entry is never changed or removed.
 
     Attributes:
         why: the reason for dropping it, for people.
@@ -22,7 +22,7 @@ class RetiredIndex:
     why: str
 
     def is_(self, table: str, there: LiveIndex) -> bool:
-        """Whether a live index is this one, by its name and by its definition."""
+        """Whether a live index is this one, by name and definition."""
         return (
             (table, there.name, there.unique) == (self.table, self.name, self.unique)
             and there.columns == tuple((name, False) for name in self.columns)
@@ -37,6 +37,6 @@ RETIRED = (
         "uq_user_model_permissions_user_id_provider_key_model_pattern",
         ("user_id", "provider_key", "model_pattern"),
         unique=True,
-        why="GPROXY does not start beside a unique index that is not its own",
+        why="GPROXY does not start with a unique index that is not its own",
     ),
 )

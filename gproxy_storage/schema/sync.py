@@ -1,8 +1,8 @@
-"""Sync: make the database's schema the one the models declare, or stop with an error.
+"""Sync: bring the database's schema to the one the models declare, or stop with an error.
 
-Snapshot and plan; with nothing to do that is all: three queries, no lock. Otherwise lock, read
-again, plan again, check the data, apply, verify. Where DDL is transactional a failure leaves the
-database as it was; elsewhere every state in between is one that the next sync completes.
+Take a snapshot and make a plan; if it is empty, that is all: three queries, no lock. Otherwise
+lock, read and plan again, check the data, apply, verify. Where DDL is transactional a failure
+leaves the database as it was; elsewhere the next sync completes an interrupted one.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class SyncReport:
     Attributes:
         applied: the steps that were executed, in order; empty when nothing was missing.
         elapsed_s: how long it took, in seconds.
-        narrower: the columns that hold less than ours, and what that costs.
+        narrower: the columns that are narrower than declared, and what each loses.
     """
 
     applied: tuple[Step, ...]
@@ -76,23 +76,23 @@ def sync(
     refuse: Refuse | None = None,
     hook: Hook | None = None,
 ) -> SyncReport:
-    """Make the live schema the one that the models declare.
+    """Bring the live schema to the one that the models declare.
 
-    Adds what is missing, and drops the indexes in `retired.py`; never retypes or rebuilds but for
-    `widen`, and drops nothing else. Nothing to do: no lock, no DDL.
+    Adds what is missing and drops the indexes in `retired.py`. Changes no types except with
+    `widen`, and drops nothing else. With nothing to do it takes no lock and executes no DDL.
 
     Args:
-        widen: change the columns that are narrower than ours to our types, one ALTER a table. The
-            database copies such a table, and its writers wait for that.
-        lock_timeout_s: seconds to wait for locks in all, >= 0: other processes' syncs, and
-            transactions that use a table. Those behind it in a queue wait a second at most.
+        widen: change the columns that are narrower than declared to their declared types, with one
+            ALTER per table. The database copies such a table, and its writers wait meanwhile.
+        lock_timeout_s: seconds to wait for locks in total, >= 0: other processes' syncs, and
+            transactions that use a table. Others that queue behind it wait a second at most.
         progress: called after each step.
         refuse: called with each plan before anything is done; raises to do nothing.
         hook: called with a name between any two steps; for tests.
     Raises:
-        IncompatibleSchema: when a difference is not one that sync may mend, or the data break a
-            rule that is to be added. Nothing was changed.
-        SyncFailed: when a lock cannot be had in time, or the database refuses a step.
+        IncompatibleSchema: when sync may not fix a difference, or the data violate a constraint
+            that is to be added. Nothing was changed.
+        SyncFailed: when a lock cannot be acquired in time, or the database refuses a step.
     """
     return _Sync(
         database,
@@ -166,12 +166,12 @@ class _Sync:
                 if isinstance(exc, WriteError) and exc.committed is None:  # of COMMIT
                     raise self._progress.failed(exc, boundary) from exc
                 if self._database.translate(exc, writing=True, boundary=boundary) is None:
-                    raise  # not the database's
+                    raise  # not a database error
                 if self._database.classify(exc, boundary) is not Failure.TRANSIENT:
                     raise self._progress.failed(exc, boundary) from exc
                 if self._left_s() <= 0:
                     raise self._progress.blocked(self._lock_timeout_s) from exc
-                # A pause, so that those who queued behind the attempt get through.
+                # A pause, so that transactions that queued behind the attempt proceed.
                 time.sleep(min(random.uniform(0.2, 0.5), self._left_s()))  # noqa: S311 - no secret
 
     def _attempt(self) -> Plan:
@@ -184,7 +184,7 @@ class _Sync:
             self._refuse(now)
             for check in now.checks:
                 progress.check(check)
-            progress.refuse_broken_rules()
+            progress.refuse_violations()
             for number, step in enumerate(now.steps, 1):
                 progress.start(step, number, len(now.steps))
                 if step.action is None:
@@ -204,7 +204,7 @@ class _Sync:
         return left
 
     def _record_renames(self, done: Plan) -> None:
-        """Note in `storage_state`, which exists by now, which renames this database had."""
+        """Record the renames in `storage_state`, which exists by now."""
         database = self._database
         at = database.now_to_db()
         for step in done.steps:

@@ -103,7 +103,7 @@ def test_a_database_that_may_only_be_read_is_left_alone(dsn: str) -> None:
         run_script(database, "PRAGMA journal_mode = delete")
     with opened(f"{dsn.partition('?')[0]}?mode=ro") as database:
         assert plan(database).steps
-        with pytest.raises(SyncFailed, match="sync it once with a login"):
+        with pytest.raises(SyncFailed, match="sync it once with a user"):
             sync(database)
         assert query(database, "SELECT sql FROM sqlite_schema") == before
         assert len(query(database, "SELECT * FROM providers")) == len(old.routing_texts())

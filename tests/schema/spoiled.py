@@ -15,13 +15,13 @@ class Spoiled(NamedTuple):
     script: str
 
 
-STRANGE = "column strange is not ours and is NOT NULL without a default: every insert would fail"
-NO_VALUE = "is missing, and is NOT NULL without a default: rows that exist would have no value"
+STRANGE = "column strange is unknown and is NOT NULL without a default: every insert would fail"
+NO_VALUE = "is missing, and is NOT NULL without a default: existing rows would have no value"
 
 
 def taken(table: str, name: str, holder: str) -> str:
     """The words for a name that an index or a foreign key cannot get."""
-    return f"{table}: the name {name} is taken by something else ({holder}): rename or drop that"
+    return f"{table}: the name {name} is taken by another object ({holder}): rename or drop that"
 
 
 POSTGRES = (
@@ -33,12 +33,12 @@ POSTGRES = (
         f"claude_files: {STRANGE}", "ALTER TABLE claude_files ADD COLUMN strange INTEGER NOT NULL"
     ),
     Spoiled(
-        "storage_state: a view stands where the table should",
+        "storage_state: a view has the name of the table",
         """DROP TABLE storage_state;
         CREATE VIEW storage_state AS SELECT 1 AS name""",
     ),
     Spoiled(
-        "global_settings: an index stands where the table should",
+        "global_settings: an index has the name of the table",
         """DROP TABLE global_settings;
         CREATE INDEX global_settings ON users (is_admin)""",
     ),
@@ -76,7 +76,7 @@ POSTGRES = (
     ),
     Spoiled(
         "credential_statuses: the foreign key fk_credential_statuses_credential_id of "
-        "credential_id is NOT VALID: rows may point nowhere; validate it",
+        "credential_id is NOT VALID: rows may refer to missing rows; validate it",
         """ALTER TABLE credential_statuses DROP CONSTRAINT fk_credential_statuses_credential_id;
         ALTER TABLE credential_statuses ADD CONSTRAINT fk_credential_statuses_credential_id
             FOREIGN KEY (credential_id) REFERENCES credentials (id) ON DELETE CASCADE NOT VALID""",
@@ -99,7 +99,7 @@ POSTGRES = (
         ALTER TABLE user_file_permissions ADD PRIMARY KEY (user_id, provider_id)""",
     ),
     Spoiled(
-        "users: column id does not count up by itself",
+        "users: column id generates no keys",
         "ALTER TABLE users ALTER id DROP DEFAULT",
     ),
     Spoiled(
@@ -119,12 +119,12 @@ MYSQL = (
         f"claude_files: {STRANGE}", "ALTER TABLE claude_files ADD COLUMN strange INTEGER NOT NULL"
     ),
     Spoiled(
-        "storage_state: a view stands where the table should",
+        "storage_state: a view has the name of the table",
         """DROP TABLE storage_state;
         CREATE VIEW storage_state AS SELECT 1 AS name""",
     ),
     Spoiled(
-        "global_settings: a MyISAM table stands where the table should",
+        "global_settings: a MyISAM table has the name of the table",
         "ALTER TABLE global_settings ENGINE = MyISAM",
     ),
     Spoiled(
@@ -171,7 +171,7 @@ MYSQL = (
             ADD INDEX counter (id)""",
     ),
     Spoiled(
-        "user_credential_files: column id does not count up by itself",
+        "user_credential_files: column id generates no keys",
         "ALTER TABLE user_credential_files MODIFY id BIGINT NOT NULL",
     ),
     Spoiled(
@@ -193,12 +193,12 @@ class Remade(NamedTuple):
 
 SQLITE = (
     Spoiled(
-        "user_file_permissions: a view stands where the table should",
+        "user_file_permissions: a view has the name of the table",
         """DROP TABLE user_file_permissions;
         CREATE VIEW user_file_permissions AS SELECT * FROM a_table_that_is_gone""",
     ),
     Spoiled(
-        "global_settings: an index stands where the table should",
+        "global_settings: an index has the name of the table",
         """DROP TABLE global_settings;
         CREATE INDEX global_settings ON users (is_admin)""",
     ),
@@ -226,7 +226,7 @@ SQLITE = (
     ),
     Remade(
         "user_keys: column user_id has no foreign key to users, and this database cannot add one "
-        "to a column that exists",
+        "to an existing column",
         "user_keys",
         ', CONSTRAINT "fk_user_keys_user_id" FOREIGN KEY ("user_id") REFERENCES "users" ("id") '
         "ON DELETE CASCADE",
@@ -270,7 +270,7 @@ SQLITE = (
         ', "value" TEXT NOT NULL PRIMARY KEY',
     ),
     Remade(
-        "users: column id does not count up by itself",
+        "users: column id generates no keys",
         "users",
         '"id" INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT',
         '"id" BIGINT NOT NULL PRIMARY KEY',

@@ -90,7 +90,7 @@ def make_incompatible(database: Backend) -> str:
         ALTER TABLE users ADD COLUMN nickname VARCHAR(20)
         """,
     )
-    return "storage_state: a view stands where the table should"
+    return "storage_state: a view has the name of the table"
 
 
 def test_a_dry_run_of_what_cannot_be_done(empty: Backend, command: Command) -> None:

@@ -122,7 +122,7 @@ def test_a_database_that_cannot_be_written(empty: Backend, backend: str, databas
         assert plan(reader)  # a look needs no more
         error = failure(reader)
     assert "nothing was changed" in str(error)
-    assert "sync it once with a login, a DSN and a server that may write" in str(error)
+    assert "sync it once with a user, a DSN and a server that can write" in str(error)
     assert re.search(r"read-?only", str(error))
 
 
@@ -136,7 +136,7 @@ def test_a_server_that_cannot_be_written(private_server: servers.PrivateServer) 
         error = failure(database)
     assert "step 1/" in str(error)
     assert "read-only" in str(error)
-    assert "sync it once with a login, a DSN and a server that may write" in str(error)
+    assert "sync it once with a user, a DSN and a server that can write" in str(error)
 
 
 @only_postgres
@@ -222,7 +222,7 @@ def test_the_connection_is_lost_between_steps(
     message = str(caught.value)
     assert "\n" not in message
     assert "the connection was lost" in message
-    assert "see that the server runs, then start again" in message
+    assert "check that the server runs, then start again" in message
     if after:
         assert f"step {after + 1}/{count}, table " in message
     if empty.transactional_ddl or not after:
@@ -230,8 +230,8 @@ def test_the_connection_is_lost_between_steps(
         assert caught.value.applied == ()
         assert len(plan(empty).steps) == count
     else:
-        assert f"{after} step(s) are applied and stay" in message
-        assert "whether this was still done is unknown" in message
+        assert f"{after} step(s) remain applied" in message
+        assert "whether this step was done is unknown" in message
         assert len(caught.value.applied) == after
         assert len(plan(empty).steps) == count - after
     assert sync(empty)
@@ -284,7 +284,7 @@ def test_a_step_that_fails_says_what_is_applied(empty: Backend) -> None:
     ddl = [sql for sql in error.applied if not sql.startswith("INSERT")]
     assert statements.ddl == [*ddl, error.step]
     assert f"step {done + 1}/{len(steps)}, table user_keys, the table is missing: " in str(error)
-    assert f"{done} step(s) are applied and stay; correct the cause, then start again" in str(error)
+    assert f"{done} step(s) remain applied; correct the cause, then start again" in str(error)
     assert str(error).endswith(f"the step is: {error.step}")
 
 
@@ -308,7 +308,7 @@ def test_a_duplicate_that_comes_between_is_not_shown(empty: Backend, database_ds
         sync(empty, hook=hook)
     assert "a-value" not in str(caught.value)
     assert "UniqueViolation (23505)" in str(caught.value)
-    assert "rows were written meanwhile: start again, and sync names them" in str(caught.value)
+    assert "rows were written meanwhile: start again, and sync lists them" in str(caught.value)
 
 
 def test_a_server_that_is_gone_is_no_failed_step(empty: Backend, backend: str) -> None:

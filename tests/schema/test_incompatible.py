@@ -41,7 +41,7 @@ def refusal(database: Backend) -> IncompatibleSchema:
     assert "nothing was changed" in message
     assert f"({database.name})" in message
     assert str(database.dsn) in message
-    assert "mend them by hand" in message
+    assert "fix them by hand" in message
     return caught.value
 
 

@@ -109,7 +109,7 @@ def test_a_long_transaction_on_the_table(
     assert max(waits) > 0.5, "the sync never waited for the table"
     assert len(waits) > 3
     assert "step 1/1, table users, column password is missing" in str(error)
-    assert "a lock on users was not given up for 5 s" in str(error)
+    assert "a lock on users was not released within 5 s" in str(error)
     assert "nothing was changed" in str(error)
     assert error.step is not None
     assert error.step in str(error)
@@ -145,7 +145,7 @@ def test_a_new_table_waits_for_those_it_refers_to(
         number = connection_id(holder, backend)
     assert "step 1/" in str(error)
     assert "table user_quotas, the table is missing" in str(error)
-    assert "a lock on user_quotas, users was not given up" in str(error)
+    assert "a lock on user_quotas, users was not released within" in str(error)
     if backend == "postgres":
         assert f"pid {number}" in str(error)
 

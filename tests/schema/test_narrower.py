@@ -207,7 +207,7 @@ def test_what_keys_and_indexes_forbid_is_told(empty: Backend, backend: str) -> N
         assert left == {by_hand}
     else:
         assert not report
-        assert left == {by_hand, "index theirs is in the way: drop it first"}
+        assert left == {by_hand, "index theirs prevents that: drop it first"}
 
 
 @on_mysql

@@ -106,7 +106,7 @@ def test_without_a_foreign_key(backend_name: str) -> None:
     if backend_name == "sqlite":
         assert drift(plan, Level.INCOMPATIBLE) == [
             "user_keys: column user_id has no foreign key to users, and this database cannot add "
-            "one to a column that exists"
+            "one to an existing column"
         ]
     else:
         (step,) = plan.steps
@@ -212,7 +212,7 @@ def test_a_taken_name(backend_name: str, name: str, holder: str, refused: bool) 
     tables = dict(perfect(backend_name).tables)
     tables["usages"] = replace(tables["usages"], indexes=(), foreign_keys=())
     plan = make_plan(Snapshot(tables, {name: [holder]}), wanted(backend_name))
-    taken = f"usages: the name {name} is taken by something else ({holder}): rename or drop that"
+    taken = f"usages: the name {name} is taken by another object ({holder}): rename or drop that"
     assert (taken in drift(plan, Level.INCOMPATIBLE)) == refused
     assert (f"{name}" in " ".join(step.sql for step in plan.steps)) != refused
 
@@ -238,7 +238,7 @@ def test_a_table_that_comes_about_while_the_catalog_is_read(backend_name: str) -
 )
 def test_something_else_has_the_tables_name(kind: str, words: str) -> None:
     plan = plan_with("mysql", "users", lambda table: replace(table, kind=kind, columns={}))
-    assert drift(plan, Level.INCOMPATIBLE) == [f"users: {words} stands where the table should"]
+    assert drift(plan, Level.INCOMPATIBLE) == [f"users: {words} has the name of the table"]
     assert not plan.steps
 
 
@@ -253,7 +253,7 @@ def test_problems_of_a_table_do_not_hide_each_other() -> None:
 
     plan = plan_with("postgres", "users", change)
     assert drift(plan, Level.INCOMPATIBLE) == [
-        "users: column name is missing, and is NOT NULL without a default: rows that exist would "
+        "users: column name is missing, and is NOT NULL without a default: existing rows would "
         "have no value for it",
         "users: column enabled is of type text, not BOOLEAN",
         "users: column is_admin is NULL, against the model's NOT NULL",
@@ -274,5 +274,5 @@ def test_another_collation_is_only_told() -> None:
     assert not plan
     assert drift(plan, Level.EXTRA) == [
         "users: text in name compares by utf8mb4_bin, not utf8mb4_0900_bin: texts that differ in "
-        "case or accents may count as one"
+        "case or accents may be treated as equal"
     ]

@@ -163,5 +163,5 @@ def test_what_is_retired_is_no_longer_declared() -> None:
         OLD,
         ("user_id", "provider_key", "model_pattern"),
         unique=True,
-        why="GPROXY does not start beside a unique index that is not its own",
+        why="GPROXY does not start with a unique index that is not its own",
     )

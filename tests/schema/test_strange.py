@@ -72,7 +72,7 @@ STRANGE: dict[str, tuple[str, ...]] = {
         "ALTER TABLE users ADD SYSTEM VERSIONING",  # last: it forbids further changes
     ),
 }
-RELAXED = "texts that differ in case or accents may count as one"
+RELAXED = "texts that differ in case or accents may be treated as equal"
 TOLD = {
     "sqlite": [],
     "postgres": [f"users: text in name compares by relaxed: {RELAXED}"],

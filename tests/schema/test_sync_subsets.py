@@ -167,7 +167,7 @@ def drop_index(table: Definition, index: IndexDefinition, backend: str) -> list[
 def test_each_foreign_key(
     synced: Backend, tables: tuple[Definition, ...], backend: str, one_at_a_time: bool
 ) -> None:
-    """SQLite adds none to a column that exists, and refuses: see test_incompatible.py."""
+    """SQLite adds none to an existing column, and refuses: see test_incompatible.py."""
     word = "CONSTRAINT" if backend == "postgres" else "FOREIGN KEY"
     cases = [(table, key) for table in tables for key in table.foreign_keys]
     assert len(cases) > 20
