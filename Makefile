@@ -31,7 +31,7 @@ bench: $(VENV)/.test ## measure this package, plain Peewee and the drivers
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
 docs: $(VENV)/.dev ## build the documentation into build/docs/index.html
-	$(BIN)/python -m sphinx -q -W --keep-going -d build/doctrees docs build/docs
+	$(BIN)/python -m sphinx -q -E -W --keep-going -d build/doctrees docs build/docs
 
 lint: $(VENV)/.dev ## check style
 	$(BIN)/ruff check
