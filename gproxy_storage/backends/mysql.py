@@ -114,6 +114,8 @@ _HINTS: dict[int, str] = {
     ER.DBACCESS_DENIED_ERROR: "grant the user access to the database, or correct its name",
     ER.BAD_DB_ERROR: "create the database, or correct its name",
     ER.CON_COUNT_ERROR: "lower max_connections in the DSN, or raise the server's",
+    ER.TOO_MANY_USER_CONNECTIONS: "lower max_connections in the DSN, or raise the user's limit",
+    ER.USER_LIMIT_REACHED: "lower max_connections in the DSN, or raise the user's limit",
     ER.HOST_NOT_PRIVILEGED: "give the user an account for this client's host",
     3159: "use ssl-mode=REQUIRED",  # ER_SECURE_TRANSPORT_REQUIRED
 }

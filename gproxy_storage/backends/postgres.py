@@ -95,7 +95,7 @@ _HINTS = (  # regular expressions; the first match counts
     ("password authentication failed", "check the user and the password"),
     ("no password supplied", "put the password into the DSN, or use a passfile"),
     ("no pg_hba.conf entry", "allow this client in the server's pg_hba.conf"),
-    ("too many clients", "lower max_connections in the DSN, or raise the server's"),
+    ("too many (clients|connections)", "lower max_connections in the DSN, or raise the server's"),
     ("does not exist", "create it, or correct the name"),
     ("certificate", "check sslmode and sslrootcert"),
     ("parameter: options", "a pooler accepts none: leave them out, or set them for the role"),

@@ -33,3 +33,10 @@ class Options:
 def read_only(settings: Settings) -> Settings:
     """Return settings under which opening the database changes nothing and creates no file."""
     return replace(settings, dsn=inspection_dsn(settings.dsn))
+
+
+def existing(settings: Settings) -> Settings:
+    """Return settings under which opening the database creates no file: there must be one."""
+    if settings.dsn.mode != "rwc":
+        return settings
+    return replace(settings, dsn=settings.dsn.replace(mode="rw"))

@@ -9,7 +9,7 @@ import click
 from ..errors import WriteError
 from ..sink.inspection import look_at
 from ..storage import Storage
-from .options import EXIT_TO_DO, JSON, Options
+from .options import EXIT_TO_DO, JSON, Options, existing
 from .spool_report import show_spool
 
 
@@ -50,9 +50,7 @@ def spool_replay(options: Options, as_json: bool) -> None:
     Files of running processes are left to them. Exit code 1 when something is left that no
     process has.
     """
-    with Storage.open(
-        dsn=options.dsn, data_dir=options.data_dir, config=options.config, sync=False
-    ) as storage:
+    with Storage.from_settings(existing(options.settings()), sync=False) as storage:
         done = storage.replay_spool()
     if as_json:
         click.echo(json.dumps(done.to_dict(), indent=2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import uuid
 from typing import Protocol
 
@@ -62,9 +63,14 @@ class Destination:
 
     What is spooled under a key that the database no longer has, or for one that is gone, would be
     of no use to the next process.
+
+    Attributes:
+        identity: the database's id.
+        read_at: when the database was asked, by the monotonic clock.
     """
 
     def __init__(self, database: Backend) -> None:
+        self.read_at = time.monotonic()
         self.identity = database_id(database)
         self._database = database
         self._vault: Vault = database.vault
@@ -86,6 +92,7 @@ class Destination:
 
         A keyring that this process cannot open is told of: spooled rows stay under the former key.
         """
+        self.read_at = time.monotonic()
         self.identity = database_id(self._database)
         try:
             self._vault.refresh()

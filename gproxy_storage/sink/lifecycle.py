@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 import weakref
 from contextlib import suppress
 from pathlib import Path
@@ -68,13 +67,13 @@ def raise_exit_on_signals() -> None:
     wish to ignore them, is left as it is, whether it came before or comes later. Only the main
     thread may set one. Asked again, nothing changes: what came later may have been the default.
     """
-    if _asked or threading.current_thread() is not threading.main_thread():
+    if _asked:
         return
-    _asked.append(True)
-    for number in _ENDING:
-        if signal.getsignal(number) is signal.SIG_DFL and not _is_caught(number):
-            with suppress(ValueError):  # an interpreter beside the main one
+    with suppress(ValueError):  # not the main thread, to which eventlet gives another identity
+        for number in _ENDING:
+            if signal.getsignal(number) is signal.SIG_DFL and not _is_caught(number):
                 signal.signal(number, _raise_exit)
+        _asked.append(True)
 
 
 def _raise_exit(number: int, _frame: FrameType | None) -> None:

@@ -47,7 +47,7 @@ class SpoolError(ConfigError):
     """
 
     def __init__(self, message: str, *, path: Path) -> None:
-        super().__init__(message, setting="spool_dir")
+        super().__init__(message, setting="data_dir")
         self.path = path
 
 

@@ -94,7 +94,7 @@ class SpoolFile:
             raise_interruption(exc)
             raise SpoolError(
                 f"the spool directory {directory} cannot be used: {exc.strerror}; name another "
-                "with spool_dir or GPROXY_DATA_DIR",
+                "with data_dir or GPROXY_DATA_DIR",
                 path=directory,
             ) from exc
         return cls(path, file, header, len(first_line), cipher)

@@ -81,6 +81,9 @@ class Writer:
         self._probe_at = 0.0
         self._probe_s = _MIN_PROBE_S
         self._look_at = 0.0
+        # Not at the start: a fork that runs no hooks may come just after it, and a child could not
+        # use a SQLite file to which its parent had a connection in use.
+        self._refresh_at = destination.read_at + _LOOK_S
         self._closing = threading.Event()
         self._give_up_at = float("inf")
         self._is_drained = False  # under spool_lock: nothing comes into the spool file any more
@@ -326,7 +329,7 @@ class Writer:
         if self._away is None:
             _log.warning("the sink cannot write to the database, and spools: %s", why)
         self._away = why
-        self._look_at = 0.0  # what comes back may be another database
+        self._look_at = self._refresh_at = 0.0  # what comes back may be another database
         self._probe_at = time.monotonic() + self._probe_s
         self._probe_s = min(self._probe_s * 2, _MAX_PROBE_S)
 
@@ -353,8 +356,10 @@ class Writer:
             self._note_away(str(exc))
 
     def _look(self) -> None:
-        with suppress(DatabaseAway):
-            self._store.ask(self._destination.refresh)
+        if time.monotonic() >= self._refresh_at:
+            self._refresh_at = time.monotonic() + _LOOK_S
+            with suppress(DatabaseAway):
+                self._store.ask(self._destination.refresh)
         with suppress(OSError), self.spool_lock:  # else with the next batch that is spooled
             self._fit()
         self.orphans.adopt()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from gproxy_storage import Storage
+from gproxy_storage import Dsn, Storage
 from gproxy_storage.cli import main
 from gproxy_storage.models import Usage
 from gproxy_storage.sink.batch import Batch
@@ -200,9 +200,21 @@ def test_a_pipe_holds_up_nothing(command: Command, database_dsn: str, data_dir: 
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
-def test_a_database_without_tables(command: Command, data_dir: Path) -> None:
+def test_a_database_without_tables(command: Command, database_dsn: str, data_dir: Path) -> None:
+    Path(Dsn.parse(database_dsn).path).touch()
     path = leave(data_dir, "0" * 32, 1)
     result = command("spool", "replay")
     assert result.exit_code == 1
     assert "gproxy-storage sync" in result.stderr
     assert path.exists()
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+def test_replay_creates_no_database(
+    command: Command, data_dir: Path, database_dsn: str, tmp_path: Path
+) -> None:
+    missing = tmp_path / "missing.db"
+    result = command("--dsn", f"sqlite://{missing}?mode=rwc", "spool", "replay")
+    assert result.exit_code == 1
+    assert "there is no file" in result.output or "cannot open" in result.output
+    assert not missing.exists()

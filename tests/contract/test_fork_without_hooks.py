@@ -11,8 +11,9 @@ import pytest
 from gproxy_storage import Storage
 from gproxy_storage.errors import ConnectError
 from gproxy_storage.models import User
+from gproxy_storage.sink.store import BatchStore
 from tests import servers
-from tests.contract.support import PATIENCE_S, Connections, Signal, insert
+from tests.contract.support import PATIENCE_S, Connections, Signal, insert, until
 from tests.contract.test_fork import expect_refusals, stored, warm_up, write
 from tests.support import Child
 
@@ -128,6 +129,19 @@ def test_a_sink_of_before_the_fork_works_in_both(storage: Storage) -> None:
 
     assert storage.usages.count() == 30
     assert storage.quotas.get(alice).cost_used == 30
+
+
+def test_a_sink_that_was_just_opened_uses_no_connection(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Servers that fork in C do so soon after the application was imported."""
+    asked: list[object] = []
+    monkeypatch.setattr(BatchStore, "ask", lambda _, callback: asked.append(callback))
+    writer = storage.sink()._writer
+    assert writer is not None
+    until(lambda: writer._look_at)
+    with writer.storing:  # it has looked for spool files
+        assert asked == []
 
 
 def test_a_child_that_does_nothing_with_it_harms_nobody(storage: Storage) -> None:

@@ -457,7 +457,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
 def test_a_directory_that_cannot_be_made(place: str) -> None:
     with pytest.raises(SpoolError, match=f"^the spool directory {place} cannot be used") as caught:
         create(Path(place))
-    assert caught.value.setting == "spool_dir"
+    assert caught.value.setting == "data_dir"
 
 
 def test_a_file_in_the_directorys_place(tmp_path: Path) -> None:
