@@ -1,7 +1,7 @@
 """Encrypted fields: sealed when a row is saved, opened when the attribute is read.
 
 Reading rows decrypts nothing. A value is bound to its row, so it is sealed by `SealedRow.save`,
-which knows the row; whatever else a query would write into the column is refused.
+which knows the row; anything else that a query would write into the column is refused.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
     _Mixin = peewee.Model
 else:
-    _Mixin = object  # Peewee makes a table of every subclass of Model
+    _Mixin = object  # Peewee would make every subclass of Model a table
 
 
 class Sealed(Opaque):
-    """A value as it was read, and the keyring that was in force then. Shows neither."""
+    """A stored value and the keyring at the time it was read. Shows neither."""
 
     __slots__ = ("_keyring", "_vault", "stored")
 
@@ -44,7 +44,7 @@ class Sealed(Opaque):
         self._keyring = vault.keyring
 
     def open(self, field: SealedField, pk: int | None) -> Any:
-        """Open it as the value of a field in the row with that primary key.
+        """Open it as the value of a field in the row with this primary key.
 
         Raises:
             CryptoError: when it does not open there (see `Keyring.open_text`).
@@ -53,8 +53,7 @@ class Sealed(Opaque):
         try:
             return self._open(self.stored, field, pk)
         except (UnknownKey, PlaintextFound, KeyringLost):
-            # It was read before it was sealed anew, and the keyring loaded after: what is there
-            # now decides.
+            # The value may have been resealed since it was read: try the one that is stored now.
             stored = None if pk is None else field.stored_now(pk)
             if stored is None or stored == self.stored:
                 raise
@@ -79,9 +78,9 @@ class Ticket(Opaque):
 
 
 class SealedAccessor(peewee.FieldAccessor):
-    """The attribute of an encrypted field: opens what was read, holds what was assigned.
+    """The attribute of an encrypted field: opens a value that was read, holds an assigned one.
 
-    What was not read raises: None would mean that there is no secret.
+    A column that was not read raises: None would mean that there is no secret.
     """
 
     field: SealedField
@@ -96,11 +95,12 @@ class SealedAccessor(peewee.FieldAccessor):
 
 
 class SealedField(peewee.FieldDatabaseHook, peewee.Field):
-    """What encrypted fields share.
+    """The base of encrypted fields.
 
     Args:
-        table, column: the labels that values are bound to, frozen: renaming the table or the
-            column must not change them, for then no value would open.
+        table: a label to which values are bound. Renaming the table must not change it, for then
+            no value would open.
+        column: likewise.
         digest: the name of the field that holds the value's lookup digest, if any.
     """
 
@@ -118,28 +118,32 @@ class SealedField(peewee.FieldDatabaseHook, peewee.Field):
         return Place(*self._labels, pk)
 
     def checked(self, value: Any) -> Any:
-        """Return a value that every backend can store, or raise InvalidValue."""
+        """Return the value if every backend can store it.
+
+        Raises:
+            InvalidValue: when one cannot.
+        """
         raise NotImplementedError
 
     def sealed(self, keyring: Keyring, value: Any, place: Place) -> str:
-        """Return what to store for a value."""
+        """Seal a value."""
         raise NotImplementedError
 
     def opened(self, keyring: Keyring, stored: Any, place: Place) -> Any:
-        """Return the value that a stored one stands for."""
+        """Open a stored value."""
         raise NotImplementedError
 
     def stored_now(self, pk: int) -> Any:
-        """Return what is stored for a row now; None where there is nothing."""
+        """Read the stored value of a row; None if there is none."""
         model: Any = self.model
         query = model.select(self).where(model._meta.primary_key == pk).tuples()
         rows = run_query(model._meta.database, lambda: list(query))
         return rows[0][0].stored if rows and rows[0][0] is not None else None
 
     def ticket(self, value: Any, pk: int | None, keyring: Keyring) -> Ticket:
-        """Seal a value for a row, to be written in this transaction, which is fenced.
+        """Seal a value for a row, to be written in this transaction, which has the shared lock.
 
-        Without the primary key a value that is bound to it gets a placeholder instead.
+        Without the primary key, a value that must be bound to it is replaced by a placeholder.
         """
         if pk is None and keyring.binds_to_row:
             stored = self._pending
@@ -148,7 +152,7 @@ class SealedField(peewee.FieldDatabaseHook, peewee.Field):
         return self.admit(stored)
 
     def admit(self, stored: str) -> Ticket:
-        """Let what was sealed for a row be written in this transaction, which is fenced."""
+        """Allow a sealed value to be written in this transaction, which has the shared lock."""
         return Ticket(stored, self, self._stamp())
 
     def db_value(self, value: Any) -> SecretParameter | None:
@@ -168,7 +172,7 @@ class SealedField(peewee.FieldDatabaseHook, peewee.Field):
 
     def _stamp(self) -> object:
         stamp = self._database.transaction_stamp() if self._database else None
-        # Outside of a transaction no ticket is good.
+        # Outside of a transaction no ticket is valid.
         return object() if stamp is None else stamp
 
 
@@ -188,7 +192,7 @@ class EncryptedTextField(SealedField, TextField):
 
 
 class EncryptedJSONField(SealedField, JSONField):
-    """JSON, sealed; each read gives a document of its own."""
+    """JSON, sealed; each read returns a new document."""
 
     _pending = PENDING_JSON
 
@@ -216,7 +220,7 @@ def refused(field: peewee.Field[Any]) -> InvalidValue:
 
 class _Written(NamedTuple):
     field: SealedField
-    before: Any  # what the row held: what was assigned, or a Sealed
+    before: Any  # the row's attribute: an assigned value, or a Sealed
     value: Any
 
 
@@ -230,12 +234,12 @@ class SealedRow(_Mixin):
     def save(self, force_insert: bool = False, only: Sequence[Any] | None = None) -> int | bool:
         """Save the row. See `Model.save`.
 
-        The encrypted fields that are written are sealed in the same transaction, under the
-        keyring that the fence holds; where one has a digest, that is written with it.
+        The encrypted fields that are written are sealed in the same transaction, under the shared
+        lock on the keyring; a field's digest, if any, is written with it.
 
         Raises:
             InvalidValue: when a value cannot be stored; nothing was written.
-            SecretChanged: when the keyring was changed under this process.
+            SecretChanged: when the secret was changed while this process ran.
         """
         written = self._to_seal(force_insert, only)
         if not written:
@@ -259,12 +263,12 @@ class SealedRow(_Mixin):
             with ExitStack() as stack:
                 if not joins:
                     stack.enter_context(database.atomic())
-                keyring = database.vault.fence()
+                keyring = database.vault.lock_shared()
                 if joins and pk is None and keyring.binds_to_row:
                     stack.enter_context(database.atomic())  # two statements: both or none
                 return self._save_sealed(keyring, written, force_insert, only)
         except BaseException:
-            # As before, for another attempt.
+            # Restored for another attempt.
             self.__data__.update({one.field.name: one.before for one in written})
             self._dirty.update(dirty)
             self._pk = pk
@@ -302,7 +306,7 @@ class SealedRow(_Mixin):
         for field in self._meta.sorted_fields:
             if isinstance(field, SealedField) and field.name in names & self.__data__.keys():
                 before = self.__data__[field.name]
-                value = getattr(self, field.name)  # opens the row's own, refuses another's
-                if value is not None:  # NULL has no key
+                value = getattr(self, field.name)  # opens a value of this row, not another row's
+                if value is not None:  # NULL is not sealed
                     found.append(_Written(field, before, field.checked(value)))
         return found

@@ -1,4 +1,4 @@
-"""Unlocked: an opened keyring, the row that it came from, and what opens later states of it."""
+"""Unlocked: an opened keyring, its row, and the key and secret that open later states of it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class KeyringRow(NamedTuple):
     """The row of ``encryption_keys``.
 
     Attributes:
-        generation: raised by every change that other processes must notice.
-        kdf: how the secret becomes the key that seals; NULL in a plaintext database.
+        generation: incremented by every change that other processes must notice.
+        kdf: the derivation of the keyring's key from the secret; NULL in a plaintext database.
         sealed: the keyring's document, sealed; NULL in a plaintext database.
         decrypted: the database was decrypted on purpose.
     """
@@ -30,10 +30,11 @@ class KeyringRow(NamedTuple):
 
 
 class Unlocked(Opaque):
-    """An opened keyring with what it was opened from and by. Immutable.
+    """An opened keyring with its row, key and secret. Immutable.
 
     Attributes:
-        row: the keyring's row; None where none was read, as in a database that is not synced.
+        keyring: the keyring.
+        row: its row; None if there is none, as in a database that is not synced.
     """
 
     __slots__ = ("_key", "_secret", "keyring", "row")
@@ -48,8 +49,10 @@ class Unlocked(Opaque):
         """Join the parts.
 
         Args:
-            key: what the row's kdf made of the secret; None in a plaintext database.
-            secret: opens a row under another kdf: of a database that was made anew or restored.
+            keyring: the keyring.
+            row: its row.
+            key: the key derived from the secret by the row's kdf; None in a plaintext database.
+            secret: opens a row with another kdf, of a recreated or restored database.
         """
         self.keyring = keyring
         self.row = row
@@ -62,7 +65,7 @@ class Unlocked(Opaque):
 
         Raises:
             WrongSecret: when it does not open.
-            MalformedEnvelope: when the row is not of its form.
+            MalformedEnvelope: when the row is malformed.
         """
         return cls._open(row, Kdf.parse(row.kdf or "").derive(secret), secret)
 
@@ -78,14 +81,14 @@ class Unlocked(Opaque):
 
     @property
     def is_sealed(self) -> bool:
-        """Whether there is a keyring, in whatever mode."""
+        """Whether there is a keyring, in any mode."""
         return self.keyring.mode is not Mode.PLAINTEXT
 
     def is_of(self, row: KeyringRow) -> bool:
-        """Tell whether it was opened from just this row.
+        """Tell whether it was opened from this very row.
 
-        By the content: another database, or a backup, may have another keyring under the same
-        number.
+        By content: another database, or a backup, may have another keyring with the same
+        generation.
         """
         own = self.row
         return own is not None and (own.generation, own.kdf, own.sealed) == (
@@ -95,16 +98,16 @@ class Unlocked(Opaque):
         )
 
     def reopened(self, row: KeyringRow) -> Unlocked | None:
-        """Open another state of the row; None where that takes a new start.
+        """Open another state of the row; None if the key and secret at hand do not open it.
 
         Raises:
-            WrongSecret: when it is under the same key and does not open: it is damaged.
+            WrongSecret: when it has the same kdf and does not open: it is damaged.
         """
         if row.sealed is None:
-            # Who writes to the database can empty the row, too: it is believed only where the
+            # An attacker who can write to the database could empty the row: trust that only if the
             # keyring itself said before that the database is being decrypted.
-            is_believed = self.keyring.mode in (Mode.PLAINTEXT, Mode.DECRYPTING)
-            return self.plaintext(row, self._secret) if is_believed else None
+            is_trusted = self.keyring.mode in (Mode.PLAINTEXT, Mode.DECRYPTING)
+            return self.plaintext(row, self._secret) if is_trusted else None
         if self._key is not None and self.row is not None and row.kdf == self.row.kdf:
             return self._open(row, self._key, self._secret)
         if self._secret is None:
@@ -115,7 +118,7 @@ class Unlocked(Opaque):
             return None
 
     def resealed(self, keyring: Keyring) -> tuple[Unlocked, KeyringRow]:
-        """Return the state with another keyring and the next generation, and its row.
+        """Return the state with another keyring and the next generation, and its sealed row.
 
         Raises:
             ValueError: when there is no key to seal it under.
@@ -128,12 +131,12 @@ class Unlocked(Opaque):
         return Unlocked(keyring, row, self._key, self._secret), row
 
     def under(self, kdf: Kdf, key: Key, secret: Secret) -> Unlocked:
-        """Return the state under another secret: what `resealed` returns then is under it."""
+        """Return the state under another secret, for `resealed` to seal under it."""
         row = KeyringRow(self.generation, str(kdf), None, decrypted=False)
         return Unlocked(self.keyring, row, key, secret)
 
     def following(self, earlier: Unlocked) -> Unlocked:
-        """Return the state that also opens what was read under an earlier one of this keyring."""
+        """Return the state that also opens values sealed under an earlier state of this keyring."""
         keyring = self.keyring.retaining(earlier.keyring)
         return Unlocked(keyring, self.row, self._key, self._secret)
 

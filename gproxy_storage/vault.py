@@ -1,9 +1,8 @@
-"""Vault: keeps the keyring that this process works under in step with the one in the database.
+"""Vault: keeps the keyring that this process uses in step with the one in the database.
 
-Who writes an encrypted column holds the keyring's row against change until the end of the
-transaction (the fence); who reads looks at it again only when a value is not what the keyring in
-memory expects. A keyring is known by its content: the database may be restored or made anew under
-a process that lives on.
+A transaction that writes an encrypted column holds a shared lock on the keyring's row until it
+ends. A reader loads the keyring again only if a value is not as the keyring in memory expects.
+Keyrings are compared by content: the database may be restored or recreated while a process runs.
 """
 
 from __future__ import annotations
@@ -44,38 +43,39 @@ _SELECT = f"SELECT generation, kdf, sealed, decrypted FROM {TABLE} WHERE id = 1"
 class Vault:
     """Opens and seals the values of one database.
 
-    Threads share it, without a lock: the state is one immutable object, put in place at once. A
-    fork or an interruption at any point leaves the one before or the one after.
+    Thread-safe without a lock: the state is one immutable object, replaced in a single step. A fork
+    or an interruption at any point leaves the old state or the new one.
     """
 
     def __init__(self, database: Backend, *, secret_file: Path | None = None) -> None:
         """Start as for a plaintext database.
 
         Args:
-            secret_file: read again when the secret was changed under this process.
+            secret_file: read again if the secret is changed while this process runs.
         """
         self._database = database
         self._secret_file = secret_file
         self._state = Unlocked.plaintext(None)
         self._written: Unlocked | None = None
-        self._refused: KeyringRow | None = None  # by this process's secret; deriving takes long
-        self._fenced = threading.local()
+        # This process's secret does not open it; remembered, for deriving a key is slow.
+        self._refused: KeyringRow | None = None
+        self._shared = threading.local()
 
     @property
     def state(self) -> Unlocked:
-        """What this process works under."""
+        """The keyring that this process uses, with its row."""
         return self._state
 
     @property
     def keyring(self) -> Keyring:
-        """The keyring that this process works under."""
+        """The keyring that this process uses."""
         return self._state.keyring
 
     def adopt(self, state: Unlocked) -> None:
-        """Work under another state of the keyring, or another keyring.
+        """Use another state of the keyring, or another keyring.
 
-        Keys of earlier states stay in memory, so that values which were read before open; they
-        seal nothing.
+        Keys of earlier states stay in memory to open values that were read before; they seal
+        nothing.
         """
         before = self._state
         self._state = state.following(before) if _follows(state, before) else state
@@ -84,7 +84,7 @@ class Vault:
     # -- the row ------------------------------------------------------------------------------
 
     def peek(self) -> KeyringRow | None:
-        """Read the row without a lock; None where it, or its table, does not exist."""
+        """Read the row without a lock; None if it, or its table, does not exist."""
         try:
             return self._read("")
         except Exception as exc:
@@ -93,9 +93,9 @@ class Vault:
         return None
 
     def lock(self) -> KeyringRow:
-        """Read the row, held against everyone else who writes secrets, in a transaction.
+        """Lock the row exclusively for this transaction, against all writers of secrets; return it.
 
-        To be called before anything else is locked.
+        Call it before anything else is locked.
 
         Raises:
             SchemaError: when there is no row.
@@ -104,9 +104,9 @@ class Vault:
         return self._required(self._read(self._database.exclusive_lock))
 
     def insert_row(self) -> KeyringRow | None:
-        """Insert the row of a plaintext database, unless there is one, and return what is there.
+        """Insert the row of a plaintext database unless there is one; return the row.
 
-        Nothing is inserted, and None returned, where the database cannot be written.
+        If the database cannot be written, nothing is inserted and None returned.
         """
         row = self.peek()
         if row is not None:
@@ -127,10 +127,10 @@ class Vault:
         return self.peek()
 
     def write(self, state: Unlocked, row: KeyringRow) -> None:
-        """Write the row of a state, in place of the one that `lock` holds.
+        """Write the row of a state, replacing the one that `lock` holds.
 
-        Adopt the state once that is committed. Should an interruption come between the two, it is
-        taken up when the row is met: this process may have no other way to open it.
+        Adopt the state after the commit. If an interruption comes between the two, the state is
+        adopted when its row is read next: this process may have no other way to open it.
         """
         self._written = state
         database = self._database
@@ -141,7 +141,7 @@ class Vault:
             (
                 row.generation,
                 row.kdf,
-                row.sealed and SecretParameter(row.sealed),  # in a log it would invite guessing
+                row.sealed and SecretParameter(row.sealed),  # a log must not allow offline guessing
                 row.decrypted,
                 database.now_to_db(),
             ),
@@ -149,34 +149,35 @@ class Vault:
 
     # -- keeping in step ----------------------------------------------------------------------
 
-    def fence(self) -> Keyring:
-        """Hold the keyring as it is until this transaction ends, and return it.
+    def lock_shared(self) -> Keyring:
+        """Lock the keyring against changes until this transaction ends, and return it.
 
-        A command that changes keys waits for those who hold it, and they see what it did.
+        A command that changes keys waits for the holders of this lock, and later ones see its
+        change.
 
         Raises:
             ValueError: outside a transaction.
-            SecretChanged: when it was changed and this process lacks the new secret.
+            SecretChanged: when the secret was changed and this process lacks the new one.
             SchemaError: when the keyring's row is missing.
         """
         stamp = self._database.transaction_stamp()
         if stamp is None:
             raise ValueError("encrypted columns are written in a transaction")
-        fenced = self._fenced
-        if getattr(fenced, "stamp", None) is not stamp:
+        shared = self._shared
+        if getattr(shared, "stamp", None) is not stamp:
             row = self._required(self._read(self._database.share_lock))
-            # Kept for this transaction: what another thread takes up later it may have read before.
-            fenced.keyring = self._catch_up(row).keyring
-            fenced.stamp = stamp
-        keyring: Keyring = fenced.keyring
+            # Kept for this transaction: another thread may adopt an older state meanwhile.
+            shared.keyring = self._catch_up(row).keyring
+            shared.stamp = stamp
+        keyring: Keyring = shared.keyring
         return keyring
 
     def refresh(self) -> bool:
-        """Load the keyring if the one in the database is another; tell whether it was.
+        """Load the keyring if the one in the database differs; return whether it did.
 
         Raises:
-            SecretChanged: when it is under a secret that this process lacks.
-            KeyringLost: when there is none any more.
+            SecretChanged: when this process lacks its secret.
+            KeyringLost: when it was removed.
             WrongSecret: when it is damaged.
         """
         state = self._state
@@ -186,10 +187,11 @@ class Vault:
         return self._state is not state
 
     def retrying(self, keyring: Keyring, attempt: Callable[[Keyring], T]) -> T:
-        """Call with a keyring; if a value was unexpected, with the database's present one.
+        """Call `attempt` with a keyring; if the value does not open, again with the current one.
 
         Args:
-            keyring: the one that the value was read under: it may be opened later than changes.
+            keyring: the keyring at the time the value was read, which may have changed since.
+            attempt: opens the value.
         """
         try:
             return attempt(keyring)
@@ -200,7 +202,7 @@ class Vault:
             raise unexpected
         return attempt(self.keyring)
 
-    # -- inside -------------------------------------------------------------------------------
+    # -- private ------------------------------------------------------------------------------
 
     def _read(self, lock: str) -> KeyringRow | None:
         rows = self._database.query(f"{_SELECT} {lock}".rstrip())
@@ -214,30 +216,30 @@ class Vault:
         if row is None:
             raise SchemaError(
                 f"the row of {TABLE} is missing: restore it from a backup, or run "
-                "`gproxy-storage sync` where the database was never encrypted"
+                "`gproxy-storage sync` if the database was never encrypted"
             )
         return row
 
     def _catch_up(self, row: KeyringRow) -> Unlocked:
-        """Return the state of a row that was read, and work under it."""
+        """Return the state for a row that was just read, and adopt it."""
         before = self._state
         if before.is_of(row):
             return before
         written = self._written
         if written is not None and written.is_of(row):
             opened: Unlocked | None = written
-        else:  # a secret that failed once on a row always does
+        else:  # a secret that failed once on a row always fails
             opened = None if row == self._refused else before.reopened(row)
-        state = opened or self._opened_anew(row)
+        state = opened or self._open_with_secret_file(row)
         _warn_of_another(before, state)
         self.adopt(state)
         return self._state if self._state.is_of(row) else state
 
-    def _opened_anew(self, row: KeyringRow) -> Unlocked:
+    def _open_with_secret_file(self, row: KeyringRow) -> Unlocked:
         if row.sealed is None:
             raise KeyringLost(
-                f"the keyring was taken out of {TABLE} under this process: where the database was "
-                "decrypted on purpose or made anew, restart it without DATABASE_SECRET_KEY; else "
+                f"the keyring was removed from {TABLE} while this process ran: if the database was "
+                "decrypted on purpose or recreated, restart it without DATABASE_SECRET_KEY; else "
                 "restore the row from a backup",
                 table=TABLE,
             )
@@ -248,25 +250,25 @@ class Vault:
                 pass
         self._refused = row
         raise SecretChanged(
-            "the database's secret was changed, or encryption switched on, or another database put "
-            "in its place, under this process: restart it with the new DATABASE_SECRET_KEY",
+            "the database's secret was changed, encryption was switched on, or the database was "
+            "replaced, while this process ran: restart it with the new DATABASE_SECRET_KEY",
             table=TABLE,
         )
 
 
 def _follows(state: Unlocked, before: Unlocked) -> bool:
-    """Tell whether a state is a later one of the same keyring."""
+    """Tell whether a state is the same or a later one of the same keyring."""
     is_later = state.generation >= before.generation
     return is_later and state.keyring.is_related(before.keyring)
 
 
 def _warn_of_another(before: Unlocked, state: Unlocked) -> None:
-    """Log when the database has not just changed its keyring, but has another."""
+    """Log a warning if the database has an unrelated or an older keyring."""
     if not before.is_sealed or not state.is_sealed or _follows(state, before):
         return
     _log.warning(
-        "%s holds another keyring than before (generation %d after %d): the database was made anew "
-        "or restored, and this process goes on under it; see that all opens by `gproxy-storage "
-        "encryption check`",
+        "%s holds another keyring than before (generation %d after %d): the database was recreated "
+        "or restored, and this process continues with it; run `gproxy-storage encryption check` to "
+        "see that all values open",
         *(TABLE, state.generation, before.generation),
     )

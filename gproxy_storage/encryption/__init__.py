@@ -1,1 +1,1 @@
-"""Encryption at rest: start-up, the guard of queries, and the commands that change keys."""
+"""Encryption at rest: start-up, the check of queries, and the operations that change keys."""

@@ -1,6 +1,6 @@
-"""Changes: one transaction each that replaces the keyring, held against all who write secrets.
+"""Changes: each replaces the keyring in one transaction that locks out all writers of secrets.
 
-The keyring is opened again under the lock, so that a change is made to what is there, whatever
+The keyring is opened again under the lock, so that a change is applied to the current one, whatever
 another command did meanwhile.
 """
 
@@ -17,7 +17,7 @@ from ..errors import WrongSecret
 from ..unlocked import KeyringRow, Unlocked
 from ..vault import TABLE, Vault
 from . import gproxy
-from .scan import InUse, scan, together
+from .scan import InUse, scan, total
 
 Change = Callable[[Keyring], Keyring | None]
 """Returns the new keyring, or None to leave it as it is."""
@@ -28,18 +28,18 @@ def change_keyring(
     vault: Vault,
     change: Change,
     *,
-    keep_gproxy_off: bool = False,
+    block_gproxy: bool = False,
     unless_decrypted: bool = False,
 ) -> None:
-    """Write a changed keyring and work under it.
+    """Write a changed keyring and use it.
 
     Args:
-        keep_gproxy_off: record in the same transaction that GPROXY must not start here any more.
-        unless_decrypted: change nothing where another process has decrypted the database.
+        block_gproxy: record in the same transaction that GPROXY must not start on this database.
+        unless_decrypted: change nothing if another process has decrypted the database.
     Raises:
-        WrongSecret: when it was put under another secret meanwhile, or taken out.
+        WrongSecret: when its secret was changed meanwhile, or it was removed.
     """
-    if keep_gproxy_off:
+    if block_gproxy:
         gproxy.prepare_ledger(database)
 
     def write() -> Unlocked:
@@ -50,8 +50,8 @@ def change_keyring(
         keyring = change(opened.keyring)
         if keyring is None:
             return opened
-        if keep_gproxy_off:
-            gproxy.keep_off(database)
+        if block_gproxy:
+            gproxy.block(database)
         state, row = opened.resealed(keyring)
         vault.write(state, row)
         return state
@@ -60,15 +60,15 @@ def change_keyring(
 
 
 def drop_unused(database: Backend, vault: Vault) -> int:
-    """Drop the keys that no value needs; mode encrypted when all values are sealed our way.
+    """Drop the keys that no value needs; switch to mode encrypted when all values are in v3.
 
     Returns:
         How many data keys were dropped.
     """
     while True:
         state = vault.state
-        # Nobody uses what is not in here any more: who writes uses the active key, by the fence.
-        in_use = together(scan(database, state.keyring.kids))
+        # Keys not in use now stay unused: the shared lock makes all writers use the active key.
+        in_use = total(scan(database, state.keyring.kids))
         dropped = _finish(database, vault, state, in_use)
         # Only if no other command has changed the keyring since before the scan.
         if dropped is not None:
@@ -81,7 +81,7 @@ def _finish(database: Backend, vault: Vault, before: Unlocked, in_use: InUse) ->
         if not before.is_of(row):
             return None
         opened = _opened(vault, row)
-        keyring = finished(opened.keyring, in_use)
+        keyring = without_unused(opened.keyring, in_use)
         if keyring is opened.keyring:
             return opened, 0
         state, row = opened.resealed(keyring)
@@ -97,8 +97,8 @@ def _finish(database: Backend, vault: Vault, before: Unlocked, in_use: InUse) ->
     return dropped
 
 
-def finished(keyring: Keyring, in_use: InUse) -> Keyring:
-    """Return the keyring without what no value needs, or as it is when that is nothing."""
+def without_unused(keyring: Keyring, in_use: InUse) -> Keyring:
+    """Return the keyring without the keys that no value needs; itself if there are none."""
     needed = in_use.kids.keys() | in_use.suspects | {keyring.active_kid or ""}
     unused = keyring.kids - needed
     found = keyring.without_keys(unused) if unused else keyring
@@ -110,31 +110,31 @@ def finished(keyring: Keyring, in_use: InUse) -> Keyring:
     return found
 
 
-def take_out_keyring(database: Backend, vault: Vault) -> None:
-    """Leave the database plaintext, where it is in mode decrypting and all is in the clear."""
+def remove_keyring(database: Backend, vault: Vault) -> None:
+    """Remove the keyring of a database in mode decrypting, whose values are all in the clear."""
 
-    def take_out() -> Unlocked:
+    def remove() -> Unlocked:
         row = vault.lock()
         if row.sealed is None:  # another process was first
             return Unlocked.plaintext(row)
         opened = _opened(vault, row)
         if opened.keyring.mode is not Mode.DECRYPTING:
-            return opened  # another command has turned it round
+            return opened  # another command has switched encryption on again
         row = KeyringRow(opened.generation + 1, None, None, decrypted=True)
         state = Unlocked.plaintext(row)
-        gproxy.let_in(database)
+        gproxy.unblock(database)
         vault.write(state, row)
         return state
 
-    vault.adopt(run_transaction(database, take_out))
+    vault.adopt(run_transaction(database, remove))
 
 
 def _opened(vault: Vault, row: KeyringRow) -> Unlocked:
-    """Open the row as it is under the lock with the key at hand."""
+    """Open the row that was read under the lock with this process's key."""
     state = vault.state.reopened(row)
     if state is None or row.sealed is None:
         raise WrongSecret(
-            "another process has changed the secret, or decrypted the database, meanwhile: look at "
+            "another process has changed the secret, or decrypted the database, meanwhile: check "
             "`gproxy-storage encryption status` and run the command again",
             table=TABLE,
         )

@@ -1,4 +1,4 @@
-"""Columns: what lies in the encrypted columns, by the form of the stored values."""
+"""Columns: the encrypted columns, and the form of the values stored in them."""
 
 from __future__ import annotations
 
@@ -36,23 +36,27 @@ class Column(NamedTuple):
 
     @property
     def digest(self) -> Any:
-        """The field of the value's digest, or None."""
+        """The field that holds the value's digest, or None."""
         return getattr(self.model, self.field.digest) if self.field.digest else None
 
     def form(self, stored: Any) -> Form:
-        """Tell what a stored value is."""
+        """Return the form of a stored value."""
         is_json = isinstance(self.field, EncryptedJSONField)
         return form_of_json(stored) if is_json else form_of_text(stored)
 
     def envelope(self, stored: Any) -> Envelope | None:
-        """Return a stored value's envelope, None for plaintext; raises MalformedEnvelope."""
+        """Return a stored value's envelope, or None for plaintext.
+
+        Raises:
+            MalformedEnvelope: when it is neither.
+        """
         if not isinstance(self.field, EncryptedJSONField):
             return parse_text(stored)
         parsed = parse_json(stored)
         return parsed if isinstance(parsed, Envelope) else None
 
     def looks_sealed(self, database: Backend) -> Any:
-        """Return the condition that holds for every sealed value, and for few others."""
+        """Return a condition that is true for every sealed value, and for few others."""
         text = self.field.cast(database.json_text)
         is_json = isinstance(self.field, EncryptedJSONField)
         return text.contains(MARKER) if is_json else text.startswith(PREFIX)
@@ -67,16 +71,16 @@ def stored_values(
 ) -> Iterator[tuple[int, Any, str | None]]:
     """Yield primary key, stored value and digest (if any) of each row that has a value.
 
-    In pk order, a batch a query: a later batch sees what was written meanwhile.
+    In order of primary keys, one query per batch: later batches see what was written meanwhile.
 
     Args:
-        marked: only of those that look sealed.
+        marked: only values that look sealed.
     """
     pk: Any = column.model._meta.primary_key
     selected = [pk, column.field, *([column.digest] if column.digest else [])]
     wanted = column.looks_sealed(database) if marked else column.field.is_null(False)
     query = column.model.select(*selected).where(wanted).order_by(pk).limit(BATCH_ROWS).tuples()
-    after: int | None = None  # ids begin where the table does: below 1, too
+    after: int | None = None  # not 0: there may be ids below 1
     while True:
         rest = query.clone() if after is None else query.where(pk > after)
         rows: list[Any] = run_query(database, partial(list, rest))

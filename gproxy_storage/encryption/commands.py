@@ -1,7 +1,7 @@
-"""Encryption: what changes the keys of a database, while others read and write it.
+"""Encryption: the operations that change the keys of a database while it is in use.
 
-Each operation changes the keyring in a transaction of its own and re-seals values batch by batch
-under the fence. Killed anywhere, it is run again; two at once both finish.
+Each operation changes the keyring in one transaction and reseals values batch by batch under the
+shared lock. All are idempotent and safe to run concurrently.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from ..errors import ConfigError, KeyringLost, SecretError, WrongSecret
 from ..secret import Secret
 from ..unlocked import KeyringRow, Unlocked
 from ..vault import Vault
-from .changes import Change, change_keyring, drop_unused, finished, take_out_keyring
+from .changes import Change, change_keyring, drop_unused, remove_keyring, without_unused
 from .columns import COLUMNS, count_values
-from .creation import create_keyring, rehearsed_keyring
+from .creation import create_keyring, dry_run_keyring
 from .outcome import Outcome
-from .reseal import Resealed, rehearse, reseal
+from .reseal import Resealed, dry_run_reseal, reseal
 from .room import check_room
 from .scan import Checked, InUse, all_forms, check, scan
 from .startup import warn_if_short
@@ -38,7 +38,7 @@ def _silent(_: int) -> None:
 
 
 class _Run(NamedTuple):
-    """What became of the values and the keyring, or would become."""
+    """The values and the keyring after an operation or its dry run."""
 
     done: Resealed
     keyring: Keyring
@@ -49,40 +49,40 @@ class _Run(NamedTuple):
 class Encryption:
     """The keys of one database, and the operations that change them.
 
-    Every method may run while other processes use the database. Those that change something raise
-    ConfigError inside a transaction, for they use several of their own; with `dry_run` they change
-    nothing and return what they would do. Cut off at any point, they are run again. `progress` is
-    called with the number of values that were done since its last call.
+    Every method may run while other processes use the database. Those that change something use
+    several transactions, and raise ConfigError inside of one; with `dry_run` they change nothing
+    and return what they would do. After an interruption, run them again. `progress` is called with
+    the number of values done since its last call.
     """
 
     def __init__(self, database: Backend, vault: Vault) -> None:
         self._database = database
         self._vault = vault
 
-    # -- looking ------------------------------------------------------------------------------
+    # -- queries ------------------------------------------------------------------------------
 
     @property
     def mode(self) -> Mode:
-        """What the database's encrypted columns hold.
+        """The database's encryption mode, read from it.
 
         Raises:
-            SecretChanged: when the keyring is under a secret that this process lacks.
-            KeyringLost: when it was taken out under this process.
+            SecretChanged: when this process lacks the keyring's secret.
+            KeyringLost: when the keyring was removed while this process ran.
         """
         self._vault.refresh()
         return self._vault.keyring.mode
 
     @property
     def keys(self) -> list[str]:
-        """The ids of the data keys, as far as they are known, the one in force first."""
+        """The ids of the known data keys, the active one first."""
         keyring = self._vault.keyring
-        return [kid for kid in (keyring.active_kid,) if kid] + _not_in_force(keyring)
+        return [kid for kid in (keyring.active_kid,) if kid] + _inactive(keyring)
 
     def try_secret(self, secret: Secret | None) -> Mode | None:
         """Open the keyring with a secret and return the database's mode.
 
         Returns:
-            None where it takes another secret to know.
+            The mode; None if the secret is missing or wrong.
         """
         row = self.row()
         if row is None or row.sealed is None:
@@ -96,11 +96,11 @@ class Encryption:
         return self._vault.keyring.mode
 
     def row(self) -> KeyringRow | None:
-        """Return the keyring's row."""
+        """Return the keyring's row; None if it, or its table, does not exist."""
         return run_query(self._database, self._vault.peek)
 
     def count(self) -> int:
-        """Return how many values there are in the encrypted columns."""
+        """Return the number of values in the encrypted columns."""
         return sum(count_values(self._database, column) for column in COLUMNS)
 
     def scan(self) -> dict[str, InUse]:
@@ -108,11 +108,11 @@ class Encryption:
         return scan(self._database, self._vault.keyring.kids)
 
     def check(self, progress: Progress = _silent) -> dict[str, Checked]:
-        """Open every value, by ``table.column``; writes nothing."""
+        """Open every value and compare its digest, by ``table.column``; writes nothing."""
         return check(self._database, self._vault, progress)
 
     def is_clean(self, checked: dict[str, Checked]) -> bool:
-        """Tell whether a check found nothing wrong; in mode encrypted plaintext is."""
+        """Tell whether a check found nothing wrong; plaintext is wrong in mode encrypted only."""
         return not any(
             found.unreadable
             or found.digest_mismatches
@@ -125,11 +125,11 @@ class Encryption:
     def encrypt(
         self, secret: Secret, progress: Progress = _silent, *, dry_run: bool = False
     ) -> Outcome:
-        """Seal what lies in the clear; makes the keyring where there is none.
+        """Seal plaintext values; create the keyring if there is none.
 
         Raises:
             WrongSecret: when there are values in GPROXY's format, and the secret opens none.
-            KeyringLost: when there are values that a lost keyring has sealed.
+            KeyringLost: when there are values sealed under a lost keyring.
             InvalidValue: when a value would be too long for its column once it is sealed.
         """
         with self._session(dry_run=dry_run):
@@ -143,11 +143,11 @@ class Encryption:
                 keyring.mode is Mode.ENCRYPTED and all_forms(self.scan())[Form.PLAINTEXT]
             ):
                 change = _to_migrating
-            run = self._carry_out(keyring, change, progress, dry_run, keep_gproxy_off=True)
+            run = self._carry_out(keyring, change, progress, dry_run, block_gproxy=True)
             return self._outcome(run, before, scrub=not dry_run)
 
     def change_secret(self, old: Secret, new: Secret, *, dry_run: bool = False) -> Outcome:
-        """Seal the keyring under a new secret: one row is written, no value is touched.
+        """Seal the keyring under a new secret: writes one row, and no values.
 
         Raises:
             SecretError: when both secrets are the same.
@@ -167,7 +167,7 @@ class Encryption:
                     return Outcome(
                         state.keyring.mode, notes=["the new secret is already in effect"]
                     )
-                if self._vault.keyring.mode is Mode.V2:  # GPROXY's key is made of the secret
+                if self._vault.keyring.mode is Mode.V2:  # GPROXY's key is derived from the secret
                     raise _in_gproxys_format("change-secret")
                 if dry_run:
                     return Outcome(state.keyring.mode, changed=True)
@@ -180,11 +180,11 @@ class Encryption:
     def rotate_key(self, progress: Progress = _silent, *, dry_run: bool = False) -> Outcome:
         """Seal all values under a new data key, and drop the old ones.
 
-        A value that does not open stays as it is, and its key with it; the new one is in force for
-        all others. A rotation that was cut off is finished instead.
+        A value that does not open is left as it is, and its key is kept. An interrupted rotation is
+        finished instead, without a new key.
 
         Raises:
-            ConfigError: when the database is neither in mode encrypted nor on the way to it.
+            ConfigError: when the database is neither in mode encrypted nor migrating to it.
         """
         with self._session(dry_run=dry_run):
             self._vault.refresh()
@@ -194,14 +194,16 @@ class Encryption:
             run = self._carry_out(before.keyring, change, progress, dry_run)
             outcome = self._outcome(run, before)
             if change is None:
-                outcome.notes.append("this finishes an earlier rotation; the next makes a new key")
+                outcome.notes.append(
+                    "this finishes an earlier rotation; the next one creates a new key"
+                )
             return outcome
 
     def upgrade(self, progress: Progress = _silent, *, dry_run: bool = False) -> Outcome:
-        """Bring a database in GPROXY's format to ours; GPROXY must be stopped before.
+        """Convert a database from GPROXY's format to format v3; stop GPROXY first.
 
         Raises:
-            ConfigError: when the database is neither in GPROXY's mode nor on the way from it.
+            ConfigError: when the database is neither in GPROXY's mode nor migrating from it.
             InvalidValue: when a value would be too long for its column once it is sealed.
         """
         with self._session(dry_run=dry_run):
@@ -218,13 +220,13 @@ class Encryption:
                 )
             check_room(self._database)
             change = _from_v2 if mode is Mode.V2 else None
-            run = self._carry_out(before.keyring, change, progress, dry_run, keep_gproxy_off=True)
+            run = self._carry_out(before.keyring, change, progress, dry_run, block_gproxy=True)
             return self._outcome(run, before, scrub=not dry_run)
 
     def decrypt(self, progress: Progress = _silent, *, dry_run: bool = False) -> Outcome:
-        """Open all values and store them in the clear, and take out the keyring.
+        """Store all values in the clear, and remove the keyring.
 
-        Stops with the keyring in place where a value does not open.
+        If a value does not open, the keyring is kept.
 
         Raises:
             ConfigError: when there are values in GPROXY's format.
@@ -240,12 +242,12 @@ class Encryption:
             outcome = self._outcome(run, before)
             if run.done.unreadable:
                 outcome.notes.append(
-                    "the keyring stays, for not all values open: overwrite them or delete their "
+                    "the keyring is kept, for not all values open: overwrite them or delete their "
                     "rows, and run it again"
                 )
             return outcome
 
-    # -- inside -------------------------------------------------------------------------------
+    # -- private ------------------------------------------------------------------------------
 
     def _session(self, *, dry_run: bool) -> AbstractContextManager[None]:
         if not dry_run and self._database.in_transaction():
@@ -253,11 +255,11 @@ class Encryption:
         return session(self._database)
 
     def _keyring_for(self, secret: Secret, *, dry_run: bool) -> Keyring:
-        """Return the keyring to encrypt under: made where there is none, or only like it."""
+        """Return the keyring to encrypt under; create it if there is none, except in a dry run."""
         if dry_run:
             keyring = self._vault.keyring
             is_missing = keyring.mode is Mode.PLAINTEXT
-            return rehearsed_keyring(self._database, secret) if is_missing else keyring
+            return dry_run_keyring(self._database, secret) if is_missing else keyring
         while self._vault.keyring.mode is Mode.PLAINTEXT:
             created = create_keyring(self._database, self._vault, secret, even_if_decrypted=True)
             if created is None:  # another process was first
@@ -265,15 +267,15 @@ class Encryption:
         return self._vault.keyring
 
     def _new_key(self) -> Change | None:
-        """Return the change to a new data key; None where an earlier rotation is to be finished.
+        """Return the change to a new data key; None if an earlier rotation is to be finished.
 
-        It was cut off where a key that is not in force has values that open, or none at all. What
-        does not open is no reason to wait: its key stays.
+        A rotation was interrupted if an inactive key has values that open, or no values. A key that
+        has only values that do not open is kept, and is no reason not to rotate.
         """
         keyring = self._vault.keyring
         if len(keyring.kids) > 1:
-            rehearsed = rehearse(self._database, keyring, _silent)
-            if rehearsed.sealed or finished(keyring, rehearsed.left).kids != keyring.kids:
+            pending = dry_run_reseal(self._database, keyring, _silent)
+            if pending.sealed or without_unused(keyring, pending.left).kids != keyring.kids:
                 return None
 
         def change(now: Keyring) -> Keyring | None:
@@ -290,12 +292,12 @@ class Encryption:
         dry_run: bool,
         **options: bool,
     ) -> _Run:
-        """Change the keyring, re-seal all values, drop what is not needed then; or tell of it."""
+        """Change the keyring, reseal all values, drop unused keys; or do a dry run of that."""
         if dry_run:
             target = (change and change(keyring)) or keyring
-            done = rehearse(self._database, target, progress)
+            done = dry_run_reseal(self._database, target, progress)
             if change is not _to_decrypting:
-                final = finished(target, done.left)
+                final = without_unused(target, done.left)
             else:
                 final = target if done.unreadable else Keyring.plaintext()
             dropped = len(target.kids) - len(final.kids)
@@ -307,7 +309,7 @@ class Encryption:
         if change is not _to_decrypting:
             dropped = drop_unused(self._database, self._vault)
         elif not done.unreadable:
-            take_out_keyring(self._database, self._vault)
+            remove_keyring(self._database, self._vault)
         return _Run(done, self._vault.keyring, dropped)
 
     def _outcome(self, run: _Run, before: Unlocked, *, scrub: bool = False) -> Outcome:
@@ -319,15 +321,15 @@ class Encryption:
             done.sealed,
             done.unreadable,
             0 if keyring.mode is Mode.PLAINTEXT else run.dropped,
-            _not_in_force(keyring),
+            _inactive(keyring),
         )
         return self._scrubbed(outcome) if scrub else outcome
 
     def _change(self, change: Change, **options: bool) -> None:
         change_keyring(self._database, self._vault, change, **options)
 
-    # Each operation begins in step with the database: another process may have changed the keyring,
-    # or an operation here that was interrupted.
+    # Each operation begins by reading the keyring again: another process, or an interrupted
+    # operation of this one, may have changed it.
 
     def _unlock(self, secret: Secret) -> None:
         row = self._vault.peek()
@@ -346,7 +348,7 @@ class Encryption:
             self._vault.adopt(Unlocked.plaintext(row))
 
     def _open_with(self, old: Secret, new: Secret) -> tuple[Unlocked, bool]:
-        """Open the keyring with the old secret, or the new one; tell whether it was the new."""
+        """Open the keyring with the old or the new secret; return whether it was the new one."""
         row = self._vault.peek()
         if row is None or row.sealed is None:
             raise ConfigError(
@@ -363,14 +365,14 @@ class Encryption:
             raise wrong from None
 
     def _put_under(self, kdf: Kdf, key: Key, new: Secret) -> bool:
-        """Seal the keyring under another key; False where the secret was changed meanwhile."""
+        """Seal the keyring under another key; False if the secret was changed meanwhile."""
 
         def put() -> Unlocked | None:
             opened = self._vault.state.reopened(self._vault.lock())
             if opened is None or not opened.is_sealed:
                 return None
             state, row = opened.under(kdf, key, new).resealed(opened.keyring)
-            state.reopened(row)  # or it is not committed
+            state.reopened(row)  # must open again, else it is not committed
             self._vault.write(state, row)
             return state
 
@@ -390,13 +392,13 @@ class Encryption:
     def _scrubbed(self, outcome: Outcome) -> Outcome:
         if not self._database.scrub():
             outcome.notes.append(
-                "what was overwritten may still lie in the file, for others use the database: run "
+                "overwritten values may still be in the file, for other processes use it: run "
                 "VACUUM and PRAGMA wal_checkpoint(TRUNCATE) when they have stopped"
             )
         return outcome
 
 
-def _not_in_force(keyring: Keyring) -> list[str]:
+def _inactive(keyring: Keyring) -> list[str]:
     return sorted(keyring.kids - {keyring.active_kid or ""})
 
 
@@ -420,7 +422,7 @@ def _to_decrypting(keyring: Keyring) -> Keyring | None:
 
 
 def _check_rotates(mode: Mode) -> None:
-    # Migrating, too: a value that can never be sealed would stand in the way for ever.
+    # Also in mode migrating: a value that cannot be sealed must not prevent rotations.
     if mode is Mode.V2:
         raise _in_gproxys_format("rotate-key")
     if mode not in (Mode.ENCRYPTED, Mode.MIGRATING):

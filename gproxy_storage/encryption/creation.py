@@ -1,4 +1,4 @@
-"""Creation: the first keyring of a database, made from the secret while nobody writes secrets."""
+"""Creation: the first keyring of a database, created while writers of secrets are locked out."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ _V2_SAMPLES = 20
 def create_keyring(
     database: Backend, vault: Vault, secret: Secret, *, even_if_decrypted: bool = False
 ) -> Counter[Form] | None:
-    """Create the keyring and work under it; the mode is what the stored values ask for.
+    """Create the keyring and use it; its mode follows from the stored values.
 
-    Keys are derived before the lock is taken, and everything is looked at again under it.
+    Keys are derived before the lock is taken, and everything is checked again under it.
 
     Args:
-        even_if_decrypted: also where the database was decrypted on purpose.
+        even_if_decrypted: also if the database was decrypted on purpose.
     Returns:
-        What the encrypted columns hold; None where another process was first, or has decrypted
+        The number of stored values by form; None if another process was first, or has decrypted
         the database meanwhile: nothing was changed.
     Raises:
         WrongSecret: when there are values in GPROXY's format and the secret opens none.
-        KeyringLost: when there are values that a lost keyring has sealed.
+        KeyringLost: when there are values sealed under a lost keyring.
     """
     candidate = _Candidate.prepare(secret)
     _check_v2(database, candidate.v2)
@@ -50,7 +50,7 @@ def create_keyring(
         mode, forms = _mode(database)
         state, sealed_row = candidate.sealed(mode, row)
         if mode is not Mode.V2:
-            gproxy.keep_off(database)
+            gproxy.block(database)
         vault.write(state, sealed_row)
         return state, forms
 
@@ -62,20 +62,21 @@ def create_keyring(
     return forms
 
 
-def rehearsed_keyring(database: Backend, secret: Secret) -> Keyring:
-    """Return a keyring like the one that `create_keyring` would make; writes nothing.
+def dry_run_keyring(database: Backend, secret: Secret) -> Keyring:
+    """Return a keyring like the one that `create_keyring` would create; writes nothing.
 
     Raises:
-        WrongSecret, KeyringLost: as `create_keyring`.
+        WrongSecret: as `create_keyring`.
+        KeyringLost: as `create_keyring`.
     """
     v2 = V2_KDF.derive(secret)
     _check_v2(database, v2)
     mode, _ = run_query(database, lambda: _mode(database))
-    return _draw(mode, v2)
+    return _generate(mode, v2)
 
 
 def _mode(database: Backend) -> tuple[Mode, Counter[Form]]:
-    """Return the mode that the stored values ask for, and their forms."""
+    """Return the mode that follows from the stored values, and their forms."""
     forms = all_forms(scan(database))
     if forms[Form.V3]:
         raise KeyringLost(
@@ -88,12 +89,12 @@ def _mode(database: Backend) -> tuple[Mode, Counter[Form]]:
     return (Mode.MIGRATING if forms.total() else Mode.ENCRYPTED), forms
 
 
-def _draw(mode: Mode, v2: Key) -> Keyring:
+def _generate(mode: Mode, v2: Key) -> Keyring:
     return Keyring.create(mode, v2=v2 if mode is Mode.V2 else None)
 
 
 class _Candidate:
-    """Keys for a database that has none."""
+    """The keys for a database that has none."""
 
     def __init__(self, kdf: Kdf, key: Key, v2: Key, secret: Secret) -> None:
         self._kdf = kdf
@@ -103,19 +104,19 @@ class _Candidate:
 
     @classmethod
     def prepare(cls, secret: Secret) -> _Candidate:
-        """Derive the key of the keyring's row and GPROXY's from a secret."""
+        """Derive the keyring's key and GPROXY's key from a secret."""
         kdf = Kdf.new()
         return cls(kdf, kdf.derive(secret), V2_KDF.derive(secret), secret)
 
     def sealed(self, mode: Mode, before: KeyringRow) -> tuple[Unlocked, KeyringRow]:
-        """Draw a keyring and return it with its row, for the next generation."""
-        keyring = _draw(mode, self.v2)
+        """Generate a keyring and return it with its row, for the next generation."""
+        keyring = _generate(mode, self.v2)
         plaintext = Unlocked.plaintext(before)
         return plaintext.under(self._kdf, self._key, self._secret).resealed(keyring)
 
 
 def _check_v2(database: Backend, v2: Key) -> None:
-    """Check that a key opens one of the database's GPROXY values, if there are some."""
+    """Check that a key opens at least one of a sample of values in GPROXY's format, if any."""
     samples = list(
         islice(
             (

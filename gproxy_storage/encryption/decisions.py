@@ -1,4 +1,4 @@
-"""Decisions: what becomes of a stored value under a keyring; for a run and for its rehearsal."""
+"""Decisions: how a stored value is changed under a keyring; for runs and dry runs alike."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ StoredRow = tuple[int, Any, str | None]
 
 
 class Decision(NamedTuple):
-    """What becomes of one value: it is written anew, or left as it is.
+    """How one value is changed: it is rewritten, or left as it is.
 
     Attributes:
-        written: what to store.
-        digest: what to store as its digest, where that changes.
-        error: why it cannot be brought to its target. Without any of the three it is there.
+        written: the value to store.
+        digest: the digest to store, if it changes.
+        error: why the value cannot be resealed. If all three are None, it is up to date.
     """
 
     pk: int
@@ -56,7 +56,7 @@ class Decider:
         found = []
         for one in decisions:
             holder = holders.get(one.digest or "", one.pk)
-            # Of rows before this one, those have their old digest still that were left.
+            # Of the rows before this one, only those that were left still have their old digest.
             is_taken = holder > one.pk or (holder != one.pk and holder in self._left)
             why = f"its digest is that of row {holder}"
             decision = self._refused(one, why) if is_taken else one
@@ -71,31 +71,30 @@ class Decider:
         place = sealed_field.place(pk)
         decision = Decision(pk, stored)
         try:
-            if _is_at_target(sealed_field, stored, place, keyring):
+            if _is_current(sealed_field, stored, place, keyring):
                 return decision
             value = sealed_field.opened(keyring, stored, place)
             written = sealed_field.sealed(keyring, value, place)
         except CryptoError as exc:
             return decision._replace(error=exc)
-        except InvalidValue as exc:  # JSON's readers take numbers that no writer may give
+        except InvalidValue as exc:  # stored JSON may hold numbers that must not be written
             return self._refused(decision, str(exc))
         if self._longest is not None and len(written) > self._longest:
             return self._refused(
                 decision,
                 f"it would have {len(written)} characters, and its column takes {self._longest}: "
-                "run "
-                f"{WIDEN}",
+                f"run {WIDEN}",
             )
         changed = keyring.digest(value) if sealed_field.digest else None
         return decision._replace(written=written, digest=None if changed == digest else changed)
 
     def _refused(self, decision: Decision, why: str) -> Decision:
         place = self._column.field.place(decision.pk)
-        error = malformed(place, f"it cannot be written again: {why}")
+        error = malformed(place, f"it cannot be rewritten: {why}")
         return Decision(decision.pk, decision.stored, error=error)
 
     def _holders(self, digests: Sequence[str]) -> dict[str, int]:
-        """Return the rows that have these digests already: the column is unique."""
+        """Return the rows that already have these digests, for the column is unique."""
         if not digests:
             return {}
         model: Any = self._column.model
@@ -104,8 +103,8 @@ class Decider:
         return dict(query.tuples())
 
 
-def _is_at_target(sealed_field: SealedField, stored: Any, place: Place, keyring: Keyring) -> bool:
-    """Tell whether a stored value is of the form and key that the keyring writes."""
+def _is_current(sealed_field: SealedField, stored: Any, place: Place, keyring: Keyring) -> bool:
+    """Tell whether a stored value has the form and key that the keyring writes."""
     parsed: Envelope | Document | None
     if isinstance(sealed_field, EncryptedJSONField):
         parsed = parse_json(stored, place)

@@ -1,7 +1,7 @@
-"""GPROXY's ledger of migrations, by which it is kept off a database whose format it misreads.
+"""GPROXY's ledger of migrations, which serves to block GPROXY from a database in format v3.
 
-GPROXY takes ``enc:v3:`` for plaintext and would hash it again. A version that its migrator does
-not know makes it refuse to start.
+GPROXY would take ``enc:v3:`` for plaintext and hash it again. A version in the ledger that its
+migrator does not know makes it refuse to start.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ STEPS = (
     STRIP_RULES,
     "m20260424_000001_add_update_channel",
 )
-"""The versions that GPROXY knows; sync takes these steps where they are missing."""
+"""The versions that GPROXY knows; sync runs these migrations if they are missing."""
 
 _INDEX = ("providers", "idx_providers_channel")
-"""One of the indexes that each start of GPROXY's adds where it is missing."""
+"""One of the indexes that GPROXY adds at each start if it is missing."""
 
 
 def prepare_ledger(database: Backend) -> None:
-    """Create the ledger where it is missing, outside of a transaction: DDL may commit it."""
+    """Create the ledger if it is missing; outside of a transaction, which DDL might commit."""
     if _exists(_look(database)):
         return
     try:
         peewee.SchemaManager(Ledger, database).create_table(safe=True)
     except peewee.PeeweeException:
-        # PostgreSQL's IF NOT EXISTS fails where another process creates it at the same time.
+        # PostgreSQL's IF NOT EXISTS fails if another process creates it at the same time.
         if not _exists(_look(database)):
             raise
 
 
 def gproxy_uses(database: Backend) -> bool:
-    """Tell whether GPROXY has worked on this database and was not kept off since.
+    """Tell whether GPROXY has used this database and was not blocked since.
 
-    That its steps are in the ledger does not say so: sync writes them, with 0 for their date.
+    Its migrations in the ledger do not prove it: sync records them, too, with the date 0.
     """
     found = _look(database)
     if VERSION in (found.versions or ()):
@@ -56,8 +56,8 @@ def gproxy_uses(database: Backend) -> bool:
     return any(version not in STEPS or applied_at for version, applied_at in rows)
 
 
-def keep_off(database: Backend) -> None:
-    """Record the version that GPROXY does not know; the ledger exists."""
+def block(database: Backend) -> None:
+    """Record a version that GPROXY does not know, so that it does not start; the ledger exists."""
     param = database.param
     known = database.query(
         f"SELECT version FROM {LEDGER} WHERE version = {param}",  # noqa: S608 - a constant
@@ -70,8 +70,8 @@ def keep_off(database: Backend) -> None:
         )
 
 
-def let_in(database: Backend) -> None:
-    """Remove the version again, if it is there."""
+def unblock(database: Backend) -> None:
+    """Remove that version again, if it is there."""
     if _exists(_look(database)):
         database.execute_sql(f"DELETE FROM {LEDGER} WHERE version = {database.param}", (VERSION,))  # noqa: S608 - a constant
 

@@ -1,7 +1,7 @@
-"""The guard: no query writes into an encrypted column what was not sealed for its row.
+"""The guard: queries may write only values that were sealed for their row into encrypted columns.
 
-A plain value is refused by the field itself. What Peewee renders without asking the field is
-refused here: ``Value()``, functions, SQL, subqueries, conflict clauses.
+The field itself refuses a plain value. Refused here is what Peewee renders without the field:
+``Value()``, functions, SQL, subqueries, conflict clauses.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import peewee
 from ..models import SEALED_FIELDS
 from ..sealed_fields import SealedField, refused
 
-# What a query is made of is Peewee's own and not public: tests/unit/test_peewee.py notices when
-# that changes, and tests/encryption/test_guard.py when it lets something through.
+# The attributes of queries are Peewee's own and not public: tests/unit/test_peewee.py notices when
+# they change, and tests/encryption/test_guard.py when a write is not refused.
 
 
 def check_write(query: Any) -> None:
-    """Refuse a query that writes an encrypted column from within the query.
+    """Refuse a query that writes an expression into an encrypted column.
 
     Raises:
-        InvalidValue: when it does; nothing was written.
+        InvalidValue: when it would; nothing was written.
     """
     model = getattr(query, "model", None)
     fields = SEALED_FIELDS.get(model)  # type: ignore[arg-type]  # None has no fields
@@ -45,7 +45,7 @@ def _check_insert(query: Any, fields: Iterable[SealedField]) -> None:
     if isinstance(rows, Mapping):
         rows = (rows,)
     elif not isinstance(rows, list | tuple):
-        rows = query._insert = list(rows)  # an iterator, which would be used up here
+        rows = query._insert = list(rows)  # an iterator would be exhausted here
     for row in rows:
         _check_row(row if isinstance(row, Mapping) else _named(row, columns, query), fields)
     conflict = query._on_conflict
@@ -57,7 +57,7 @@ def _check_conflict(conflict: Any, fields: Iterable[SealedField]) -> None:
     if isinstance(conflict._update, Mapping):
         _check_row(conflict._update, fields)
     for field in fields:
-        # What the insert carries was sealed for another row than the one that is updated.
+        # The inserted value was sealed for another row than the one that is updated.
         if any(_is(field, column) for column in conflict._preserve or ()):
             raise refused(field)
 

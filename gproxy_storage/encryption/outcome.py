@@ -1,4 +1,4 @@
-"""Outcome: what an operation on the keys did, or would do; Evidence: what it found wrong."""
+"""Outcome: the result of an operation on the keys, or of its dry run; Evidence: its findings."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ..errors import CryptoError
 T = TypeVar("T")
 
 KEPT = 100
-"""How much of the evidence is kept; with a lost key every value of a large table may be bad."""
+"""How many findings are kept; with a lost key every value of a large table may be one."""
 
 
 @dataclass
 class Evidence(Generic[T]):
-    """What was found wrong; true when there is something.
+    """Findings of one kind; true when there are any.
 
     Attributes:
         count: how many there are.
@@ -30,23 +30,23 @@ class Evidence(Generic[T]):
         return self.count > 0
 
     def add(self, *found: T) -> None:
-        """Count what was found, and keep it while there is room."""
+        """Count findings, and keep them up to `KEPT`."""
         self.count += len(found)
         self.first += found[: KEPT - len(self.first)]
 
 
 @dataclass
 class Outcome:
-    """What an operation did, or would do.
+    """The result of an operation on the keys, or of its dry run.
 
     Attributes:
-        mode: the database's mode after it.
+        mode: the database's mode afterwards.
         changed: whether anything was written, or would be.
-        sealed: values that were written anew.
+        sealed: number of values that were rewritten.
         unreadable: the errors of values that do not open; they were left as they are.
-        keys_dropped: data keys that no value needs any more.
-        keys_kept: ids of data keys that are not in force, and stay for what does not open.
-        notes: what else to know.
+        keys_dropped: number of data keys that no value needed any more.
+        keys_kept: ids of inactive data keys that are kept for values that do not open.
+        notes: further remarks for people.
     """
 
     mode: Mode

@@ -1,7 +1,7 @@
-"""Re-sealing: bring every encrypted value to the form and key that the keyring writes now.
+"""Resealing: bring every encrypted value to the form and key that the keyring writes now.
 
-In order of primary keys, a few hundred rows a transaction, each under the fence. It may be run
-again after any interruption: what is at its target already is skipped.
+In order of primary keys, some hundred rows per transaction, each under the shared lock. It may be
+run again after any interruption: values that are up to date are skipped.
 """
 
 from __future__ import annotations
@@ -27,13 +27,12 @@ BATCH_ROWS = 200
 
 @dataclass
 class Resealed:
-    """What re-sealing did, or would do.
+    """The result of resealing, or of its dry run.
 
     Attributes:
-        sealed: values that were written anew.
-        unreadable: the errors of values that do not open, without the values; these are left as
-            they are.
-        left: what these values are, by their form.
+        sealed: number of values that were rewritten.
+        unreadable: the errors of values that do not open and were left as they are.
+        left: the forms and keys of these values.
     """
 
     sealed: int = 0
@@ -41,7 +40,7 @@ class Resealed:
     left: InUse = field(default_factory=InUse)
 
     def add(self, column: Column, decisions: Iterable[Decision], keyring: Keyring) -> None:
-        """Count what became of values."""
+        """Count decisions."""
         for decision in decisions:
             self.sealed += decision.written is not None
             if decision.error is not None:
@@ -50,11 +49,11 @@ class Resealed:
 
 
 def reseal(database: Backend, vault: Vault, progress: Progress) -> Resealed:
-    """Bring all values to the vault's present form."""
+    """Bring all values to the form and key of the vault's keyring."""
     done = Resealed()
     for column in COLUMNS:
         decider = Decider(database, column)
-        after: int | None = None  # ids below 1 are ids, too
+        after: int | None = None  # not 0: there may be ids below 1
         while True:
             batch = _Batch(database, vault, column, decider, after)
             decisions = run_transaction(database, batch.run)
@@ -66,7 +65,7 @@ def reseal(database: Backend, vault: Vault, progress: Progress) -> Resealed:
     return done
 
 
-def rehearse(database: Backend, keyring: Keyring, progress: Progress) -> Resealed:
+def dry_run_reseal(database: Backend, keyring: Keyring, progress: Progress) -> Resealed:
     """Return what `reseal` would do under a keyring; writes nothing and locks nothing."""
     done = Resealed()
     for column in COLUMNS:
@@ -80,7 +79,7 @@ def rehearse(database: Backend, keyring: Keyring, progress: Progress) -> Reseale
 
 
 class _Batch:
-    """The rows of a column after a primary key; `run` may be called again, after a rollback."""
+    """The rows of a column after a primary key; `run` may be called again after a rollback."""
 
     def __init__(
         self,
@@ -97,7 +96,7 @@ class _Batch:
         self._after = after
 
     def run(self) -> list[Decision]:
-        keyring = self._vault.fence()
+        keyring = self._vault.lock_shared()
         column = self._column
         primary_key: Any = column.model._meta.primary_key
         selected = [primary_key, column.field, *([column.digest] if column.digest else [])]

@@ -1,4 +1,4 @@
-"""Room: whether sealed values fit the columns that they will lie in."""
+"""Room: whether sealed values fit into their columns."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _SHOWN = 5
 
 
 def check_room(database: Backend) -> None:
-    """Refuse to seal values, all of them, where one would be too long for its column.
+    """Refuse to seal any value if one would be too long for its column.
 
     Raises:
-        InvalidValue: when one would; it names rows and the command that makes room.
+        InvalidValue: when one would; it names rows and the command that widens the column.
     """
     narrow = database.narrow or {}
     for column in COLUMNS:
@@ -46,7 +46,7 @@ def _sealed_length(column: Column, stored: Any) -> int:
     try:
         envelope = column.envelope(stored)
     except MalformedEnvelope:
-        return 0  # it stays as it is
+        return 0  # it is left as it is
     size_bytes = len(stored.encode()) + TAG_BYTES if envelope is None else len(envelope.ciphertext)
     sealed = Envelope("v3", _KID, bytes(NONCE_BYTES), bytes(size_bytes))
     is_json = isinstance(column.field, EncryptedJSONField)

@@ -1,4 +1,4 @@
-"""Scanning the encrypted columns: which keys are in use, and whether every value opens."""
+"""Scans of the encrypted columns: which keys are in use, and whether every value opens."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from .columns import COLUMNS, Column, stored_values
 from .outcome import Evidence
 
 Progress = Callable[[int], None]
-"""Called with a number of rows, as they are done."""
+"""Called with a number of rows when they are done."""
 
 
 @dataclass
 class InUse:
-    """What the encrypted columns hold, without opening it.
+    """The forms and keys of stored values, which are not opened.
 
     Attributes:
-        kids: how many values are sealed under each data key.
-        forms: how many values there are of each form.
-        suspects: the data keys that malformed values may be sealed under.
+        kids: the number of values sealed under each data key.
+        forms: the number of values of each form.
+        suspects: the data keys under which malformed values may be sealed.
     """
 
     kids: Counter[str] = field(default_factory=Counter)
@@ -37,7 +37,9 @@ class InUse:
         """Count a stored value.
 
         Args:
-            kids: the data keys that there are.
+            column: where it is stored.
+            stored: the value.
+            kids: the ids of all data keys.
         """
         form = column.form(stored)
         self.forms[form] += 1
@@ -46,7 +48,7 @@ class InUse:
             if envelope is not None and envelope.kid is not None:
                 self.kids[envelope.kid] += 1
         elif form is Form.MALFORMED:
-            # It may be repaired by hand, for which its key must be there: any that it names.
+            # It may be repaired by hand, which needs its key: any whose id occurs in it, else all.
             self.suspects.update({kid for kid in kids if kid in str(stored)} or kids)
 
 
@@ -60,8 +62,8 @@ def scan(database: Backend, kids: Collection[str] = ()) -> dict[str, InUse]:
     return found
 
 
-def together(found: dict[str, InUse]) -> InUse:
-    """Add up what all columns hold."""
+def total(found: dict[str, InUse]) -> InUse:
+    """Add up all columns."""
     return InUse(
         all_kids(found),
         all_forms(found),
@@ -81,13 +83,13 @@ def all_kids(found: dict[str, InUse]) -> Counter[str]:
 
 @dataclass
 class Checked:
-    """What a check found in one encrypted column.
+    """The result of checking one encrypted column.
 
     Attributes:
-        rows: values that there are.
+        rows: number of values.
         unreadable: the errors of values that do not open in their place.
         plaintext: primary keys of rows whose value is in the clear.
-        digest_mismatches: primary keys of rows whose digest is not that of their value.
+        digest_mismatches: primary keys of rows whose digest does not match their value.
     """
 
     rows: int = 0
@@ -130,11 +132,11 @@ def _check_row(
         return digest is None or digest in keyring.lookup_digests(value)
 
     try:
-        fits = vault.retrying(vault.keyring, attempt)
+        matches = vault.retrying(vault.keyring, attempt)
     except PlaintextFound:
-        return  # counted
+        return  # counted above
     except CryptoError as exc:
         checked.unreadable.add(exc)
         return
-    if not fits:
+    if not matches:
         checked.digest_mismatches.add(pk)

@@ -1,7 +1,7 @@
-"""Start-up: which keyring a storage works under, or why it must not start.
+"""Start-up: choose the keyring that a storage uses, or refuse to start.
 
 First the secret is tried, before anything is written; then the schema is synced; then a database
-that has no keyring gets one, where a secret is set. Whatever cannot be right is refused.
+without a keyring gets one, if a secret is set. Contradictions are refused.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def unlock(vault: Vault, secret: Secret | None) -> None:
 
     Raises:
         WrongSecret: when there is one and the secret is missing or does not open it.
-        MalformedEnvelope: when its row is not of its form.
+        MalformedEnvelope: when its row is malformed.
     """
     if secret is not None:
         warn_if_short(secret)
@@ -49,24 +49,25 @@ def unlock(vault: Vault, secret: Secret | None) -> None:
 
 
 def check_new_tables(vault: Vault, tables: Collection[str]) -> None:
-    """Refuse a sync that would create the table of a keyring that is open.
+    """Refuse a sync that would create the keyring's table although the keyring is open.
 
-    It was read from elsewhere, as from another schema that PostgreSQL's search_path names later.
+    It was read from another place: for example a schema that is later in PostgreSQL's search_path.
 
     Args:
-        tables: what sync is to create.
+        tables: the tables that sync would create.
     Raises:
-        KeyringLost: when the keyring's is among them.
+        KeyringLost: when the keyring's table is among them.
     """
     if vault.state.is_sealed and TABLE in tables:
         raise _lost("is not where the schema is to be synced")
 
 
 def check_still_there(vault: Vault, row: KeyringRow | None) -> None:
-    """Refuse to take a database for one without a keyring once its keyring was opened.
+    """Refuse to treat a database as one without a keyring after its keyring was opened.
 
     Raises:
-        KeyringLost: when it was, and was not taken out by `encryption decrypt` meanwhile.
+        KeyringLost: when the keyring was opened, is gone, and `encryption decrypt` did not remove
+            it.
     """
     if vault.state.is_sealed and (row is None or not (row.sealed or row.decrypted)):
         raise _lost("is not there any more")
@@ -74,15 +75,15 @@ def check_still_there(vault: Vault, row: KeyringRow | None) -> None:
 
 def _lost(how: str) -> KeyringLost:
     return KeyringLost(
-        f"the keyring in {TABLE} was opened, and now it {how}: nothing was created; see "
-        "that the DSN leads to one schema (PostgreSQL: search_path, and schemas that others made "
-        "in front of it), or restore the table from a backup",
+        f"the keyring in {TABLE} was opened, and now it {how}: nothing was created; check that the "
+        "DSN always leads to the same schema (PostgreSQL: search_path, and schemas that were "
+        "created earlier in it), or restore the table from a backup",
         table=TABLE,
     )
 
 
 def warn_if_short(secret: Secret) -> None:
-    """Log a warning for a secret that may be guessed."""
+    """Log a warning for a secret so short that it may be guessed."""
     if len(secret.reveal()) < MIN_SECRET_CHARACTERS:
         _logger.warning(
             "the secret has fewer than %d characters and may be guessed: make one with "
@@ -92,10 +93,10 @@ def warn_if_short(secret: Secret) -> None:
 
 
 def settle(database: Backend, vault: Vault, secret: Secret | None, *, may_change: bool) -> None:
-    """Decide what an unlocked vault works under, in a session, after the schema was synced.
+    """Choose the keyring of an unlocked vault, in a session, after the schema was synced.
 
     Args:
-        may_change: a keyring may be created where there is none.
+        may_change: a keyring may be created if there is none.
     Raises:
         KeyringLost: when there are sealed values and no keyring.
         UnknownKey: when there are values in GPROXY's format and no secret is set.
@@ -114,7 +115,7 @@ def settle(database: Backend, vault: Vault, secret: Secret | None, *, may_change
             row = vault.insert_row()
         vault.adopt(Unlocked.plaintext(row))
         if secret is None:
-            _stay_plaintext(database, vault)
+            _check_nothing_sealed(database, vault)
             vault.adopt(Unlocked.plaintext(row))
             return
         _check_may_create(row, may_change=may_change)
@@ -124,10 +125,10 @@ def settle(database: Backend, vault: Vault, secret: Secret | None, *, may_change
             return
 
 
-def _stay_plaintext(database: Backend, vault: Vault) -> None:
-    """Refuse what only a keyring opens: the error of opening the first such value says which."""
+def _check_nothing_sealed(database: Backend, vault: Vault) -> None:
+    """Raise the error of opening the first sealed value, if there is one; warn of plaintext."""
     for column in COLUMNS:
-        with suppress(SchemaError):  # not synced yet: no value either
+        with suppress(SchemaError):  # not synced yet: there are no values
             for pk, stored in sealed_values(database, column):
                 column.field.opened(vault.keyring, stored, column.field.place(pk))
     _logger.warning(
@@ -167,7 +168,7 @@ def _create(database: Backend, vault: Vault, secret: Secret) -> Counter[Form] | 
 def _warn_of_plaintext(mode: Mode, forms: Counter[Form]) -> None:
     if mode is Mode.MIGRATING:
         _logger.warning(
-            "encryption is on, and %d values from before still lie in the clear: seal them by "
+            "encryption is on, and %d earlier values are still in the clear: seal them by "
             "`gproxy-storage encryption encrypt`",
             forms[Form.PLAINTEXT],
         )

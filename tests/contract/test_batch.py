@@ -309,7 +309,7 @@ def test_secrets_are_written_a_row_a_statement(storage: Storage) -> None:
     writes = [sql for sql in statements.sent if sql.startswith(("INSERT", "UPDATE"))]
 
     assert len(writes) == 10
-    # BEGIN, who is there, who changes, the fence
+    # BEGIN, who is there, who changes, the shared lock
     assert len(statements) == 10 + 1 + 2 + 1
 
 

@@ -207,7 +207,7 @@ def test_a_damaged_row_and_what_status_says(run: Command, encrypted: Storage, ds
     assert f"key         {old} is kept for values under it" in said.stdout
     said = run("decrypt", "--yes")
     assert said.exit_code == 1
-    assert "the keyring stays, for not all values open" in said.stdout
+    assert "the keyring is kept, for not all values open" in said.stdout
     assert "credentials.secret_json, row 2" in said.stderr
     assert keyring_row(dsn)[2] is not None
 

@@ -246,7 +246,7 @@ def test_a_value_that_cannot_be_written_again_is_left_and_counted(dsn: str) -> N
         (error,) = result.unreadable.first
         assert type(error) is MalformedEnvelope
         assert (error.table, error.column, error.pk) == ("credentials", "secret_json", 1)
-        assert "cannot be written again" in str(error)
+        assert "cannot be rewritten" in str(error)
         assert (result.mode, result.sealed) == (Mode.MIGRATING, 1)
         assert stored(dsn, "credentials.secret_json", 1) == '{"canary": 1e999}'
 

@@ -80,12 +80,12 @@ def test_inserting_is_two_statements_in_one_transaction(encrypted: Storage, dsn:
             alice.save()
         assert [sql.split()[0] for sql in statements.sent] == ["BEGIN", "SELECT", "UPDATE"]
         alice.enabled = False
-        with assert_query_count(encrypted.database, 2):  # BEGIN and UPDATE: no secret, no fence
+        with assert_query_count(encrypted.database, 2):  # BEGIN and UPDATE: no secret, no lock
             encrypted.run_transaction(alice.save)
         assert alice.password == "another"
 
 
-def test_a_second_secret_in_a_transaction_needs_no_second_fence(encrypted: Storage) -> None:
+def test_a_second_secret_in_a_transaction_needs_no_second_lock(encrypted: Storage) -> None:
     with recorded(encrypted.database) as statements, encrypted.transaction():
         for number in range(3):
             user(f"user {number}", PASSWORD).save(force_insert=True)
@@ -93,7 +93,7 @@ def test_a_second_secret_in_a_transaction_needs_no_second_fence(encrypted: Stora
     assert sum("FROM encryption_keys" in sql for sql in statements.sent) == 1
 
 
-def test_a_rollback_to_a_savepoint_takes_the_fence_again(encrypted: Storage) -> None:
+def test_a_rollback_to_a_savepoint_takes_the_shared_lock_again(encrypted: Storage) -> None:
     with recorded(encrypted.database) as statements, encrypted.transaction():
         with pytest.raises(ConflictError), encrypted.transaction():
             encrypted.run_transaction(lambda: [user("x", PASSWORD).save(True) for _ in "12"])

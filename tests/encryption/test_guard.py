@@ -76,16 +76,16 @@ def storage(encrypted: Storage, backend: str) -> Storage:
 
 
 def refused(storage: Storage, write: Callable[[], object]) -> None:
-    """Expect a refusal, and nothing changed, inside and outside of a fenced transaction."""
+    """Expect a refusal and no change, without a transaction and in one with the shared lock."""
 
-    def write_fenced() -> None:
+    def write_locked() -> None:
         with storage.transaction():
-            storage._vault.fence()
+            storage._vault.lock_shared()
             write()
 
     with storage.session():
         before = list(User.select(User.id, User.name, User.updated_at).tuples())
-        for attempt in (write, write_fenced):
+        for attempt in (write, write_locked):
             with pytest.raises(InvalidValue, match=r"users\.password is encrypted") as caught:
                 attempt()
             assert caught.value.argument == "password"
@@ -148,11 +148,11 @@ def test_a_value_sealed_for_another_transaction_is_refused(storage: Storage, dsn
     alice, bob = storage.users.list()
     with storage.transaction():
         field: Any = User.password
-        ticket = field.ticket("changed", alice.id, storage._vault.fence())
+        ticket = field.ticket("changed", alice.id, storage._vault.lock_shared())
     assert isinstance(ticket, Ticket)
 
     def write(field: Any) -> None:
-        storage._vault.fence()
+        storage._vault.lock_shared()
         field.model.update({field: ticket}).where(field.model.id == alice.id).execute()
 
     with storage.session(), pytest.raises(InvalidValue):
@@ -161,7 +161,7 @@ def test_a_value_sealed_for_another_transaction_is_refused(storage: Storage, dsn
         storage.run_transaction(lambda: write(User.password))
     with storage.transaction():
         field = User.password
-        ticket = field.ticket("changed", alice.id, storage._vault.fence())
+        ticket = field.ticket("changed", alice.id, storage._vault.lock_shared())
         with pytest.raises(InvalidValue):
             write(Credential.secret_json)
 
@@ -169,9 +169,9 @@ def test_a_value_sealed_for_another_transaction_is_refused(storage: Storage, dsn
     assert stored(dsn, "users.password", bob.id).startswith("enc:v3:")
 
 
-def test_outside_of_a_transaction_there_is_no_fence(storage: Storage) -> None:
+def test_outside_of_a_transaction_there_is_no_shared_lock(storage: Storage) -> None:
     with storage.session(), pytest.raises(ValueError, match="transaction"):
-        storage._vault.fence()
+        storage._vault.lock_shared()
 
 
 def test_the_guard_sees_what_queries_are_made_of() -> None:

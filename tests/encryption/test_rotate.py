@@ -169,7 +169,7 @@ def test_damaged_rows_do_not_stop_rotations(encrypted: Storage, dsn: str) -> Non
     query(dsn, "DELETE FROM credentials WHERE id = 2")
     done = encrypted.encryption.rotate_key()
     assert (done.sealed, done.keys_dropped, done.keys_kept) == (0, 1, [])
-    assert done.notes == ["this finishes an earlier rotation; the next makes a new key"]
+    assert done.notes == ["this finishes an earlier rotation; the next one creates a new key"]
     done = encrypted.encryption.rotate_key()
     assert (done.sealed, done.keys_dropped) == (4, 1)
     assert done.unreadable.count == 0

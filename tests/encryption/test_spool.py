@@ -175,5 +175,5 @@ def test_a_sink_that_cannot_open_the_keyring_says_so(
         with encrypted.session():
             for _ in range(2):
                 destination.refresh()
-        assert caplog.text.count("sealed under the former key: the keyring was taken out") == 1
+        assert caplog.text.count("sealed under the former key: the keyring was removed") == 1
         assert destination.cipher is not None

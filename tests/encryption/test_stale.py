@@ -318,19 +318,19 @@ def test_a_database_made_anew_in_the_clear(encrypted: Storage, dsn: str) -> None
     for generation in (0, 1, 9):
         put(dsn, KeyringRow(generation, None, None, False))
         row.secret_json = {"lost": 1}
-        with pytest.raises(KeyringLost, match="made anew"):
+        with pytest.raises(KeyringLost, match="recreated"):
             encrypted.run_transaction(row.save)
 
 
-def test_what_a_transaction_has_fenced_stays(encrypted: Storage, dsn: str) -> None:
+def test_the_keyring_that_a_transaction_has_locked_stays(encrypted: Storage, dsn: str) -> None:
     """Another thread may look at the keyring as it was, late: it must not decide for this one."""
     row = credential(encrypted)
     stale = encrypted._vault.state
     encrypted.encryption.rotate_key()
     with encrypted.transaction():
-        fenced = encrypted._vault.fence()
+        locked = encrypted._vault.lock_shared()
         encrypted._vault.adopt(stale)
-        assert encrypted._vault.fence() is fenced
+        assert encrypted._vault.lock_shared() is locked
         row.secret_json = {"written": 1}
         row.save()
     assert encrypted._vault.keyring.active_kid == stale.keyring.active_kid
@@ -347,7 +347,7 @@ def test_an_emptied_row_switches_nothing_off(encrypted: Storage, dsn: str) -> No
         (True,),
     )
     row.secret_json = {"lost": 1}
-    with pytest.raises(KeyringLost, match="under this process"):
+    with pytest.raises(KeyringLost, match="while this process ran"):
         encrypted.run_transaction(row.save)
 
 

@@ -93,7 +93,7 @@ def test_a_secret_on_plaintext_rows_migrates_with_a_warning(
         assert old.secret_json == DOCUMENT
         new = credential(storage)
 
-    assert "3 values" in caplog.text
+    assert "3 earlier values" in caplog.text
     assert "gproxy-storage encryption encrypt" in caplog.text
     assert ledger(dsn) == {*STEPS, VERSION}
     assert '"v3"' in stored(dsn, "credentials.secret_json", new.id)
