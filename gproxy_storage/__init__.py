@@ -1,7 +1,7 @@
 """Storage for LLM proxies: one DSN picks SQLite, PostgreSQL, MySQL or MariaDB.
 
-`Storage` is the front door; here is also what its methods take and give, for annotations, and every
-error. The tables are in `gproxy_storage.models`.
+`Storage` is the entry point. Also exported are the types of its methods' arguments and results, for
+annotations, and all errors. The tables are in `gproxy_storage.models`.
 """
 
 from importlib import import_module
@@ -117,7 +117,7 @@ _LATER = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what few programs name when it is named: start-up does without it."""
+    """Import rarely used names on first access, which makes start-up faster."""
     module = _LATER.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

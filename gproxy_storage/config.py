@@ -1,4 +1,4 @@
-"""Settings: arguments > environment > .env > TOML > default, each setting by itself."""
+"""Settings: arguments > environment > .env > TOML > default, for each setting separately."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ GPROXY_KEYS = frozenset(
         *("enable_downstream_log", "enable_downstream_log_body"),
     }
 )
-"""The keys of ``[global]``: GPROXY's columns of global_settings, of which two are ours to read."""
+"""The keys of ``[global]``, as in GPROXY; only `dsn` and `data_dir` are read here."""
 
 _log = logging.getLogger(__name__)
 
-# What Rust's str::trim removes (Unicode White_Space). Python's strip() would remove U+001C to
-# U+001F as well, and GPROXY would derive another key from the same secret.
+# As Rust's str::trim (Unicode White_Space). Python's strip() would also remove U+001C to U+001F,
+# and GPROXY would derive another key from the same secret.
 WHITE_SPACE = (
     "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
     "\u2028\u2029\u202f\u205f\u3000"
@@ -49,14 +49,14 @@ WHITE_SPACE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What a Storage is opened with. The repr shows no secret.
+    """The settings of a Storage. The repr shows no secret.
 
     Attributes:
         dsn: the database.
-        data_dir: the directory of the default database.
+        data_dir: the directory of the default database and of spool files.
         secret_key: ``DATABASE_SECRET_KEY``, trimmed and not empty; None for no encryption.
-        secret_key_file: the file that it was read from, if any.
-        dsn_is_default: nothing names a DSN, so it is ``gproxy.db`` in `data_dir`.
+        secret_key_file: the file from which it was read, if any.
+        dsn_is_default: no DSN is set, so it is ``gproxy.db`` in `data_dir`.
         sources: where ``dsn``, ``data_dir`` and ``secret_key`` come from: ``argument``,
             ``environment``, ``.env``, the path of the TOML file, or ``default``.
     """
@@ -80,17 +80,19 @@ class Settings:
         environ: Mapping[str, str] | None = None,
         dotenv: str | Path | None = ".env",
     ) -> Settings:
-        """Collect the settings. Creates nothing and leaves ``os.environ`` as it is.
+        """Collect the settings. Creates nothing and does not change ``os.environ``.
 
-        A blank ``GPROXY_*`` variable or TOML value counts as absent: it is what a compose file
-        makes of ``GPROXY_DSN=${NOT_SET}``. A blank ``DATABASE_SECRET_KEY`` or
-        ``DATABASE_SECRET_KEY_FILE`` is an error: who wrote it wanted encryption.
+        A blank ``GPROXY_*`` variable or TOML value counts as absent: it is the result of
+        ``GPROXY_DSN=${NOT_SET}`` in a compose file. A blank ``DATABASE_SECRET_KEY`` or
+        ``DATABASE_SECRET_KEY_FILE`` is an error: encryption was intended.
 
         Args:
-            dsn, data_dir, config, secret_key: go before everything else, blank or not;
-                `secret_key` in place of both variables.
-            environ: the environment, if not the process's own.
-            dotenv: a file of variables, read where it exists; None for none.
+            dsn: overrides all other sources, even if blank; likewise the next two.
+            data_dir: the data directory.
+            config: the path of the TOML file.
+            secret_key: overrides both variables.
+            environ: the environment; by default the process's.
+            dotenv: a file of variables, read if it exists; None for none.
         Raises:
             DSNError: when the DSN cannot be used.
             SecretError: when the secret is blank, not UTF-8, given in two ways, or in a file
@@ -118,7 +120,7 @@ class Settings:
 
 
 class _Found(NamedTuple):
-    """A value, where it comes from, and what messages call it."""
+    """A value, its source, and its name in messages."""
 
     value: Any
     source: str
@@ -126,7 +128,7 @@ class _Found(NamedTuple):
 
 
 class _Layer(NamedTuple):
-    """Variables from one place; the suffix tells that place in messages."""
+    """Variables from one source; the suffix names the source in messages."""
 
     source: str
     suffix: str
@@ -160,7 +162,7 @@ def _data_dir(argument: str | Path | None, found: _Found | None) -> _Found:
     text = str(found.value)
     if not text.strip() or "\0" in text:
         raise ConfigError(
-            f"{found.setting}: {text!r} is no directory; name one", setting=found.setting
+            f"{found.setting}: {text!r} is not a directory; name one", setting=found.setting
         )
     return found._replace(value=Path(text))
 
@@ -187,10 +189,11 @@ def _secret_key(
 
 @without_locals
 def clean_secret(secret: str | Secret, setting: str) -> Secret:
-    """Return a secret without its surrounding white space.
+    """Return a secret without surrounding white space.
 
     Args:
-        setting: where it comes from, for the message.
+        secret: the secret.
+        setting: where it comes from, for messages.
     Raises:
         SecretError: when it is blank or not UTF-8.
     """
@@ -198,31 +201,32 @@ def clean_secret(secret: str | Secret, setting: str) -> Secret:
     trimmed = text.strip(WHITE_SPACE)
     if not trimmed:
         raise SecretError(
-            f"{setting}: the secret is blank; set one, or unset the variable to go without "
-            "encryption",
+            f"{setting}: the secret is blank; set one, or unset the variable to disable encryption",
             setting=setting,
         )
-    if re.search(r"[\ud800-\udfff]", trimmed):  # how os.environ holds bytes that are not UTF-8
-        raise SecretError(f"{setting}: the secret is not UTF-8; encode it so", setting=setting)
+    if re.search(r"[\ud800-\udfff]", trimmed):  # os.environ's form of bytes that are not UTF-8
+        raise SecretError(
+            f"{setting}: the secret is not UTF-8; encode it as UTF-8", setting=setting
+        )
     return Secret(trimmed)
 
 
 @without_locals
 def read_secret_file(path: Path, setting: str = SECRET_KEY_FILE) -> Secret:
-    """Return the secret that a file holds.
+    """Read the secret from a file.
 
     Raises:
         SecretError: when the file cannot be read or is over 64 KiB, or its secret is blank or
             not UTF-8.
     """
-    # What is no absolute path may be the secret itself, in the wrong variable.
+    # A value that is not an absolute path may be the secret itself, in the wrong variable.
     shown = repr(str(path)) if path.is_absolute() else "the file that it names"
     content = read_file(path, MAX_SECRET_FILE_BYTES)
     text = decoded(content)
     if isinstance(content, OSError):
         problem = f"cannot be read: {content.strerror}; name a readable file, by its absolute path"
     elif text is None:
-        problem = "is not UTF-8; encode it so"
+        problem = "is not UTF-8; encode it as UTF-8"
     elif not text.strip(WHITE_SPACE):
         problem = "is blank; write the secret into it"
     else:
@@ -243,12 +247,12 @@ def _read_dotenv(path: str | Path | None) -> dict[str, str]:
             f"{str(path)!r} cannot be read: {problem}; correct or remove it", setting=str(path)
         )
 
-    import dotenv  # noqa: PLC0415 - 10 ms that only a .env file pays for
+    import dotenv  # noqa: PLC0415 - 10 ms, needed only with a .env file
 
     variables = dotenv.dotenv_values(stream=io.StringIO(text), interpolate=False)
     for name in (DSN, DATA_DIR, CONFIG, SECRET_KEY, SECRET_KEY_FILE):
         line = re.search(rf"^[^\S\n]*(?:export\s+)?{name}(?=[\s=]|$)", text, re.MULTILINE)
-        # python-dotenv only logs a warning, and the setting would quietly be another.
+        # python-dotenv only logs a warning, and another value would be used silently.
         if line and name not in variables:
             error = SecretError if name in {SECRET_KEY, SECRET_KEY_FILE} else ConfigError
             number = text.count("\n", 0, line.start()) + 1
@@ -265,10 +269,10 @@ def _is_virtual_environment(path: Path) -> bool:
 
 
 def _read_toml(argument: str | Path | None, found: _Found | None) -> dict[str, _Found]:
-    """Return ``dsn`` and ``data_dir`` from the ``[global]`` table, where they are not blank.
+    """Return ``dsn`` and ``data_dir`` from the ``[global]`` table if they are not blank.
 
-    All other keys are GPROXY's. A message holds nothing of the file but positions, types and names
-    of keys: the DSN in it is a secret.
+    All other keys are GPROXY's. Messages show nothing of the file but positions, types and names of
+    keys, for the DSN in it is a secret.
     """
     if argument is not None:
         found = _Found(argument, "argument", "config")
@@ -281,7 +285,7 @@ def _read_toml(argument: str | Path | None, found: _Found | None) -> dict[str, _
     if isinstance(content, OSError):
         read: Any = f"cannot be read: {content.strerror}; name a readable file"
     elif text is None:
-        read = "is not UTF-8; encode it so"
+        read = "is not UTF-8; encode it as UTF-8"
     else:
         read = parse_toml(text)
     if isinstance(read, str):
@@ -303,12 +307,12 @@ def _read_toml(argument: str | Path | None, found: _Found | None) -> dict[str, _
 
 
 def _warn_of_unknown(keys: Iterable[str], path: Path) -> None:
-    """Warn of keys that nobody reads: a mistyped one would quietly be left out."""
+    """Warn of unknown keys: a mistyped one would be ignored silently."""
     for key in sorted(keys)[:10]:
-        # What is no name may be a value that slipped out of its place.
-        shown = repr(key) if re.fullmatch(r"[A-Za-z][\w-]{0,39}", key) else "that is no name"
+        # A key that is not a name may be a misplaced value.
+        shown = repr(key) if re.fullmatch(r"[A-Za-z][\w-]{0,39}", key) else "that is not a name"
         _log.warning(
-            "%r: [global] has a key %s, which is not known: %sit is left out",
+            "%r: [global] has a key %s, which is not known: %sit is ignored",
             str(path),
             shown,
             nearest(key, GPROXY_KEYS),
@@ -318,16 +322,16 @@ def _warn_of_unknown(keys: Iterable[str], path: Path) -> None:
 def _warn_of_foreign_secret(
     key: _Found, database: _Found, directory: _Found, dotenv: str | Path | None
 ) -> None:
-    """Warn where the working directory decides under which secret somebody else's DSN is opened.
+    """Warn if the working directory's .env sets the secret for a DSN from another source.
 
-    Whoever can write there would know the secret of a new database.
+    Anyone who can write there would know the secret of a new database.
     """
     place = directory if database.source == "default" else database
     named_apart = place.source in {"argument", "environment"} or Path(place.source).is_absolute()
     if key.source == ".env" and named_apart and not Path(dotenv or "").is_absolute():
         _log.warning(
             "%s of the working directory %s is the secret of %s, which comes from elsewhere (%s): "
-            "whoever writes that file chooses the secret; set both in one place",
+            "anyone who can write that file chooses the secret; set both in one place",
             key.setting,
             Path.cwd(),
             database.value,

@@ -24,7 +24,7 @@ from .secret import without_locals
 T = TypeVar("T")
 
 MAX_ATTEMPTS = 6
-"""How often a transaction is tried in all before its error reaches the caller."""
+"""The total number of attempts at a transaction before its error is raised."""
 
 _BACKOFF_S = 0.02
 _MAX_BACKOFF_S = 1.0
@@ -39,25 +39,25 @@ _open_databases: weakref.WeakSet[Backend] = weakref.WeakSet()
 
 @without_locals
 def db_from_dsn(dsn: Dsn | str) -> Backend:
-    """Return a pooled Peewee database for a DSN; connects when first used.
+    """Return a pooled Peewee database for a DSN; it connects on first use.
 
-    Wrap queries in `session(database)` or Peewee's `database.connection_context()`. Pair with
+    Wrap queries in `session(database)` or Peewee's `database.connection_context()`. Close it with
     `database.close_all()`.
 
     Args:
-        dsn: as the README's table says; text is parsed strictly.
+        dsn: text is parsed by `Dsn.parse`.
     Raises:
         DSNError: when the text is not a DSN.
-        ConnectError: when it names a database in memory and that cannot be made.
+        ConnectError: when it names a database in memory and that cannot be created.
     """
-    # Imported here: it brings every extension of playhouse, a sixth of the package's start-up.
+    # Imported here: it imports all extensions of playhouse, a sixth of the package's start-up.
     from playhouse import db_url  # noqa: PLC0415 - see above
 
     dsn = parsed = Dsn.parse(dsn) if isinstance(dsn, str) else dsn  # its text is in no frame
     scheme, backend = _SCHEMES[parsed.backend]
     db_url.register_database(backend, scheme)
-    # db_url mangles DSNs (case of hosts, %20, numbers) and quotes passwords in its errors: it
-    # gets a fixed text, and the class it picks gets the parsed value.
+    # db_url changes DSNs (case of hosts, %20, numbers) and shows passwords in its errors: it gets a
+    # fixed text, and the class that it selects gets the parsed value.
     database: Backend = db_url.connect(f"{scheme}:///dsn", database=parsed)
     _open_databases.add(database)
     return database
@@ -91,13 +91,13 @@ class Session:
         if self._is_outermost:
             try:
                 self._database.leave()
-            except BaseException:  # a signal handler raised: by the way that needs no state
+            except BaseException:  # a signal handler raised: `abandon` relies on no state
                 self._database.abandon()
                 raise
 
 
 class TransactionBlock:
-    """A block that is a transaction, or a savepoint in one; see `transaction`."""
+    """A transaction, or a savepoint inside of one; see `transaction`."""
 
     __slots__ = ("_block", "_boundary", "_database", "_is_inner", "_is_outermost", "_session")
 
@@ -136,7 +136,7 @@ class TransactionBlock:
             self._end(exc)
 
     def _end(self, exc: BaseException) -> None:
-        """Clean up after an exception, and raise the package's error where it is a driver's."""
+        """Clean up after an exception, and translate a driver's error to the package's."""
         if self._is_inner:
             self._database.end_unless_left(self._block, exc)
         else:
@@ -148,22 +148,23 @@ def session(database: Backend) -> Session:
     """Borrow one connection for the block; nested blocks share it.
 
     Raises:
-        PoolTimeout: when none comes free in time.
+        PoolTimeout: when none becomes free within the pool's `pool_timeout_s`.
         ConnectError: when one cannot be opened.
     """
     return Session(database)
 
 
 def transaction(database: Backend) -> TransactionBlock:
-    """Run the block in one transaction, or, inside another, in a savepoint of it.
+    """Run the block in a transaction or, inside another one, in a savepoint.
 
-    Commits at the end, rolls back when the block raises. A block cannot be run again: for
-    retries see `run_transaction`.
+    Commits at the end, rolls back when the block raises. A block cannot be retried: see
+    `run_transaction` for that.
 
     Raises:
-        StorageError: the kind that the database's error means (see `Backend.translate`).
-        WriteError: when the database ended the transaction before the block, whatever the block
-            caught of that; with `committed` None when COMMIT failed and may have been done.
+        StorageError: of the class for the database's error (see `Backend.translate`).
+        WriteError: when the database ended the transaction before the block ended, even if the
+            block caught that error; with `committed` None when COMMIT failed but may have been
+            done.
     """
     return TransactionBlock(database)
 
@@ -171,30 +172,35 @@ def transaction(database: Backend) -> TransactionBlock:
 def run_transaction(
     database: Backend, callback: Callable[[], T], *, max_attempts: int = MAX_ATTEMPTS
 ) -> T:
-    """Call `callback` in a transaction, again where the database says that may help.
+    """Call `callback` in a transaction, and retry it after errors that may be transient.
 
-    The outermost transaction is retried on a lock, a deadlock, a serialization failure, or a
-    connection lost before COMMIT; inside another transaction it is a savepoint of that one. Both
-    are retried where the database gave out a key that a row has. A retry runs the whole callback
-    again on a clean state, so it must not act outside the database.
+    The outermost transaction is retried after a lock time-out, a deadlock, a serialization failure,
+    or a connection lost before COMMIT; inside another transaction it is a savepoint. Both are
+    retried if the database generated a key that a row has already. A retry runs the whole callback
+    again after a rollback, so it must have no effects outside the database.
 
+    Args:
+        callback: called without arguments.
+        max_attempts: in total, >= 1.
+    Returns:
+        The callback's result.
     Raises:
-        WriteError: with `committed` None when COMMIT failed and may have been done.
-        StorageError: the kind that the database's error means.
+        WriteError: with `committed` None when COMMIT failed but may have been done.
+        StorageError: of the class for the database's error.
     """
     if database.in_transaction():
         with translated(database, writing=True):
-            return _past_taken_ids(database, callback)
+            return _retry_taken_ids(database, callback)
     return _attempt(
-        database, lambda: _past_taken_ids(database, callback), max_attempts, writing=True
+        database, lambda: _retry_taken_ids(database, callback), max_attempts, writing=True
     )
 
 
 def run_query(database: Backend, callback: Callable[[], T]) -> T:
-    """Call `callback`, which only reads, in a session; once more if the connection was lost.
+    """Call `callback`, which only reads, in a session, and retry it after transient errors.
 
     Raises:
-        StorageError: the kind that the database's error means.
+        StorageError: of the class for the database's error.
     """
     if database.in_transaction():
         with translated(database, writing=False):
@@ -204,7 +210,7 @@ def run_query(database: Backend, callback: Callable[[], T]) -> T:
 
 @contextmanager
 def translated(database: Backend, *, writing: bool) -> Iterator[None]:
-    """Turn errors of Peewee and the driver into the package's."""
+    """Translate errors of Peewee and the driver, raised in the block, to the package's."""
     boundary = sys.exception()
     try:
         yield
@@ -216,7 +222,7 @@ def translated(database: Backend, *, writing: bool) -> Iterator[None]:
 def raise_translated(
     database: Backend, exc: BaseException, *, writing: bool, boundary: BaseException | None
 ) -> None:
-    """Raise the package's error for one of Peewee or the driver; return for any other."""
+    """Raise the package's error for one of Peewee or the driver; return for any other exception."""
     if isinstance(exc, Exception):
         error = database.translate(exc, writing=writing, boundary=boundary)
         if error is not None:
@@ -224,15 +230,15 @@ def raise_translated(
 
 
 def unwind(database: Backend, is_outermost: bool) -> None:
-    """Leave nothing open that an interrupted block would have ended, after its exception."""
+    """Release what an interrupted block left open, after its exception."""
     if is_outermost:
         database.abandon()
     elif database.in_transaction():
         database.drop_transaction()
 
 
-def _past_taken_ids(database: Backend, callback: Callable[[], T]) -> T:
-    """Call `callback` in a transaction or savepoint, again where it was given a taken key."""
+def _retry_taken_ids(database: Backend, callback: Callable[[], T]) -> T:
+    """Call `callback` in a transaction or savepoint, again if it was given a taken key."""
     is_inner = database.in_transaction()
 
     def attempt() -> T:
@@ -268,7 +274,7 @@ def _attempts(
     max_attempts: int,
     boundary: BaseException | None,
 ) -> T:
-    broken = only_reads = False
+    broken = read_only = False
     for attempt in range(1, max_attempts + 1):
         try:
             if broken:
@@ -279,20 +285,20 @@ def _attempts(
             failure = database.failure_to_retry(exc, boundary)
             if failure is None or attempt == max_attempts:
                 raise
-            if failure is Failure.READ_ONLY and only_reads:
-                raise  # the new connection, too
-            only_reads = failure is Failure.READ_ONLY
-            broken = broken or failure is Failure.LOST or only_reads
+            if failure is Failure.READ_ONLY and read_only:
+                raise  # the new connection is read-only, too
+            read_only = failure is Failure.READ_ONLY
+            broken = broken or failure is Failure.LOST or read_only
         back_off(attempt)
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
 def back_off(attempt: int) -> None:
-    """Sleep a random while, longer each time, so that rivals do not meet again."""
+    """Sleep for a random time, longer each time, so that competing transactions are spread."""
     time.sleep(random.uniform(0, min(_MAX_BACKOFF_S, _BACKOFF_S * 2**attempt)))  # noqa: S311 - no secret
 
 
-# -- fork: a child must not share its parent's connections, nor SQLite's locks ------------------
+# -- fork: a child must share neither its parent's connections nor its SQLite locks -------------
 
 
 def _before_fork() -> None:

@@ -1,4 +1,4 @@
-"""The errors of this package: one root, evidence as attributes, never a secret in a message."""
+"""The errors of this package: one root, details as attributes, never a secret in a message."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 class StorageError(Exception):
-    """The root of every error this package raises. Never raised itself."""
+    """The base of every error of this package. Never raised itself."""
 
 
 class ConfigError(StorageError):
@@ -38,7 +38,7 @@ class DSNError(ConfigError):
 
 
 class SecretError(ConfigError):
-    """``DATABASE_SECRET_KEY`` or its file cannot be used as it is."""
+    """``DATABASE_SECRET_KEY`` or its file cannot be used."""
 
 
 class ConnectError(StorageError):
@@ -54,7 +54,7 @@ class ConnectError(StorageError):
 
 
 class PoolTimeout(StorageError):  # noqa: N818 - the design's name; every pool calls it that
-    """No pooled connection came free in time.
+    """No pooled connection became free in time.
 
     Attributes:
         timeout_s: how long the caller waited, in seconds.
@@ -68,11 +68,11 @@ class PoolTimeout(StorageError):  # noqa: N818 - the design's name; every pool c
 
 
 class SchemaError(StorageError):
-    """The database's schema is not one this package can work on."""
+    """The database's schema is not one that this package can use."""
 
 
 class IncompatibleSchema(SchemaError):  # noqa: N818 - the design's name
-    """The live schema differs from the models in a way that sync must not touch.
+    """The live schema differs from the models in a way that sync must not change.
 
     Attributes:
         drift: one line for each difference.
@@ -98,11 +98,11 @@ class SyncFailed(SchemaError):  # noqa: N818 - the design's name
 
 
 class NotFoundError(StorageError):
-    """No row fits.
+    """There is no such row.
 
     Attributes:
         table: the table that was searched.
-        key: what was searched for.
+        key: the id or name that was searched for.
     """
 
     def __init__(self, message: str, *, table: str, key: object) -> None:
@@ -115,8 +115,8 @@ class ConflictError(StorageError):
     """A row with the same unique value exists.
 
     Attributes:
-        table: the table, where the backend tells.
-        fields: the columns that must be unique together, where the backend tells.
+        table: the table, or None if the backend does not tell.
+        fields: the columns that must be unique together; empty if the backend does not tell.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class ConflictError(StorageError):
 
 
 class InvalidValue(StorageError):  # noqa: N818 - the design's name
-    """A value cannot be stored as it is. Nothing was written.
+    """A value cannot be stored. Nothing was written.
 
     Attributes:
         argument: the argument or column at fault.
@@ -151,8 +151,8 @@ class WriteError(StorageError):
     """The database refused a write for a reason that no other class covers.
 
     Attributes:
-        committed: False when nothing was written; None when the connection was lost while
-            committing, so that the outcome is unknown.
+        committed: False when nothing was written; None when the connection was lost during COMMIT,
+            so that the outcome is unknown.
     """
 
     def __init__(self, message: str, *, committed: bool | None = False) -> None:
@@ -164,10 +164,10 @@ class CryptoError(StorageError):
     """A sealed value, or the keyring that opens it, cannot be trusted or used.
 
     Attributes:
-        table: the table in which the value is stored, as far as known, as the next two.
+        table: the table of the value, if known; likewise the next two.
         column: the column.
         pk: the row's primary key.
-        kid: the id of the key that the value names.
+        kid: the key id in the value.
     """
 
     def __init__(
@@ -191,23 +191,23 @@ class WrongSecret(CryptoError):  # noqa: N818 - the design's name
 
 
 class SecretChanged(CryptoError):  # noqa: N818 - the design's name
-    """The keyring was sealed under a new secret, which this process does not have."""
+    """The keyring is sealed under a new secret, which this process does not have."""
 
 
 class KeyringLost(CryptoError):  # noqa: N818 - the design's name
-    """There are sealed values, but the keyring that opens them is gone."""
+    """There are sealed values, but the keyring that opens them is missing."""
 
 
 class UnknownKey(CryptoError):  # noqa: N818 - the design's name
-    """A value is sealed under a key that the keyring does not hold, or no longer uses."""
+    """A value is sealed under a key that is not in the keyring, or in a format no longer read."""
 
 
 class Tampered(CryptoError):  # noqa: N818 - the design's name
-    """A value does not open in its place: it was changed, or moved from another."""
+    """A value does not open in its place: it was changed, or moved from another place."""
 
 
 class MalformedEnvelope(CryptoError):  # noqa: N818 - the design's name
-    """A stored form cannot be read: no key was tried.
+    """A sealed value cannot be parsed; no key was tried.
 
     Attributes:
         problem: what is wrong with it, without its place.
@@ -228,4 +228,4 @@ class MalformedEnvelope(CryptoError):  # noqa: N818 - the design's name
 
 
 class PlaintextFound(CryptoError):  # noqa: N818 - the design's name
-    """A value lies in the clear where only sealed ones may be."""
+    """A value is in the clear where only sealed values are allowed."""

@@ -1,10 +1,10 @@
-"""The fields of our models: strict about what they take, equal on every backend.
+"""The fields of the models: strict about values, equal on every backend.
 
-Each refuses, before anything is written, what one of the four databases would refuse, change or
-cut: naive times, NaN, integers beyond the column, NUL characters, text beyond the column's length.
+Each refuses, before anything is written, values that one of the four databases would refuse, change
+or truncate: naive times, NaN, integers out of range, NUL characters, text that is too long.
 
-Some fields also say in a Python expression, `sound`, which values `db_value` surely returns as
-they are: `rows.py` unrolls these tests for the rows that a proxy writes by the thousand.
+Some fields have an attribute `sound`: a Python expression that is true for values that `db_value`
+returns unchanged. `rows.py` inlines it in the checks of log rows, for speed.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _SOUND_INT = "type({0}) is int and {1.start} <= {0} < {1.stop}"
 _SOUND_TEXT = r"type({0}) is str and {0}.isascii() and '\0' not in {0}"
 
 MAX_JSON_DEPTH = 31
-"""How many objects and arrays may lie in one another: MariaDB takes 31, MySQL 100."""
+"""The maximum nesting of objects and arrays: MariaDB allows 31 levels, MySQL 100."""
 
 MAX_JSON_KEY_BYTES = 65_535
-"""How long a key of an object may be, in UTF-8: MySQL's limit."""
+"""The maximum length of an object's key in UTF-8: MySQL's limit."""
 
 
 def _refuse(field: peewee.Field[Any], why: str) -> InvalidValue:
@@ -40,7 +40,11 @@ def _refuse(field: peewee.Field[Any], why: str) -> InvalidValue:
 
 
 def check_text(field: peewee.Field[Any], value: Any, max_length: int | None = None) -> str:
-    """Return the text when every backend can store it as it is."""
+    """Return the text if every backend can store it unchanged.
+
+    Raises:
+        InvalidValue: when one cannot.
+    """
     if not isinstance(value, str):
         raise _refuse(field, f"must be a str, not {type(value).__name__}")
     problem = text_problem(value)
@@ -48,11 +52,15 @@ def check_text(field: peewee.Field[Any], value: Any, max_length: int | None = No
         raise _refuse(field, problem)
     if max_length is not None and len(value) > max_length:
         raise _refuse(field, f"has {len(value)} characters; its column takes {max_length}")
-    return value if type(value) is str else str.__str__(value)  # not as an enum's member
+    return value if type(value) is str else str.__str__(value)  # a plain str, not a StrEnum member
 
 
 def check_time(field: peewee.Field[Any], value: Any) -> datetime:
-    """Return an aware time as UTC."""
+    """Return an aware time in UTC.
+
+    Raises:
+        InvalidValue: when it is not a datetime, naive, or out of range.
+    """
     if not isinstance(value, datetime):
         raise _refuse(field, f"must be a datetime, not {type(value).__name__}")
     if value.utcoffset() is None:
@@ -65,14 +73,14 @@ def check_time(field: peewee.Field[Any], value: Any) -> datetime:
         raise _refuse(field, "is not within the years 1 to 9999 of UTC") from None
     if type(at) is datetime:
         return at
-    # Of another library: drivers look at the type, and at what it calls itself.
+    # Another library's subclass: drivers depend on the exact type.
     return datetime.combine(at.date(), at.time(), UTC)
 
 
 class DialectWord(peewee.Node):
-    """A word of DDL that each backend spells its own way, or leaves out.
+    """A keyword of DDL that differs between backends, or that some of them lack.
 
-    Looked up in the backend's `field_types`, where its other words of DDL are.
+    It is looked up in the backend's `field_types`.
     """
 
     def __init__(self, word: str) -> None:
@@ -83,7 +91,7 @@ class DialectWord(peewee.Node):
 
 
 class BigAutoField(peewee.BigAutoField):
-    """A 64-bit key that is never given out twice, not even by SQLite after a deletion."""
+    """A generated 64-bit key that is never reused, not even by SQLite after a deletion."""
 
     sound = _SOUND_INT.format("{0}", INT64)
 
@@ -120,24 +128,24 @@ class ForeignKeyField(peewee.ForeignKeyField):
     def db_value(self, value: Any) -> int | None:
         if isinstance(value, self.rel_model):
             value = value.get_id()
-        # Here, not in the target's field, so that an error names this column.
+        # Checked here, not by the target's field, so that an error names this column.
         return None if value is None else _check_int(self, value, INT64)
 
 
 def _check_int(field: peewee.Field[Any], value: Any, allowed: range) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise _refuse(field, f"must be an int, not {type(value).__name__}")
-    number = int(value)  # an enum's member is none to a driver, and a range walks to find it
+    number = int(value)  # a plain int: drivers refuse an IntEnum, and `in range` would be slow
     if number not in allowed:
         raise _refuse(field, f"must be between {allowed.start} and {allowed.stop - 1}")
     return number
 
 
 class MoneyField(peewee.DoubleField):
-    """Money: taken as `money.Amount`, read as a Decimal, stored in the double that GPROXY has.
+    """Money: given as a `money.Amount`, read as a Decimal, stored as a double like GPROXY's.
 
     Args:
-        most: the bound on both sides of 0.
+        most: the maximum of the absolute value.
     """
 
     def __init__(self, *, most: int = MAX_TOTAL, **kwargs: Any) -> None:
@@ -148,9 +156,10 @@ class MoneyField(peewee.DoubleField):
         """Return an amount as money.
 
         Args:
-            least: where the least is not minus the most.
+            value: a `money.Amount`.
+            least: the minimum; by default minus the maximum.
         Raises:
-            InvalidValue: when it is none, or outside of the bounds.
+            InvalidValue: when it is not an amount, or out of bounds.
         """
         name = getattr(self, "column_name", None) or "value"
         return take(name, value, least=-self.most if least is None else least, most=self.most)
@@ -167,7 +176,7 @@ class MoneyField(peewee.DoubleField):
 
 
 class BooleanField(peewee.BooleanField):
-    """True or False; the strings "false" and "0" are neither."""
+    """True or False; strings such as "false" and "0" are refused."""
 
     sound = "type({0}) is bool"
 
@@ -178,7 +187,7 @@ class BooleanField(peewee.BooleanField):
 
 
 class CharField(peewee.CharField):
-    """Text of bounded length, in characters; what is indexed is bounded on every backend."""
+    """Text with a maximum length in characters, so that every backend can index it."""
 
     def db_value(self, value: Any) -> str | None:
         return None if value is None else check_text(self, value, self.max_length)
@@ -208,7 +217,7 @@ class BytesField(peewee.BlobField):
 
 
 class _BodyAccessor(peewee.FieldAccessor):
-    """Raises for a body that was not read, where None would mean that there is none."""
+    """Raises for a body that was not read, since None would mean that there is none."""
 
     def __get__(self, instance: Any, instance_type: Any = None) -> Any:
         if instance is not None and self.name not in instance.__data__:
@@ -244,14 +253,14 @@ class UtcDateTimeField(peewee.FieldDatabaseHook, peewee.Field):
             return value
         with suppress(AttributeError, TypeError, ValueError):
             return self._database.time_from_db(value)
-        raise _unreadable(self, "a time")  # out here: that error quotes the value
+        raise _unreadable(self, "a time")  # outside of `suppress`: its error shows the value
 
 
 class JSONField(peewee.Field):
-    """JSON, kept as the text that was written where the database does so.
+    """JSON, stored as the written text where the database allows that.
 
-    Refuses what cannot make the round trip on all four: NaN and infinity, integers beyond 64
-    bits (MySQL turns them into doubles), keys that are not strings or are longer than
+    Refuses values that do not survive a round trip on all backends: NaN and infinity, integers
+    beyond 64 bits (MySQL makes them doubles), keys that are not strings or longer than
     `MAX_JSON_KEY_BYTES`, NUL characters, nesting beyond `MAX_JSON_DEPTH`.
     """
 
@@ -265,13 +274,13 @@ class JSONField(peewee.Field):
             return None
         with suppress(RecursionError, ValueError):
             return json.loads(value)
-        raise _unreadable(self, "JSON")  # out here: the decoder's error carries the whole text
+        raise _unreadable(self, "JSON")  # outside of `suppress`: its error holds the whole text
 
 
 class HeadersField(JSONField):
     """Headers of a request or response: an object, or an array of [name, value, ...] arrays.
 
-    In another form nobody would know names from values, and so which of them are credentials.
+    In any other form names and values, and so credentials, could not be identified.
     """
 
     def db_value(self, value: Any) -> str | None:
@@ -289,11 +298,16 @@ def _are_pairs(value: Any) -> bool:
 
 
 def _unreadable(field: peewee.Field[Any], what: str) -> ReadError:
-    return ReadError(f"{field.model._meta.table_name}.{field.column_name} holds what is not {what}")
+    name = f"{field.model._meta.table_name}.{field.column_name}"
+    return ReadError(f"{name} holds a value that is not {what}")
 
 
 def to_json(field: peewee.Field[Any], value: Any) -> str:
-    """Return the compact text of a JSON value that every backend gives back unchanged."""
+    """Return the compact text of a JSON value if every backend returns it unchanged.
+
+    Raises:
+        InvalidValue: when one would not.
+    """
     _check_json(field, value, MAX_JSON_DEPTH)
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))

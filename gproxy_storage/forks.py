@@ -1,4 +1,4 @@
-"""Forks: a process is known by its pid, so that one that ran no hooks is noticed, too."""
+"""Forks: detected by the process's pid, so that forks without hooks are noticed, too."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MADV_WIPEONFORK = 18  # <asm-generic/mman-common.h>; Python has no name for it
 
 
 def _wiped_by_forks() -> mmap.mmap | None:
-    """A page of memory that is zero in a child, whatever forked it (Linux 4.14)."""
+    """Return a page of memory that any fork zeroes in the child; None before Linux 4.14."""
     try:
         page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         page.madvise(_MADV_WIPEONFORK)
@@ -26,7 +26,7 @@ _pid = 0
 
 
 def current_pid() -> int:
-    """Return `os.getpid()`, asked once in each process: the system call costs ten times a read."""
+    """Return `os.getpid()`, cached per process: the system call takes ten times as long."""
     global _pid  # noqa: PLW0603 - of the process
     if _page is None:
         return os.getpid()
@@ -37,21 +37,22 @@ def current_pid() -> int:
 
 
 class ForkGuard:
-    """Calls a function once in each child, before anything of its parent's is used there.
+    """Calls a function once in each child, before the child uses anything of its parent's.
 
-    uWSGI, for one, forks in C and runs none of the hooks of `os.register_at_fork`.
+    For example uWSGI forks in C and runs no hooks of `os.register_at_fork`.
 
     Args:
-        begin_in_child: called by whichever thread of the child comes first; the others wait.
+        begin_in_child: called by the first thread of the child; the others wait.
     """
 
     def __init__(self, begin_in_child: Callable[[], None]) -> None:
         self._begin_in_child = begin_in_child
         self._pid = current_pid()
-        self._locks: dict[int, threading.Lock] = {}  # another thread of a parent may hold its own
+        # By pid: a thread of the parent may have held the parent's lock during the fork.
+        self._locks: dict[int, threading.Lock] = {}
 
     def check(self) -> None:
-        """Notice that this process is a child of the one that was checked last."""
+        """Call the function if this process is a child of the one that was checked last."""
         pid = current_pid()
         if pid != self._pid:
             with self._locks.setdefault(pid, threading.Lock()):
@@ -61,11 +62,11 @@ class ForkGuard:
 
 
 def never_finalise(value: Any) -> None:
-    """Keep an object that a fork copied from being finalised here, even by the process's end.
+    """Prevent an object that a fork copied from being finalised here, even at exit.
 
-    A connection belongs to the parent: closed in the child, it would say goodbye to the server in
-    the parent's name, or SQLite would undo the parent's transaction in the memory that they share.
+    A connection belongs to the parent: closing it in the child would end the parent's session on
+    the server, or make SQLite undo the parent's transaction in their shared memory.
     """
-    import ctypes  # noqa: PLC0415 - only such a child pays for it
+    import ctypes  # noqa: PLC0415 - needed only in such a child
 
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))

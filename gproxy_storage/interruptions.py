@@ -1,4 +1,4 @@
-"""What a signal handler raises is not the system's word, whatever class it has."""
+"""Tells OSErrors that a signal handler raised from those of system calls."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from types import TracebackType
 
 
 def raise_interruption(exc: OSError) -> None:
-    """Raise an OSError that no system call returned again: the TimeoutError of a time limit."""
+    """Raise an OSError again if no system call caused it, such as a time limit's TimeoutError."""
     if exc.errno is None:
         raise exc
 
 
 class SystemErrorsIgnored:
-    """A block after which it goes on where a system call failed in it."""
+    """A context manager that suppresses OSErrors of system calls."""
 
     def __enter__(self) -> None:
         pass

@@ -1,4 +1,4 @@
-"""What a row is called, in a repr and in messages; never by a secret."""
+"""The names of rows in reprs and messages; never with a secret."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import peewee
 from .sealed_fields import SealedField
 
 MAX_SHOWN = 80
-"""How many characters of a value are shown."""
+"""The maximum number of characters of a value that are shown."""
 
 
 def give_repr(model: type[peewee.Model], columns: Collection[str]) -> None:
-    """Let the repr of a table's rows show their id and these columns, as far as they were read.
+    """Make the repr of a table's rows show their id and these columns, as far as they were read.
 
-    Columns that are secret are left out. Peewee's metaclass gives each class a repr of its own, so
-    that none is inherited.
+    Secret columns are left out. Set for each class: Peewee's metaclass gives each one its own repr,
+    so none is inherited.
     """
     key: Any = model._meta.primary_key
     named = [
@@ -31,11 +31,11 @@ def give_repr(model: type[peewee.Model], columns: Collection[str]) -> None:
         shown = [f"{each.column_name}={short(row.__data__[each.name])}" for each in read]
         return f"<{' '.join([model.__name__, f'{key.name}={row.get_id()!r}', *shown])}>"
 
-    model.__repr__ = show  # type: ignore[assignment]  # of every object; as the metaclass does
+    model.__repr__ = show  # type: ignore[assignment]  # assigned as the metaclass does
 
 
 def is_secret(field: peewee.Field[Any]) -> bool:
-    """Tell whether a column holds a secret, or the digest of one."""
+    """Tell whether a column holds a secret or the digest of one."""
     return isinstance(field, SealedField) or any(
         isinstance(each, SealedField) and each.digest == field.name
         for each in field.model._meta.sorted_fields
@@ -43,6 +43,6 @@ def is_secret(field: peewee.Field[Any]) -> bool:
 
 
 def short(value: Any) -> str:
-    """Return the repr of a value, cut where it is long."""
+    """Return the repr of a value, shortened to `MAX_SHOWN` characters."""
     shown = repr(str.__str__(value)) if isinstance(value, str) else repr(value)
     return shown if len(shown) <= MAX_SHOWN else f"{shown[: MAX_SHOWN - 3]}...{shown[-1]}"

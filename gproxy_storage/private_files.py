@@ -1,4 +1,4 @@
-"""Directories and files for their owner only, whatever the umask says."""
+"""Directories and files with access for their owner only, whatever the umask."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from pathlib import Path
 
 
 def create_directory(path: Path) -> None:
-    """Make a directory of mode 0700, and so each one above it that is missing.
+    """Create a directory with mode 0700, and its missing parents likewise.
 
-    What exists is left as it is.
+    Existing directories are left as they are.
 
     Raises:
-        OSError: when one cannot be made, or the path is something else.
+        OSError: when one cannot be created, or the path exists and is no directory.
     """
     try:
         path.mkdir(mode=0o700)
     except FileNotFoundError:
-        if path.parent.exists():  # /proc, where nothing can be made
+        if path.parent.exists():  # such as /proc, where nothing can be created
             raise
         create_directory(path.parent)
         create_directory(path)
@@ -25,18 +25,19 @@ def create_directory(path: Path) -> None:
         if not path.is_dir():
             raise
     else:
-        path.chmod(0o700)  # the umask takes bits away: 0o277 would leave one nobody can write
+        path.chmod(0o700)  # the umask removes bits: under 0o277 nobody could write here
 
 
 def create_file(path: Path, flags: int = os.O_RDWR | os.O_EXCL) -> int:
-    """Open a file that is made with mode 0600 where it is missing; return its descriptor.
+    """Open a file, created with mode 0600 if it is missing; return its descriptor.
 
     Args:
-        flags: for `os.open`; O_EXCL refuses a file that exists.
+        path: the file's path.
+        flags: for `os.open`; O_EXCL refuses an existing file.
     Raises:
-        OSError: when it cannot be made or opened.
+        OSError: when it cannot be created or opened.
     """
     descriptor = os.open(path, os.O_CREAT | flags, 0o600)
-    if not os.fstat(descriptor).st_size:  # ours, and new
+    if not os.fstat(descriptor).st_size:  # it is new
         os.fchmod(descriptor, 0o600)
     return descriptor

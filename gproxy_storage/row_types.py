@@ -1,7 +1,7 @@
-"""What `record` and `submit_...` take: each log's row, declared once for type checkers.
+"""The rows of the logs, declared once as TypedDicts, for `record` and `submit_...`.
 
-The keys of a TypedDict are its model's columns, which a test compares; a column of headers is given
-without its ``_json``.
+The keys are the model's columns, which a test compares; a column of headers is given without its
+``_json``.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ Headers: TypeAlias = Mapping[str, Any] | Sequence[Sequence[str]]
 """Headers as JSON: a mapping, or (name, value) pairs where names repeat."""
 
 Body: TypeAlias = bytes | bytearray | memoryview
-"""A body as it went over the wire."""
+"""A body as it was sent."""
 
 
 class UsageRow(TypedDict, total=False):
-    """What a call used and cost. What is absent or None is NULL, but for what is said here.
+    """The usage and cost of a call. Absent or None is NULL, except where stated.
 
     Attributes:
-        downstream_trace_id: that of the request which caused the call.
-        at: when it was made, an aware datetime; now where absent.
-        provider_id: who answered; NULL where that row does not exist, as in the next three.
-        credential_id: by which credential.
-        user_id: who called. The cost is added to this user's quota.
-        user_key_id: by which API key.
-        operation: ``generate`` where absent.
-        protocol: ``openai`` where absent.
-        model: as the request named it.
+        downstream_trace_id: the trace id of the request that caused the call.
+        at: the time of the call, an aware datetime; default now.
+        provider_id: the provider that answered; NULL if that row does not exist, as in the next
+            three.
+        credential_id: the credential used.
+        user_id: the caller. The cost is added to this user's quota.
+        user_key_id: the API key used.
+        operation: default ``generate``.
+        protocol: default ``openai``.
+        model: as in the request.
         input_tokens: >= 0, as the next five.
-        output_tokens: of the answer.
-        cache_read_input_tokens: read from the provider's cache.
-        cache_creation_input_tokens: written into it.
-        cache_creation_input_tokens_5min: of these, for five minutes.
-        cache_creation_input_tokens_1h: of these, for an hour.
-        cost: in the currency of the quotas, >= 0 and at most 1,000,000, rounded to 1e-9; 0 where
-            absent.
+        output_tokens: tokens of the answer.
+        cache_read_input_tokens: tokens read from the provider's cache.
+        cache_creation_input_tokens: tokens written into it.
+        cache_creation_input_tokens_5min: of these, those for five minutes.
+        cache_creation_input_tokens_1h: of these, those for an hour.
+        cost: in the currency of the quotas, 0 to 1,000,000, rounded to 1e-9; default 0.
     """
 
     downstream_trace_id: int | None
@@ -61,18 +61,17 @@ class UsageRow(TypedDict, total=False):
 
 
 class RequestRow(TypedDict, total=False):
-    """What requests of both sides have. What is absent or None is NULL, but for what is said here.
+    """The fields of upstream and downstream requests. Absent or None is NULL, except where stated.
 
     Attributes:
-        at: when it was sent or came in, an aware datetime; now where absent.
-        internal: whether the proxy itself caused it; False where absent.
-        request_method: must be given.
-        request_headers: none where absent; credentials in them are replaced unless `redact` is
-            False.
-        request_body: as it went over the wire.
+        at: when it was sent or received, an aware datetime; default now.
+        internal: whether the proxy itself caused it; default False.
+        request_method: required.
+        request_headers: default none; credentials in them are replaced unless `redact` is False.
+        request_body: as it was sent.
         response_status: for example 200.
         response_headers: as `request_headers`.
-        response_body: as it went over the wire.
+        response_body: as it was sent.
     """
 
     at: datetime | None
@@ -86,15 +85,15 @@ class RequestRow(TypedDict, total=False):
 
 
 class UpstreamRow(RequestRow, total=False):
-    """A request that the proxy sent to a provider: a `RequestRow` and what is named here.
+    """A request that the proxy sent to a provider: a `RequestRow` with these fields.
 
     Attributes:
-        downstream_trace_id: that of the request which caused it.
-        provider_id: to whom; NULL where that row does not exist, as in the next one.
-        credential_id: by which credential.
+        downstream_trace_id: the trace id of the request that caused it.
+        provider_id: the provider; NULL if that row does not exist, as in the next one.
+        credential_id: the credential used.
         request_url: credentials in it are replaced unless `redact` is False.
         initial_latency_ms: until the first byte of the response, >= 0.
-        total_latency_ms: until the last, >= 0.
+        total_latency_ms: until the last byte, >= 0.
     """
 
     downstream_trace_id: int | None
@@ -106,13 +105,13 @@ class UpstreamRow(RequestRow, total=False):
 
 
 class ReceivedRow(RequestRow, total=False):
-    """A request that a user sent to the proxy, without its key: a `RequestRow` and these.
+    """A request that a user sent to the proxy, without trace id: a `RequestRow` with these fields.
 
     Attributes:
-        user_id: who sent it; NULL where that row does not exist, as in the next one.
-        user_key_id: by which API key.
-        request_path: must be given; credentials in it are replaced unless `redact` is False.
-        request_query: what stands behind the ``?``; likewise.
+        user_id: the sender; NULL if that row does not exist, as in the next one.
+        user_key_id: the API key used.
+        request_path: required; credentials in it are replaced unless `redact` is False.
+        request_query: the part after the ``?``; likewise.
     """
 
     user_id: int | None
@@ -122,20 +121,20 @@ class ReceivedRow(RequestRow, total=False):
 
 
 class DownstreamRow(ReceivedRow, total=False):
-    """A request that a user sent to the proxy: a `ReceivedRow` and its key.
+    """A request that a user sent to the proxy: a `ReceivedRow` with its trace id.
 
     Attributes:
-        trace_id: the caller's own, 1 to 2**63 - 2; the next free one where absent.
+        trace_id: chosen by the caller, 1 to 2**63 - 2; default the next generated one.
     """
 
     trace_id: int | None
 
 
 class SubmittedDownstreamRow(ReceivedRow):
-    """A request that a user sent to the proxy, for a sink: a `ReceivedRow` and its key.
+    """A request that a user sent to the proxy, for a sink: a `ReceivedRow` with its trace id.
 
     Attributes:
-        trace_id: must be given, for a sink does not wait for the database to give one out.
+        trace_id: required, for a sink does not wait for the database to generate one.
     """
 
     trace_id: int

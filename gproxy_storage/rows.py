@@ -1,10 +1,10 @@
 """Rows of the logs, checked for bulk writing: keyword arguments become a tuple of plain values.
 
-The keywords are those of `row_types`; what a caller leaves out is the model's default.
+The keywords are those of `row_types`; an omitted one gets the model's default.
 
-The rules are the fields' own (`fields.py`). For speed, each table's check is one function, put
-together once from its fields: a test per column, inline, that passes what is surely sound, and a
-call of the field's `db_value` for everything else. For a column it reads
+The rules are those of the fields (`fields.py`). For speed, each table's check is one function,
+generated once from its fields: for each column an inline test that accepts common valid values, and
+a call of the field's `db_value` for all others. For a column it is
 
     if not (model is None or type(model) is str and model.isascii() and '\\0' not in model):
         model = check_model(model)
@@ -32,7 +32,7 @@ RowCheck: TypeAlias = Callable[..., Row]
 """Takes a log's row as keyword arguments; raises InvalidValue."""
 
 Redactors: TypeAlias = Mapping[str, Callable[[Any], Any]]
-"""Name of a column -> what takes its value and returns it without secrets."""
+"""Name of a column -> function that takes its value and returns it without secrets."""
 
 _KINDS = {
     "BOOL": Kind.BOOL,
@@ -49,7 +49,8 @@ class Log:
     """A table of logs.
 
     Attributes:
-        bulk: what a bulk insert needs; its last column is ``created_at``.
+        model: its model.
+        bulk: its description for bulk inserts; the last column is ``created_at``.
         parents: position of a column that refers to another table -> that table.
     """
 
@@ -59,7 +60,7 @@ class Log:
 
     @classmethod
     def of(cls, model: type[Table], *, has_trace_id: bool) -> Log:
-        """Describe a model's table; without its key where the database gives that out."""
+        """Describe a model's table; without its key if the database generates that."""
         fields = [
             field for field in model._meta.sorted_fields if has_trace_id or not _is_key(field)
         ]
@@ -77,14 +78,14 @@ class Log:
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """The columns that a caller gives: all but ``created_at``, which is now."""
+        """The columns that a caller gives: all but ``created_at``."""
         return self.bulk.columns[:-1]
 
     def values(self, row: Mapping[str, Any], stored_at: datetime) -> dict[str, Any]:
-        """Return a row's values by column, of each column but a key that is not given.
+        """Return a row's values by column, with defaults, without a key that is not given.
 
         Raises:
-            TypeError: when a keyword is unknown or missing, as a signature would.
+            TypeError: when a keyword is unknown or missing, as for a function's signature.
         """
         values, rest = {}, dict(row)
         for name in self.arguments:
@@ -95,7 +96,7 @@ class Log:
             if given is not _ABSENT:
                 values[name] = given
             elif not _is_key(field):
-                raise TypeError(f"record() misses the keyword argument {keyword(name)!r}")
+                raise TypeError(f"record() missing keyword argument {keyword(name)!r}")
         if rest:
             name, hint = self._unknown(rest)
             raise TypeError(f"record() got an unexpected keyword argument {name!r}; {hint}")
@@ -104,7 +105,7 @@ class Log:
         return {**values, "created_at": stored_at}
 
     def refusal(self, unknown: Mapping[str, Any]) -> InvalidValue:
-        """Return the error for keywords that the log lacks."""
+        """Return the error for unknown keywords."""
         name, hint = self._unknown(unknown)
         return InvalidValue(f"{self.bulk.name} have no {name}: {hint}", argument=name)
 
@@ -118,12 +119,12 @@ _ABSENT: Any = object()
 
 
 def keyword(column: str) -> str:
-    """Return the name by which a caller gives a column."""
+    """Return the keyword argument for a column."""
     return column.removesuffix("_json")
 
 
 def _default(field: peewee.Field[Any]) -> Any:
-    """Return what a column is where a caller gives nothing, or what makes it; else `_ABSENT`."""
+    """Return a column's default, or the function that creates it; `_ABSENT` if it is required."""
     if field.default is None and not field.null and field.column_name != "at":
         return _ABSENT
     return float(field.default) if isinstance(field, MoneyField) else field.default
@@ -143,7 +144,7 @@ LOGS = (USAGES, UPSTREAM_REQUESTS, DOWNSTREAM_REQUESTS)
 GIVEN_KEYS = frozenset(
     log.bulk.name for log in LOGS if _is_key(log.model._meta.columns[log.bulk.columns[0]])
 )
-"""The tables of those whose rows come with their keys."""
+"""The tables of the logs whose rows have explicit keys."""
 
 _AT_LEAST_ZERO = {
     "initial_latency_ms",
@@ -153,17 +154,18 @@ _AT_LEAST_ZERO = {
 
 
 def row_check(log: Log, *, max_body_bytes: int, redactors: Redactors) -> RowCheck:
-    """Return the function that checks a log's rows.
+    """Generate the function that checks a log's rows.
 
     Args:
-        max_body_bytes: how long a body may be.
+        log: the log.
+        max_body_bytes: the maximum length of a body.
         redactors: are applied before a value is checked.
     """
     names: dict[str, Any] = {"stamp": stamp, "refusal": log.refusal}
     keywords, lines = [], []
     for name in log.arguments:
         field = log.model._meta.columns[name]
-        names[f"check_{name}"] = _careful(field, max_body_bytes)
+        names[f"check_{name}"] = _full_check(field, max_body_bytes)
         default = _default(field)
         if default is _ABSENT:
             keywords.append(keyword(name))
@@ -179,7 +181,7 @@ def row_check(log: Log, *, max_body_bytes: int, redactors: Redactors) -> RowChec
             lines.append(f"    {name} = redact_{name}({name})")
         sound = _sound(field, max_body_bytes)
         if isinstance(field, MoneyField):
-            # Most are money already. round() is as exact as a Decimal, and much faster.
+            # Most are rounded already. round() is as exact as a Decimal, and much faster.
             lines.append(f"    if not ({sound}): {name} = check_{name}({name})")
             lines.append(f"    elif round({name} * 1e9) / 1e9 != {name}: {name} = round({name}, 9)")
         elif sound is not None:
@@ -187,26 +189,27 @@ def row_check(log: Log, *, max_body_bytes: int, redactors: Redactors) -> RowChec
         elif name != "at":
             lines.append(f"    {name} = check_{name}({name})")
     lines.append(f"    return {', '.join(log.bulk.columns)}")
-    called = f"submit_{log.bulk.name.removesuffix('s')}"  # Python's error of a missing one says so
+    # Its name is in Python's error for a missing argument.
+    called = f"submit_{log.bulk.name.removesuffix('s')}"
     head = [
         f"def {called}(*, {', '.join(keywords)}, **unknown):",
         "    if unknown: raise refusal(unknown)",
         "    created_at = stamp()",
         "    at = created_at if at is None else check_at(at)",
     ]
-    # Only column names of our own models and the constants of fields.py are in the text.
+    # The text consists of column names of the models and constants of fields.py only.
     exec("\n".join([*head, *lines]), names)  # noqa: S102 - see above
     check: RowCheck = names[called]
     return check
 
 
 def innocuous_row(log: Log) -> Row:
-    """Return a row that a database takes which takes any: no references, no values of note."""
+    """Return a minimal valid row: no references, no optional values."""
     at = stamp()
     values = {Kind.NUMBER: 0, Kind.BOOL: False, Kind.TEXT: "{}", Kind.TIME: at, Kind.BYTES: b""}
     fields = log.model._meta.columns
     return tuple(
-        -random.getrandbits(62)  # nobody's, and no server gives out its ids after it
+        -random.getrandbits(62)  # unused, and below all generated ids
         if _is_key(fields[name])
         else None
         if fields[name].null
@@ -216,11 +219,11 @@ def innocuous_row(log: Log) -> Row:
 
 
 _second = [(0, "1970-01-01T00:00:00.")]
-"""The second of the last stamp and its text, which many share: making it anew takes 1 us."""
+"""The second of the last stamp and its text, cached: formatting it takes 1 us."""
 
 
 def stamp() -> str:
-    """Return the time now as rows carry it."""
+    """Return the current time in the form of rows."""
     second, microseconds = divmod(time.time_ns() // 1000, 1_000_000)
     known, text = _second[0]
     if second != known:
@@ -230,12 +233,12 @@ def stamp() -> str:
 
 
 def time_text(at: datetime) -> str:
-    """Return a time in UTC as rows carry it."""
+    """Return a time in UTC in the form of rows."""
     return at.isoformat(timespec="microseconds")[:26] + "Z"
 
 
 def _sound(field: peewee.Field[Any], max_body_bytes: int) -> str | None:
-    """Return the inline test of what needs no careful look; None where everything does."""
+    """Return the inline test for values that need no further check; None if all need one."""
     name = field.column_name
     if isinstance(field, MoneyField):
         return f"type({name}) is float and 0 <= {name} <= {field.most}"
@@ -252,8 +255,8 @@ def _sound(field: peewee.Field[Any], max_body_bytes: int) -> str | None:
     return f"{name} is None or {test}" if field.null else test
 
 
-def _careful(field: peewee.Field[Any], max_body_bytes: int) -> Callable[[Any], Any]:
-    """Return the field's rule as a function."""
+def _full_check(field: peewee.Field[Any], max_body_bytes: int) -> Callable[[Any], Any]:
+    """Return the function that checks any value of a field."""
     name = field.column_name
 
     def refuse(why: str) -> InvalidValue:

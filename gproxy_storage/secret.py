@@ -1,4 +1,4 @@
-"""Secret: an operator's string that must not leave by accident; and what holds one on its way."""
+"""Secret: an operator's string that must not be shown by accident; and wrappers for drivers."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ T = TypeVar("T")
 
 
 class Secret:
-    """Hold a secret string and show it only when asked by `reveal`.
+    """A secret string that is shown only by `reveal`.
 
-    repr, str and format redact; pickling and copying into another process are refused. Equality
-    takes constant time for strings of equal length.
+    repr, str and format are redacted; it cannot be pickled. Equality takes constant time for
+    strings of equal length.
     """
 
     __slots__ = ("_value",)
@@ -46,7 +46,7 @@ class Secret:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):
             return NotImplemented
-        # surrogatepass: a secret that is not UTF-8 must not ride in a UnicodeEncodeError.
+        # surrogatepass: a UnicodeEncodeError would hold a secret that is not UTF-8.
         return hmac.compare_digest(
             self._value.encode("utf-8", "surrogatepass"),
             other._value.encode("utf-8", "surrogatepass"),
@@ -62,7 +62,7 @@ class Secret:
 
 
 class SecretText(str):
-    """Text for a driver; its repr, which logs and tracebacks with locals show, is redacted."""
+    """Text for a driver; its repr, as shown in logs and tracebacks with locals, is redacted."""
 
     __slots__ = ()
 
@@ -74,7 +74,7 @@ class SecretText(str):
 
 
 class SecretBytes(bytes):
-    """As SecretText, of bytes; what a driver puts together with it is redacted as well."""
+    """Like SecretText, for bytes; concatenations with it are redacted as well."""
 
     __slots__ = ()
 
@@ -92,10 +92,10 @@ class SecretBytes(bytes):
 
 
 def without_locals(function: Callable[P, T]) -> Callable[P, T]:
-    """Decorate what takes secrets as plain text: a ConfigError from it comes without its frames.
+    """Decorate a function that takes secrets as text: its ConfigErrors lose their traceback.
 
-    Their local variables hold the secret, and tools that report errors show them. The message of
-    a ConfigError says what is to be known.
+    The frames' local variables hold the secret, and error reporters show them. The message of a
+    ConfigError is sufficient.
     """
 
     @functools.wraps(function)
@@ -105,7 +105,7 @@ def without_locals(function: Callable[P, T]) -> Callable[P, T]:
         except ConfigError as exc:
             error = exc.with_traceback(None)
         finally:
-            del args, kwargs  # of this frame, which every error shows
+            del args, kwargs  # this frame remains in every traceback
         raise error
 
     return call

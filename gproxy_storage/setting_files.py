@@ -1,4 +1,4 @@
-"""Reading the files that settings come from: small, regular, UTF-8. Knows no setting."""
+"""Reads files of settings: small, regular, UTF-8. Independent of the settings themselves."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from typing import Any
 from .interruptions import raise_interruption
 
 MAX_BYTES = 2**20
-"""How long a file of settings may be."""
+"""The maximum size of a file of settings."""
 
 MAX_KEY_PARTS = 64
-"""How many parts a dotted key of TOML may have: the parser takes the square of it."""
+"""The maximum number of parts in a dotted TOML key: the parser's time grows with its square."""
 
 _PART = r"""(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+"""
 _DEEP_KEY = re.compile(rf"""(?<![\w-])(?:{_PART}\.[ \t]*+){{{MAX_KEY_PARTS}}}""")
 
 
 def read_file(path: Path, limit: int = MAX_BYTES) -> bytes | OSError:
-    """Return what a regular file holds, or why it cannot be read; never waits for a writer.
+    """Return the content of a regular file, or why it cannot be read; never blocks.
 
-    Longer than the limit it is refused. The null device is an empty file.
+    A file of more than `limit` bytes is refused. The null device counts as an empty file.
     """
     try:
-        # A FIFO would wait to be opened by a writer too, and some devices never end.
+        # Opening a FIFO would block until there is a writer, and some devices never end.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             kind = os.fstat(descriptor)
@@ -44,7 +44,7 @@ def read_file(path: Path, limit: int = MAX_BYTES) -> bytes | OSError:
             return _irregular(stat.S_IFSOCK)
         return exc
     except ValueError:
-        return OSError(errno.EINVAL, "its name holds a NUL")
+        return OSError(errno.EINVAL, "its name contains a NUL")
     if len(content) > limit:
         return OSError(errno.EFBIG, f"it is longer than {limit} bytes")
     return content
@@ -59,26 +59,26 @@ def _irregular(mode: int) -> OSError:
         return IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     names = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
     what = names.get(stat.S_IFMT(mode), "a device")
-    return OSError(errno.EINVAL, f"it is {what}, and no regular file")
+    return OSError(errno.EINVAL, f"it is {what}, not a regular file")
 
 
 def decoded(content: bytes | OSError) -> str | None:
-    """Return the text without its byte order mark, or None where it is not UTF-8."""
-    # As the context of another error, a UnicodeDecodeError would show the content.
+    """Decode UTF-8 without its byte order mark; None if it is not UTF-8."""
+    # In another error's context, a UnicodeDecodeError would show the content.
     with suppress(UnicodeDecodeError):
         return content.decode("utf-8-sig") if isinstance(content, bytes) else None
     return None
 
 
 def parse_toml(text: str) -> dict[str, Any] | str:
-    """Return the tables of a TOML text, or what is wrong with it, without a word of the text."""
-    import tomllib  # noqa: PLC0415 - 6 ms that only a TOML file pays for
+    """Parse TOML; return the tables, or what is wrong with it without showing any of it."""
+    import tomllib  # noqa: PLC0415 - 6 ms, needed only with a TOML file
 
     if _DEEP_KEY.search(text):
         return f"has a key of more than {MAX_KEY_PARTS} parts; shorten it"
     try:
         return tomllib.loads(text)
-    except (ValueError, RecursionError) as exc:  # ValueError: also an integer too long
+    except (ValueError, RecursionError) as exc:  # ValueError: also an integer of too many digits
         position = re.search(r"\(at ([a-z0-9, ]+)\)$", str(exc))
     where = f" ({position[1]})" if position else ""
     return f"is not TOML{where}; correct it"

@@ -300,7 +300,7 @@ def test_what_another_program_stored_badly(
     storage.providers.upsert("p", channel="c")
     execute(storage, f"UPDATE providers SET {column} = ?", stored)
 
-    with refused(ReadError, rf"^providers\.{column} holds what is not"):
+    with refused(ReadError, rf"^providers\.{column} holds a value that is not"):
         read(storage)
 
 

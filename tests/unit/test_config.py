@@ -324,7 +324,7 @@ def test_files_that_may_not_be_read(monkeypatch: pytest.MonkeyPatch, name: str) 
 
 def make_fifo(path: Path) -> str:
     os.mkfifo(path)
-    return "it is a FIFO, and no regular file"
+    return "it is a FIFO, not a regular file"
 
 
 def make_directory(path: Path) -> str:
@@ -335,12 +335,12 @@ def make_directory(path: Path) -> str:
 def make_socket(path: Path) -> str:
     with socket.socket(socket.AF_UNIX) as made:
         made.bind(path.name)  # short, for an address of a socket is
-    return "it is a socket, and no regular file"
+    return "it is a socket, not a regular file"
 
 
 def make_device(path: Path) -> str:
     path.symlink_to("/dev/zero")
-    return "it is a device, and no regular file"
+    return "it is a device, not a regular file"
 
 
 def make_large(path: Path) -> str:
@@ -428,9 +428,9 @@ def test_unknown_keys_of_global_are_warned_of(
 
     assert [record.getMessage() for record in caplog.records] == [
         "'gproxy.toml': [global] has a key 'dsm', which is not known: did you mean 'dsn'? "
-        "it is left out",
-        "'gproxy.toml': [global] has a key that is no name, which is not known: it is left out",
-        "'gproxy.toml': [global] has a key 'zzz', which is not known: it is left out",
+        "it is ignored",
+        "'gproxy.toml': [global] has a key that is not a name, which is not known: it is ignored",
+        "'gproxy.toml': [global] has a key 'zzz', which is not known: it is ignored",
     ]
 
 
@@ -521,7 +521,7 @@ def test_a_named_toml_file_must_exist(workplace: Path, by: str, name: str) -> No
 
 
 def test_a_name_that_no_file_can_have() -> None:
-    assert "holds a NUL" in str(refusal(lambda: Settings.load(config="a\0b", environ={})))
+    assert "contains a NUL" in str(refusal(lambda: Settings.load(config="a\0b", environ={})))
     assert "'a\\nb'" in str(refusal(lambda: Settings.load(config="a\nb", environ={})))
 
 
@@ -706,7 +706,7 @@ def test_the_longest_secret_file(workplace: Path) -> None:
         ("/missing/secret", "'/missing/secret' cannot be read: No such file or directory"),
         ("/", "'/' cannot be read: Is a directory"),
         ("/a\nb", "'/a\\nb' cannot be read"),
-        ("/a\0b", "'/a\\x00b' cannot be read: its name holds a NUL"),
+        ("/a\0b", "'/a\\x00b' cannot be read: its name contains a NUL"),
     ],
 )
 def test_a_secret_file_that_cannot_be_read(path: str, says: str) -> None:

@@ -206,7 +206,7 @@ def test_json_is_compact_text(document: Any) -> None:
 @for_each("text", ["{", "", "nul", "{'a': 1}", "[" * 100_000])
 def test_what_is_no_json_is_not_read(text: str) -> None:
     with pytest.raises(
-        ReadError, match=r"^providers\.settings_json holds what is not JSON$"
+        ReadError, match=r"^providers\.settings_json holds a value that is not JSON$"
     ) as caught:
         Provider.settings_json.python_value(text)
 

@@ -120,5 +120,5 @@ def test_a_missing_name() -> None:
     check = row_check(UPSTREAM_REQUESTS, max_body_bytes=9, redactors={})
     with pytest.raises(TypeError, match=r"^submit_upstream_request\(\) .*'request_method'$"):
         check()
-    with pytest.raises(TypeError, match=r"^record\(\) misses .*'request_method'$"):
+    with pytest.raises(TypeError, match=r"^record\(\) missing .*'request_method'$"):
         UPSTREAM_REQUESTS.values({}, AT)
