@@ -9,9 +9,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from gproxy_storage.schema.sync import sync
 from gproxy_storage.sink.sink import Sink
 from tests import leaks, servers
-from tests.support import PATIENCE_S
+from tests.support import PATIENCE_S, opened, wipe_rows
 
 pytest_plugins = ["pytester"]
 
@@ -157,10 +158,30 @@ def database_dsn(server: servers.Server, tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def shared_database_dsn(server: servers.Server) -> Iterator[str]:
-    """The DSN of one database a backend and session (or xdist worker), for tests that wipe it."""
+    """The DSN of one synced database a backend and session (or xdist worker).
+
+    Its tests leave the schema and the keyring as they are, and wipe the rows before they begin:
+    making the tables takes a server longer than most tests take.
+    """
     name = servers.database_name()
-    yield server.create_database(name)
+    dsn = server.create_database(name)
+    with opened(dsn) as database:
+        sync(database)
+    yield dsn
     server.drop_database(name)
+
+
+@pytest.fixture
+def synced_dsn(server: servers.Server, request: pytest.FixtureRequest) -> str:
+    """The DSN of a synced database without rows: a server's shared one, or a file of SQLite's.
+
+    For tests that leave connections open or kill processes, too.
+    """
+    own = server.backend == "sqlite"  # where making the tables takes a moment
+    dsn: str = request.getfixturevalue("database_dsn" if own else "shared_database_dsn")
+    with opened(dsn) as database:
+        sync(database) if own else wipe_rows(database)
+    return dsn
 
 
 @pytest.fixture

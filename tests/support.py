@@ -20,6 +20,7 @@ import pytest
 
 from gproxy_storage.backends import Backend
 from gproxy_storage.database import db_from_dsn, session
+from gproxy_storage.models import TABLES, EncryptionKeys
 from tests import servers
 
 
@@ -117,6 +118,17 @@ def run_script(database: Backend, script: str | Iterable[str]) -> None:
         for statement in statements:
             if statement.strip():
                 database.execute_sql(statement)
+
+
+def wipe_rows(database: Backend) -> None:
+    """Delete all rows but the keyring's, children first, in one transaction."""
+    tables = [model._meta.table_name for model in reversed(TABLES) if model is not EncryptionKeys]
+    asked = " UNION ALL ".join(f"SELECT '{name}', EXISTS (SELECT 1 FROM {name})" for name in tables)
+    with session(database), database.atomic():
+        filled = {name for name, has_rows in database.query(asked) if has_rows}
+        for name in tables:
+            if name in filled:
+                database.execute_sql(f"DELETE FROM {name}")
 
 
 def wipe_schema(database: Backend) -> None:

@@ -9,20 +9,16 @@ import pytest
 
 from gproxy_storage import Storage
 from tests import servers
-from tests.contract.support import Connections, wipe
-
-_synced: set[str] = set()
+from tests.contract.support import Connections
+from tests.support import wipe_rows
 
 
 @pytest.fixture
 def storage(shared_database_dsn: str, tmp_path: Path) -> Iterator[Storage]:
     """An open storage with all tables and no rows."""
     # Comparing the schema for every test would take a third of the time of all.
-    with Storage.connect(
-        shared_database_dsn, data_dir=tmp_path / "data", sync=shared_database_dsn not in _synced
-    ) as opened:
-        _synced.add(shared_database_dsn)
-        wipe(opened)
+    with Storage.connect(shared_database_dsn, data_dir=tmp_path / "data", sync=False) as opened:
+        wipe_rows(opened.database)
         yield opened
 
 

@@ -21,9 +21,7 @@ from gproxy_storage.errors import InvalidValue
 from gproxy_storage.fields import JSONField
 from gproxy_storage.models import (
     SEALED_FIELDS,
-    TABLES,
     Credential,
-    EncryptionKeys,
     Provider,
     Table,
     User,
@@ -34,7 +32,7 @@ from gproxy_storage.sealed_fields import SealedField
 from gproxy_storage.sink.rejects import read_rejects
 from tests import leaks, servers
 from tests.support import PATIENCE_S as PATIENCE_S  # noqa: PLC0414 - for those who import it from here
-from tests.support import Child, assert_query_count
+from tests.support import Child, assert_query_count, wipe_rows
 
 T = TypeVar("T", bound=Table)
 
@@ -46,17 +44,8 @@ _numbers = count(1)
 
 
 def wipe(storage: Storage) -> None:
-    """Delete all rows but the keyring's, children first, in one transaction."""
-    database = storage.database
-    tables = [model._meta.table_name for model in reversed(TABLES) if model is not EncryptionKeys]
-    counts = " UNION ALL ".join(
-        f"SELECT '{name}', EXISTS (SELECT 1 FROM {name})" for name in tables
-    )
-    with storage.transaction():
-        filled = {name for name, has_rows in database.query(counts) if has_rows}
-        for name in tables:
-            if name in filled:
-                database.execute_sql(f"DELETE FROM {name}")
+    """Delete all rows but the keyring's."""
+    wipe_rows(storage.database)
 
 
 def with_options(dsn: str, **options: object) -> str:

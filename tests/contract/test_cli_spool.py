@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from gproxy_storage import Dsn, Storage
+from gproxy_storage import Storage
 from gproxy_storage.cli import main
 from gproxy_storage.models import Usage
 from gproxy_storage.sink.batch import Batch
@@ -19,6 +19,7 @@ from gproxy_storage.sink.destination import database_id
 from gproxy_storage.sink.records import Header
 from gproxy_storage.sink.rejects import Reject, RejectsFile
 from gproxy_storage.sink.spool import SpoolFile
+from tests import servers
 
 Command = Callable[..., Result]
 WRITER = "w" * 32
@@ -31,12 +32,12 @@ def data_dir(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def command(database_dsn: str, data_dir: Path) -> Command:
-    """Run the command on the database and the data directory."""
+def command(synced_dsn: str, data_dir: Path) -> Command:
+    """Run the command on the database, or another, and the data directory."""
 
-    def run(*arguments: str) -> Result:
+    def run(*arguments: str, dsn: str = synced_dsn) -> Result:
         options = ["--data-dir", str(data_dir)]
-        env = {"GPROXY_DSN": database_dsn}
+        env = {"GPROXY_DSN": dsn}
         return CliRunner().invoke(main, [*options, *arguments], env=env, prog_name="gproxy-storage")
 
     return run
@@ -73,9 +74,9 @@ def test_nothing_waits(command: Command, data_dir: Path) -> None:
 
 
 def test_what_waits_is_shown_and_replayed(
-    command: Command, database_dsn: str, data_dir: Path
+    command: Command, synced_dsn: str, data_dir: Path
 ) -> None:
-    path = leave(data_dir, identity(database_dsn, data_dir), 1, 2, 3)
+    path = leave(data_dir, identity(synced_dsn, data_dir), 1, 2, 3)
     size = path.stat().st_size
     shown = command("spool", "status").stdout
     assert "6 rows in 3 batches" in shown
@@ -91,16 +92,16 @@ def test_what_waits_is_shown_and_replayed(
     assert not path.exists()
     assert command("spool", "status").exit_code == 0
     assert command("spool", "replay").stdout.startswith("0 rows stored")
-    with Storage.connect(database_dsn) as storage, storage.session():
+    with Storage.connect(synced_dsn) as storage, storage.session():
         assert Usage.select().count() == 6
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 def test_files_in_use_are_left_to_their_process(
-    command: Command, database_dsn: str, data_dir: Path
+    command: Command, synced_dsn: str, data_dir: Path
 ) -> None:
-    path = leave(data_dir, identity(database_dsn, data_dir), 1)
-    spool = SpoolFile.adopt(path, identity(database_dsn, data_dir), None)
+    path = leave(data_dir, identity(synced_dsn, data_dir), 1)
+    spool = SpoolFile.adopt(path, identity(synced_dsn, data_dir), None)
     assert spool is not None
     assert "in use" in command("spool", "status").stdout
     assert printed(command("spool", "replay", "--json"))["written"] == 0
@@ -110,9 +111,9 @@ def test_files_in_use_are_left_to_their_process(
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 def test_another_databases_file_is_refused(
-    command: Command, database_dsn: str, data_dir: Path
+    command: Command, synced_dsn: str, data_dir: Path
 ) -> None:
-    identity(database_dsn, data_dir)
+    identity(synced_dsn, data_dir)
     path = leave(data_dir, "0" * 32, 1)
     result = command("spool", "replay")
     assert result.exit_code == 1
@@ -122,8 +123,8 @@ def test_another_databases_file_is_refused(
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
-def test_damage_and_rejects_are_shown(command: Command, database_dsn: str, data_dir: Path) -> None:
-    database = identity(database_dsn, data_dir)
+def test_damage_and_rejects_are_shown(command: Command, synced_dsn: str, data_dir: Path) -> None:
+    database = identity(synced_dsn, data_dir)
     path = leave(data_dir, database, 1, 2)
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
@@ -158,10 +159,10 @@ def test_damage_and_rejects_are_shown(command: Command, database_dsn: str, data_
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 def test_rows_behind_a_damaged_first_line_wait(
-    command: Command, database_dsn: str, data_dir: Path
+    command: Command, synced_dsn: str, data_dir: Path
 ) -> None:
     """They are shown, and stored by nobody: under which number is not known."""
-    path = leave(data_dir, identity(database_dsn, data_dir), 1, 2)
+    path = leave(data_dir, identity(synced_dsn, data_dir), 1, 2)
     content = path.read_bytes().replace(WRITER.encode(), b"v" + WRITER[1:].encode(), 1)
     path.write_bytes(content)
     (file,) = printed(command("spool", "status", "--json"), 3)["files"]
@@ -169,15 +170,15 @@ def test_rows_behind_a_damaged_first_line_wait(
     assert "its first line is damaged" in file["problem"]
     assert "first line is damaged" in command("spool", "replay").stderr
     assert path.read_bytes() == content
-    with Storage.connect(database_dsn) as storage, storage.session():
+    with Storage.connect(synced_dsn) as storage, storage.session():
         assert Usage.select().count() == 0
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
-def test_what_was_cut_off_is_missed(command: Command, database_dsn: str, data_dir: Path) -> None:
-    path = leave(data_dir, identity(database_dsn, data_dir), 1, 2)
+def test_what_was_cut_off_is_missed(command: Command, synced_dsn: str, data_dir: Path) -> None:
+    path = leave(data_dir, identity(synced_dsn, data_dir), 1, 2)
     end = path.stat().st_size
-    SpoolFile.adopt(path, identity(database_dsn, data_dir), None).finish()  # type: ignore[union-attr]  # nobody has it
+    SpoolFile.adopt(path, identity(synced_dsn, data_dir), None).finish()  # type: ignore[union-attr]  # nobody has it
     with path.open("r+b") as file:
         file.truncate(end - 1)
         found = printed(command("spool", "status", "--json"), 3)["files"][0]["damages"]
@@ -189,8 +190,8 @@ def test_what_was_cut_off_is_missed(command: Command, database_dsn: str, data_di
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
-def test_a_pipe_holds_up_nothing(command: Command, database_dsn: str, data_dir: Path) -> None:
-    path = leave(data_dir, identity(database_dsn, data_dir), 1)
+def test_a_pipe_holds_up_nothing(command: Command, synced_dsn: str, data_dir: Path) -> None:
+    path = leave(data_dir, identity(synced_dsn, data_dir), 1)
     for name in ("a.spool", "b.rejects"):
         os.mkfifo(path.parent / name)
     assert "a.spool  is no spool file" in command("spool", "status").stdout
@@ -200,10 +201,10 @@ def test_a_pipe_holds_up_nothing(command: Command, database_dsn: str, data_dir: 
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
-def test_a_database_without_tables(command: Command, database_dsn: str, data_dir: Path) -> None:
-    Path(Dsn.parse(database_dsn).path).touch()
+def test_a_database_without_tables(command: Command, data_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "new.db").touch()
     path = leave(data_dir, "0" * 32, 1)
-    result = command("spool", "replay")
+    result = command("spool", "replay", dsn=servers.file_dsn(tmp_path / "new.db"))
     assert result.exit_code == 1
     assert "gproxy-storage sync" in result.stderr
     assert path.exists()

@@ -39,13 +39,13 @@ with Storage.connect(os.environ["DSN"]) as storage, storage.session():
 """
 
 
-def test_a_child_that_exits(database_dsn: str, tmp_path: Path, backend: str) -> None:
+def test_a_child_that_exits(synced_dsn: str, tmp_path: Path, backend: str) -> None:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
-    done = run_python(program, settings={"DSN": database_dsn}, cwd=tmp_path)
+    done = run_python(program, settings={"DSN": synced_dsn}, cwd=tmp_path)
 
     assert (done.stdout, done.stderr, done.returncode) == ("410\n", PLAINTEXT_WARNING, 0)
-    with Storage.connect(database_dsn) as storage, storage.session():
+    with Storage.connect(synced_dsn) as storage, storage.session():
         assert len(storage.providers.list()) == 410
         if backend == "sqlite":
             assert storage.database.query("PRAGMA integrity_check") == [("ok",)]

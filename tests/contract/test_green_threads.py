@@ -68,13 +68,13 @@ def run(program: str, dsn: str, tmp_path: Path) -> str:
 
 
 @only_postgres
-def test_rows_are_what_copy_stores(database_dsn: str, tmp_path: Path) -> None:
-    run(SUBMIT, database_dsn, tmp_path)
-    with Storage.connect(database_dsn) as storage:
+def test_rows_are_what_copy_stores(synced_dsn: str, tmp_path: Path) -> None:
+    run(SUBMIT, synced_dsn, tmp_path)
+    with Storage.connect(synced_dsn) as storage:
         copied, cost = stored(storage), quotas(storage)
-    said = run(GREEN + SUBMIT, database_dsn, tmp_path)
+    said = run(GREEN + SUBMIT, synced_dsn, tmp_path)
     assert "blocks all of them" not in said
-    with Storage.connect(database_dsn) as storage:
+    with Storage.connect(synced_dsn) as storage:
         both = stored(storage)
         assert quotas(storage)[0][2] == pytest.approx(2 * cost[0][2])
     for before, rows in zip(copied, both, strict=True):
@@ -100,17 +100,17 @@ def stored(storage: Storage) -> list[list[tuple[object, ...]]]:
 
 
 @only_postgres
-def test_a_query_holds_up_no_other_green_thread(database_dsn: str, tmp_path: Path) -> None:
-    assert "[1]" in run(LOOKS, database_dsn, tmp_path)
+def test_a_query_holds_up_no_other_green_thread(synced_dsn: str, tmp_path: Path) -> None:
+    assert "[1]" in run(LOOKS, synced_dsn, tmp_path)
 
 
 @only_servers
-def test_who_blocks_is_told_once(database_dsn: str, tmp_path: Path, backend: str) -> None:
+def test_who_blocks_is_told_once(synced_dsn: str, tmp_path: Path, backend: str) -> None:
     """psycopg2 without psycogreen; PyMySQL needs nothing."""
-    said = run(PATCHED + SUBMIT + SUBMIT, database_dsn, tmp_path)
+    said = run(PATCHED + SUBMIT + SUBMIT, synced_dsn, tmp_path)
     assert said.count("uses green threads of gevent") == (1 if backend == "postgres" else 0)
     assert said.count("install psycogreen") == (1 if backend == "postgres" else 0)
-    with Storage.connect(database_dsn) as storage:
+    with Storage.connect(synced_dsn) as storage:
         assert storage.usages.count() == 600
 
 
@@ -123,7 +123,7 @@ sys.modules["eventlet.patcher"] = patcher
 
 
 @only_postgres
-def test_eventlet(database_dsn: str, tmp_path: Path) -> None:
-    said = run(EVENTLET + SUBMIT, database_dsn, tmp_path)
+def test_eventlet(synced_dsn: str, tmp_path: Path) -> None:
+    said = run(EVENTLET + SUBMIT, synced_dsn, tmp_path)
     assert "uses green threads of eventlet" in said
     assert "eventlet.monkey_patch() for psycopg" in said

@@ -18,7 +18,8 @@ import gproxy_storage
 from gproxy_storage import Storage
 from gproxy_storage.database import Session
 from gproxy_storage.errors import WriteError
-from tests.contract.support import PATIENCE_S, with_options
+from gproxy_storage.models import User
+from tests.contract.support import PATIENCE_S, insert, with_options
 from tests.processes import run_python
 
 PACKAGE = str(Path(gproxy_storage.__file__).parent)
@@ -26,8 +27,8 @@ TRACED = (PACKAGE, str(peewee.__file__), str(contextlib.__file__))
 
 
 @pytest.fixture
-def storage(database_dsn: str, tmp_path: Path) -> Iterator[Storage]:
-    dsn = with_options(database_dsn, max_connections=2, pool_timeout=5)
+def storage(synced_dsn: str, tmp_path: Path) -> Iterator[Storage]:
+    dsn = with_options(synced_dsn, max_connections=2, pool_timeout=5)
     with Storage.connect(dsn, data_dir=tmp_path) as opened:
         yield opened
 
@@ -101,7 +102,8 @@ CALLS: dict[str, Call] = {
 @pytest.mark.parametrize("name", CALLS)
 def test_whatever_step_is_interrupted(storage: Storage, backend: str, name: str) -> None:
     call, pool = CALLS[name], storage.database.pool
-    storage.users.create("first")
+    with storage.session():
+        insert(User, id=1, name="first")
     call(storage, 0)
     found, at = [], 1
     while True:

@@ -104,9 +104,9 @@ WITHOUT_TLS["mariadb"] = WITHOUT_TLS["mysql"]
 
 @pytest.mark.parametrize("server_program", ["uwsgi", "gunicorn"])
 def test_workers_get_their_own_answers(
-    database_dsn: str, tmp_path: Path, backend: str, server_program: str
+    synced_dsn: str, tmp_path: Path, backend: str, server_program: str
 ) -> None:
-    dsn = with_options(database_dsn, **WITHOUT_TLS.get(backend, {}))
+    dsn = with_options(synced_dsn, **WITHOUT_TLS.get(backend, {}))
     look_up(server_program, dsn, tmp_path, 2_000)
 
 
@@ -114,6 +114,6 @@ def test_workers_get_their_own_answers(
 @pytest.mark.parametrize("server_program", ["uwsgi", "gunicorn"])
 @pytest.mark.parametrize("backend", ["postgres", "mariadb"], indirect=True)
 def test_twenty_thousand_lookups(
-    database_dsn: str, tmp_path: Path, backend: str, server_program: str
+    synced_dsn: str, tmp_path: Path, backend: str, server_program: str
 ) -> None:
-    look_up(server_program, with_options(database_dsn, **WITHOUT_TLS[backend]), tmp_path, 20_000)
+    look_up(server_program, with_options(synced_dsn, **WITHOUT_TLS[backend]), tmp_path, 20_000)

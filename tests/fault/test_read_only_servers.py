@@ -27,8 +27,8 @@ ONLY_READS = {
 
 
 @pytest.fixture
-def storage(database_dsn: str, tmp_path: Any) -> Any:
-    with Storage.connect(database_dsn, data_dir=tmp_path) as opened:
+def storage(synced_dsn: str, tmp_path: Any) -> Any:
+    with Storage.connect(synced_dsn, data_dir=tmp_path) as opened:
         yield opened
 
 

@@ -60,16 +60,16 @@ def spool_files(storage: Storage) -> list[Path]:
 
 
 @pytest.fixture
-def proxy(server: servers.Server, database_dsn: str) -> Iterator[TcpProxy]:
+def proxy(server: servers.Server, synced_dsn: str) -> Iterator[TcpProxy]:
     """A proxy in front of the backend's server."""
-    with TcpProxy(Dsn.parse(database_dsn).hosts[0].port or 0) as running:
+    with TcpProxy(Dsn.parse(synced_dsn).hosts[0].port or 0) as running:
         yield running
 
 
 @pytest.fixture
-def storage(proxy: TcpProxy, database_dsn: str, tmp_path: Path) -> Iterator[Storage]:
+def storage(proxy: TcpProxy, synced_dsn: str, tmp_path: Path) -> Iterator[Storage]:
     """A storage that reaches its server through the proxy."""
-    with Storage.connect(proxy.dsn(database_dsn), data_dir=tmp_path) as opened:
+    with Storage.connect(proxy.dsn(synced_dsn), data_dir=tmp_path) as opened:
         yield opened
         proxy.resume()
 
@@ -392,15 +392,15 @@ def flushed_until(line: str) -> int | None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["sqlite", "postgres"], indirect=True)
-def test_killed_at_twenty_points(database_dsn: str, backend: str, tmp_path: Path) -> None:
+def test_killed_at_twenty_points(synced_dsn: str, backend: str, tmp_path: Path) -> None:
     """The server's connection comes and goes meanwhile, so that some rows are in the spool."""
     random_ = random.Random(20)
-    target = 1 if backend == "sqlite" else Dsn.parse(database_dsn).hosts[0].port or 0
+    target = 1 if backend == "sqlite" else Dsn.parse(synced_dsn).hosts[0].port or 0
     flushed: list[range] = []
     spooled = 0
-    with TcpProxy(target) as proxy, Storage.connect(database_dsn, data_dir=tmp_path) as storage:
+    with TcpProxy(target) as proxy, Storage.connect(synced_dsn, data_dir=tmp_path) as storage:
         (user,) = make_users(storage, 1)
-        dsn = database_dsn if backend == "sqlite" else proxy.dsn(database_dsn)
+        dsn = synced_dsn if backend == "sqlite" else proxy.dsn(synced_dsn)
         settings = {"DSN": dsn, "DATA_DIR": str(tmp_path)}
         for turn in range(20):
             first = turn * 1_000_000
@@ -512,26 +512,26 @@ submit(1)
 MORE = {"a thread": 100, "a forked child": 200, "multiprocessing": 100}
 
 
-def test_everything_submitted_is_stored_at_exit(database_dsn: str, tmp_path: Path) -> None:
-    stored_at_exit("end of the program", database_dsn, tmp_path)
+def test_everything_submitted_is_stored_at_exit(synced_dsn: str, tmp_path: Path) -> None:
+    stored_at_exit("end of the program", synced_dsn, tmp_path)
 
 
 # How a process ends does not depend on the server.
 @pytest.mark.parametrize("backend", ["sqlite", "postgres"], indirect=True)
 @pytest.mark.parametrize("end", list(ENDS)[1:])
-def test_whatever_ends_the_process(database_dsn: str, tmp_path: Path, end: str) -> None:
-    stored_at_exit(end, database_dsn, tmp_path)
+def test_whatever_ends_the_process(synced_dsn: str, tmp_path: Path, end: str) -> None:
+    stored_at_exit(end, synced_dsn, tmp_path)
 
 
-def stored_at_exit(end: str, database_dsn: str, tmp_path: Path) -> None:
+def stored_at_exit(end: str, synced_dsn: str, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(WITHOUT_CLOSE + ENDS[end])
-    settings = {"DSN": database_dsn, "DATA_DIR": str(tmp_path)}
+    settings = {"DSN": synced_dsn, "DATA_DIR": str(tmp_path)}
     if "fork" in ENDS[end]:
         settings["PYTHONWARNINGS"] = "error,ignore::DeprecationWarning"  # 3.12, of threads
     done = run_python(program, settings=settings, cwd=tmp_path)
     assert "Traceback" not in done.stderr
-    with Storage.connect(database_dsn, data_dir=tmp_path) as storage:
+    with Storage.connect(synced_dsn, data_dir=tmp_path) as storage:
         storage.replay_spool()  # where the machine is slow, some is left there
         assert storage.usages.summarize().count == 1234 + MORE.get(end, 0)
         assert spool_files(storage) == []

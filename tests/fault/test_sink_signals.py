@@ -133,15 +133,15 @@ submit(50)
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_a_signal(database_dsn: str, tmp_path: Path, end: str) -> None:
+def test_a_signal(synced_dsn: str, tmp_path: Path, end: str) -> None:
     program, code, rows = ENDS[end]
-    settings = {"DSN": database_dsn, "DATA_DIR": str(tmp_path / "data")}
+    settings = {"DSN": synced_dsn, "DATA_DIR": str(tmp_path / "data")}
     if "fork" in program:
         settings["PYTHONWARNINGS"] = "error,ignore::DeprecationWarning"  # 3.12, of threads
     done = run_python("-c", BEGIN + program, settings=settings, cwd=tmp_path)
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
-    with Storage.connect(database_dsn, data_dir=tmp_path / "data") as storage:
+    with Storage.connect(synced_dsn, data_dir=tmp_path / "data") as storage:
         storage.replay_spool()
         assert storage.usages.count() == rows
 
@@ -160,9 +160,9 @@ while True:
 
 
 @pytest.mark.parametrize("when_full", ["block", "spool"])
-def test_wherever_it_interrupts(database_dsn: str, tmp_path: Path, when_full: str) -> None:
+def test_wherever_it_interrupts(synced_dsn: str, tmp_path: Path, when_full: str) -> None:
     """In the queue's lock, in the wait for room: each row that was taken is stored."""
-    settings = {"DSN": database_dsn, "DATA_DIR": str(tmp_path / "data")}
+    settings = {"DSN": synced_dsn, "DATA_DIR": str(tmp_path / "data")}
     taken = stored = 0
     for turn in range(10):
         done = subprocess.run(
@@ -174,7 +174,7 @@ def test_wherever_it_interrupts(database_dsn: str, tmp_path: Path, when_full: st
         assert done.returncode == 128 + 14, done.stderr.decode()
         assert b"lost" not in done.stderr
         taken += done.stdout.count(b"!")
-        with Storage.connect(database_dsn, data_dir=tmp_path / "data") as storage:
+        with Storage.connect(synced_dsn, data_dir=tmp_path / "data") as storage:
             storage.replay_spool()
             before, stored = stored, storage.usages.count()
         assert stored > before

@@ -82,10 +82,10 @@ def test_status_of_an_empty_database(
     assert lines[-1] == "Opening the storage, or `gproxy-storage sync`, adds what is missing."
 
 
-def test_status_of_a_full_database(command: Command, database_dsn: str) -> None:
-    with Storage.connect(database_dsn) as storage:
+def test_status_of_a_full_database(command: Command, synced_dsn: str) -> None:
+    with Storage.connect(synced_dsn) as storage:
         storage.keys.create(storage.users.create("alice"))
-    result = command("status", dsn=database_dsn)
+    result = command("status", dsn=synced_dsn)
 
     assert (result.exit_code, result.stderr) == (0, "")
     assert f"tables   {len(TABLES)} of {len(TABLES)}" in result.stdout
