@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Container, Iterator
 from pathlib import Path
 
@@ -43,7 +44,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def _restore_signals() -> None:
+    """Have Ctrl-C and SIGHUP do what tests expect, also where this run ignores them.
+
+    So do a shell's jobs in the background, and `nohup`; programs that are started inherit that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)  # ignored here, and default in programs
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    _restore_signals()
     leaks.install(config)
     unknown = set(selected_backends(config)) - set(servers.BACKENDS)
     if unknown:

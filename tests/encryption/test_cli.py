@@ -324,11 +324,8 @@ def at_a_terminal(
         os.close(follower)
         shown, seen, deadline = "", 0, time.monotonic() + PATIENCE_S
         waiting = list(answers)
-        again: bytes | None = None
         while time.monotonic() < deadline:
             if not select.select([leader], [], [], 1)[0]:
-                if again is not None:
-                    os.write(leader, again)
                 continue
             try:
                 piece = os.read(leader, 4096)
@@ -336,11 +333,8 @@ def at_a_terminal(
                 break
             shown += piece.decode(errors="replace")
             if waiting and waiting[0][0] in shown[seen:]:
-                text, keys = waiting.pop(0)
-                os.write(leader, keys)
+                os.write(leader, waiting.pop(0)[1])
                 seen = len(shown)
-                # Python misses a signal just before it begins to read: people press again, too.
-                again = keys if keys == CTRL_C and text.endswith(": ") else None
         else:
             process.kill()
         code = process.wait()
