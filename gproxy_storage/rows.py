@@ -203,7 +203,7 @@ def row_check(log: Log, *, max_body_bytes: int, redactors: Redactors) -> RowChec
     return check
 
 
-def innocuous_row(log: Log) -> Row:
+def probe_row(log: Log) -> Row:
     """Return a minimal valid row: no references, no optional values."""
     at = stamp()
     values = {Kind.NUMBER: 0, Kind.BOOL: False, Kind.TEXT: "{}", Kind.TIME: at, Kind.BYTES: b""}

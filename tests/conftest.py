@@ -10,7 +10,6 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from gproxy_storage import Storage
 from gproxy_storage.schema.sync import sync
 from gproxy_storage.sink.sink import Sink
 from tests import leaks, servers
@@ -179,7 +178,8 @@ def shared_database_dsn(server: servers.Server) -> Iterator[str]:
     """
     name = servers.database_name()
     dsn = server.create_database(name)
-    Storage.connect(dsn).close()  # which writes the keyring's row, too
+    with opened(dsn) as database:
+        sync(database)
     yield dsn
     server.drop_database(name)
 

@@ -123,7 +123,7 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
         if _barred_files and known_id(self._path) in _barred_files:
             raise ConnectError(_FORKED_IN_USE, dsn=str(self.dsn))
         if _is_irregular(Path(self._path)):
-            raise self.connect_error(sqlite3.OperationalError("no regular file"))
+            raise self.connect_error(sqlite3.OperationalError("not a regular file"))
         self._close_connections_without_wal()
         if self.dsn.mode == "rwc" and not self._was_opened:
             _create_file(Path(self._path))

@@ -1,4 +1,4 @@
-"""``keygen`` and ``encryption``: what lies sealed, and changing the keys that seal it."""
+"""``keygen`` and ``encryption``: encryption at rest and its keys."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..config import SECRET_KEY, SECRET_KEY_FILE, Settings, clean_secret, read_s
 from ..crypto.keyset import Mode
 from ..errors import ConfigError, SchemaError, SecretError
 from ..secret import Secret
-from ..sink.inspection import look_at
+from ..sink.inspection import inspect_spool
 from ..storage import Storage
 from .encryption_report import (
     check_to_dict,
@@ -39,7 +39,7 @@ NEW_SECRET_KEY_FILE = f"NEW_{SECRET_KEY_FILE}"
 _DRY_RUN = click.option(
     "--dry-run",
     is_flag=True,
-    help=f"Say what would be done and do nothing. Exit code {EXIT_TO_DO} when there is something.",
+    help=f"Show what would be done, without doing it. Exit code {EXIT_TO_DO} if that is anything.",
 )
 
 
@@ -55,7 +55,7 @@ def _operation(command: Callable[..., None]) -> Callable[..., None]:
 def keygen(as_json: bool) -> None:
     """Print a new random secret for DATABASE_SECRET_KEY.
 
-    Keep a copy away from the database and its backups: without it they cannot be read.
+    Keep a copy apart from the database and its backups: without it they cannot be read.
     """
     secret = secrets.token_urlsafe(32)
     click.echo(json.dumps({"secret": secret}) if as_json else secret)
@@ -65,9 +65,9 @@ def keygen(as_json: bool) -> None:
 def encryption() -> None:
     """Encrypt the secrets in the database, and change its keys.
 
-    The secret is DATABASE_SECRET_KEY, or what the file DATABASE_SECRET_KEY_FILE names holds; on a
-    terminal it is asked for where neither is set. Every command may run while the database is in
-    use, and be run again after it was cut off.
+    The secret is DATABASE_SECRET_KEY, or the content of the file DATABASE_SECRET_KEY_FILE; if
+    neither is set, it is asked for on a terminal. Every command may run while the database is in
+    use, and again after an interruption.
     """
 
 
@@ -75,9 +75,9 @@ def encryption() -> None:
 @JSON
 @click.pass_obj
 def status(options: Options, as_json: bool) -> None:
-    """Show what the encrypted columns hold.
+    """Show the forms and keys of the encrypted columns' values.
 
-    Opens no value and changes nothing; without the secret it cannot tell the mode.
+    Opens no value and changes nothing; without the secret the mode is unknown.
     """
     settings = options.settings()
     with Storage.inspect(read_only(settings).dsn) as storage:
@@ -98,9 +98,9 @@ def status(options: Options, as_json: bool) -> None:
 def check(ctx: click.Context, as_json: bool) -> None:
     """Open every value in its place and compare every digest.
 
-    Names the rows that do not open, whose digest does not fit, or that are in the clear. Changes
-    nothing. Exit code 1 when something is wrong. It proves neither that values are the
-    latest nor that rows are complete.
+    Lists the rows that do not open, whose digest does not match, or that are in the clear. Changes
+    nothing. Exit code 1 if something is wrong. It proves neither that values are the latest nor
+    that no row is missing.
     """
     settings = read_only(_with_secret(ctx.obj.settings()))
     with Storage.from_settings(settings, sync=False) as storage:
@@ -118,7 +118,7 @@ def check(ctx: click.Context, as_json: bool) -> None:
 @encryption.command()
 @_operation
 def encrypt(ctx: click.Context, dry_run: bool, as_json: bool) -> None:
-    """Seal what lies in the clear; switch encryption on."""
+    """Seal plaintext values; switch encryption on."""
     settings = _with_secret(ctx.obj.settings(), may_be_new=True)
     secret = settings.secret_key
     if secret is None:
@@ -140,22 +140,22 @@ def encrypt(ctx: click.Context, dry_run: bool, as_json: bool) -> None:
 @encryption.command("change-secret")
 @_operation
 def change_secret(ctx: click.Context, dry_run: bool, as_json: bool) -> None:
-    """Put the database under a new secret, which writes one row.
+    """Change the database's secret; writes one row.
 
-    The new secret is NEW_DATABASE_SECRET_KEY, or what the file NEW_DATABASE_SECRET_KEY_FILE names
-    holds, or is asked for. Set it as DATABASE_SECRET_KEY for every process afterwards. Old backups
-    keep the old one.
+    The new secret is NEW_DATABASE_SECRET_KEY, or the content of the file
+    NEW_DATABASE_SECRET_KEY_FILE, or is asked for. Set it as DATABASE_SECRET_KEY for every process
+    afterwards. Old backups still need the old one.
     """
     settings = _with_secret(ctx.obj.settings())
     old = settings.secret_key
     if old is None:
-        raise SecretError(f"{SECRET_KEY} is not set: set it to the present secret")
+        raise SecretError(f"{SECRET_KEY} is not set: set it to the current secret")
     new = _new_secret()
     dsn = read_only(settings).dsn if dry_run else settings.dsn
     with Storage.inspect(dsn) as storage:
         outcome = storage.encryption.change_secret(old, new, dry_run=dry_run)
     did = "would be changed" if dry_run else "was changed: set the new one for every process"
-    what = f"the secret {did if outcome.changed else 'stays'}"
+    what = f"the secret {did if outcome.changed else 'is unchanged'}"
     _report(ctx, outcome, dry_run=dry_run, as_json=as_json, what=what)
 
 
@@ -164,8 +164,8 @@ def change_secret(ctx: click.Context, dry_run: bool, as_json: bool) -> None:
 def rotate_key(ctx: click.Context, dry_run: bool, as_json: bool) -> None:
     """Seal all values under a new data key, and drop the old one.
 
-    Values that do not open are named and left as they are, and their key stays with them; exit
-    code 1 then. After a leak of the secret run change-secret first: this alone leaves it in force.
+    Values that do not open are listed and left as they are, and their key is kept; the exit code is
+    1 then. After a leak of the secret run change-secret first: this command does not change it.
     """
     settings = _with_secret(ctx.obj.settings())
     _run(ctx, settings, lambda keys, done: keys.rotate_key(done, dry_run=dry_run), as_json)
@@ -175,9 +175,9 @@ def rotate_key(ctx: click.Context, dry_run: bool, as_json: bool) -> None:
 @_YES
 @_operation
 def upgrade(ctx: click.Context, dry_run: bool, as_json: bool, yes: bool) -> None:
-    """Bring a database from GPROXY's format to ours.
+    """Convert a database from GPROXY's format to format v3.
 
-    Stop GPROXY before: it does not start on this database any more.
+    Stop GPROXY first: it will not start on this database any more.
     """
     settings = _with_secret(ctx.obj.settings())
     if not (dry_run or yes):
@@ -189,7 +189,7 @@ def upgrade(ctx: click.Context, dry_run: bool, as_json: bool, yes: bool) -> None
 @_YES
 @_operation
 def decrypt(ctx: click.Context, dry_run: bool, as_json: bool, yes: bool) -> None:
-    """Store all secrets in the clear and drop the keyring."""
+    """Store all secrets in the clear and remove the keyring."""
     settings = _with_secret(ctx.obj.settings())
     _refuse_sealed_spool(settings.data_dir / "spool")
     if not (dry_run or yes):
@@ -197,21 +197,21 @@ def decrypt(ctx: click.Context, dry_run: bool, as_json: bool, yes: bool) -> None
     _run(ctx, settings, lambda keys, done: keys.decrypt(done, dry_run=dry_run), as_json)
 
 
-# -- inside -----------------------------------------------------------------------------------
+# -- private ----------------------------------------------------------------------------------
 
 
 def _refuse_sealed_spool(directory: Path) -> None:
-    """Keep the keyring as long as rows wait that only its spool key opens."""
+    """Refuse to remove the keyring while rows wait that only its spool key opens."""
     sealed = [
         file.path.name
-        for file in look_at(directory).files
+        for file in inspect_spool(directory).files
         if file.batches and (file.kid or file.problem)
     ]
     if sealed:
         raise ConfigError(
             f"{directory} holds rows that open only with the keyring: {', '.join(sealed)}; run "
             "`gproxy-storage spool replay` first, with the secret, and stop the processes that "
-            "have files in use"
+            "use these files"
         )
 
 
@@ -235,7 +235,7 @@ def _run(
 def _report(
     ctx: click.Context, outcome: Outcome, *, dry_run: bool, as_json: bool, what: str | None = None
 ) -> None:
-    """Print what was done, `what` in place of the number of values, and exit."""
+    """Print the outcome, with `what` in place of the number of values, and exit."""
     if as_json:
         click.echo(json.dumps(outcome.to_dict(), indent=2))
     else:
@@ -248,14 +248,14 @@ def _report(
 def _count(storage: Storage) -> int:
     try:
         return storage.encryption.count()
-    except SchemaError:  # not synced, which the command itself has words for
+    except SchemaError:  # not synced: the command itself reports it
         return 0
 
 
 def _with_secret(settings: Settings, *, may_be_new: bool = False) -> Settings:
-    """Ask for the secret at a terminal where no setting has it.
+    """Ask for the secret on a terminal if no setting has it.
 
-    Twice where it may become the database's: what is sealed under a typing error is lost.
+    Twice if it may become the database's: values sealed under a mistyped secret are lost.
     """
     if settings.secret_key is not None or not sys.stdin.isatty():
         return settings

@@ -1,4 +1,4 @@
-"""What the commands of ``encryption`` print: for people, and as JSON-able values."""
+"""The output of the ``encryption`` commands: text for people, and JSON-able values."""
 
 from __future__ import annotations
 
@@ -27,10 +27,13 @@ _IN_THE_CLEAR = "is in the clear"
 def status_to_dict(
     row: KeyringRow | None, mode: Mode | None, keys: list[str], in_use: dict[str, InUse]
 ) -> dict[str, Any]:
-    """Return what a database's encrypted columns hold.
+    """Return the state of a database's encryption.
 
     Args:
-        keys: the ids of the data keys, the one in force first; none without the secret.
+        row: the keyring's row, if there is one.
+        mode: the mode, if it is known.
+        keys: the ids of the data keys, the active one first; empty without the secret.
+        in_use: the forms and keys of the values of each column.
     """
     return {
         "mode": mode and mode.value,
@@ -58,8 +61,8 @@ def show_status(found: dict[str, Any]) -> None:
         click.echo(f"key         {found['active_key']} is in force")
     for kid in found["kept_keys"]:
         click.echo(
-            f"key         {kid} is kept for values under it: rotate-key brings them to a new key; "
-            "what does not open stays, and check says which"
+            f"key         {kid} is kept for values under it: rotate-key seals them under a new "
+            "key; values that do not open are left, and check lists them"
         )
     for column, held in found["columns"].items():
         values = ", ".join(f"{count} {form}" for form, count in held["values"].items())
@@ -72,7 +75,7 @@ def show_status(found: dict[str, Any]) -> None:
 
 
 def check_to_dict(checked: dict[str, Checked], mode: Mode, *, is_clean: bool) -> dict[str, Any]:
-    """Return what a check found; of the rows with a problem the first of each column."""
+    """Return the result of a check, with the first rows with a problem of each column."""
     return {
         "mode": mode,
         "clean": is_clean,
@@ -92,7 +95,7 @@ def _problems(checked: dict[str, Checked]) -> Iterator[dict[str, Any]]:
 
 
 def show_checked(checked: dict[str, Checked], mode: Mode, *, is_clean: bool) -> None:
-    """Print what a check found, and in a last line what that means."""
+    """Print the result of a check, and a verdict in the last line."""
     click.echo(f"mode {mode}")
     for column, found in checked.items():
         click.echo(
@@ -100,7 +103,7 @@ def show_checked(checked: dict[str, Checked], mode: Mode, *, is_clean: bool) -> 
             f"{found.plaintext.count} plaintext, {found.digest_mismatches.count} digest mismatches"
         )
         _show_evidence(found.unreadable)
-        if mode not in (Mode.PLAINTEXT, Mode.DECRYPTING):  # there it is what they are to be
+        if mode not in (Mode.PLAINTEXT, Mode.DECRYPTING):  # there plaintext is as it should be
             _show_evidence(found.plaintext, f"{column}, row {{}} {_IN_THE_CLEAR}")
         _show_evidence(found.digest_mismatches, f"{column}, row {{}}: {_NO_MATCH}")
     click.echo(_verdict(mode, sum(found.plaintext.count for found in checked.values()), is_clean))
@@ -112,21 +115,21 @@ def _verdict(mode: Mode, plaintext: int, is_clean: bool) -> str:
     if mode is Mode.PLAINTEXT:
         return f"The database is not encrypted: {plaintext} values are in the clear."
     if plaintext:
-        return f"What is sealed opens, and {plaintext} values are in the clear."
-    return "Everything opens."
+        return f"All sealed values open, and {plaintext} values are in the clear."
+    return "All values open."
 
 
 # -- operations -------------------------------------------------------------------------------
 
 
 def show_outcome(outcome: Outcome, *, dry_run: bool, what: str | None = None) -> None:
-    """Print what was done, or would be; `what` in place of the number of values."""
+    """Print the outcome of an operation, with `what` in place of the number of values."""
     would = "would be " if dry_run else ""
     click.echo(f"mode {outcome.mode}: {what or f'{outcome.sealed} values {would}written'}")
     if outcome.keys_dropped:
         click.echo(f"{outcome.keys_dropped} unused keys {would}dropped")
     for kid in outcome.keys_kept:
-        click.echo(f"key {kid} {would}kept for what does not open")
+        click.echo(f"key {kid} {would}kept for values that do not open")
     for note in outcome.notes:
         click.echo(note)
     if outcome.unreadable:

@@ -1,4 +1,4 @@
-"""The command's group: its options, and the one place that turns errors into exit codes."""
+"""The command group: its options, and the translation of errors to exit codes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class _Group(click.Group):
     "--data-dir",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Where the default SQLite file lies; overrides GPROXY_DATA_DIR.",
+    help="The directory of the default SQLite file; overrides GPROXY_DATA_DIR.",
 )
 @click.option(
     "--config",
@@ -63,10 +63,10 @@ class _Group(click.Group):
 def main(
     ctx: click.Context, dsn: str | None, data_dir: Path | None, config: Path | None, debug: bool
 ) -> None:
-    """Look after the storage of an LLM proxy.
+    """Administer the storage of an LLM proxy.
 
-    The database is the one that GPROXY_DSN names, else `dsn` in gproxy.toml, else a SQLite file
-    under GPROXY_DATA_DIR (./data). The options below go before the command's name.
+    The database is the one of GPROXY_DSN, else of `dsn` in gproxy.toml, else a SQLite file in
+    GPROXY_DATA_DIR (./data). The options below go before the command's name.
 
     Exit codes: 0 done, 1 it failed and says why, 2 the command line is wrong, 3 a dry run found
     something to do, 130 interrupted: run it again to finish.

@@ -1,4 +1,4 @@
-"""What commands share: the group's options, those that several commands have, and exit codes."""
+"""Options of the group and of several commands, and exit codes."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scr
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the group's options say; None where the environment decides."""
+    """The group's options; None for one that is not given."""
 
     dsn: Dsn | None
     data_dir: Path | None
     config: Path | None
 
     def settings(self) -> Settings:
-        """Return what the options, the environment and the files say."""
+        """Return the settings from the options, the environment and the files."""
         return Settings.load(dsn=self.dsn, data_dir=self.data_dir, config=self.config)
 
 
 def read_only(settings: Settings) -> Settings:
-    """Return settings under which opening the database changes nothing and creates no file."""
+    """Return settings with which opening the database changes nothing and creates no file."""
     return replace(settings, dsn=inspection_dsn(settings.dsn))
 
 

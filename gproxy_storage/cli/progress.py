@@ -1,4 +1,4 @@
-"""Progress: how far a long command is, and how it ends when it is interrupted."""
+"""Progress: shows the progress of a long command; Interrupted: its end by Ctrl-C."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import IO, Any
 import click
 
 LINE_EVERY_S = 10.0
-"""How often a line is written where there is no terminal."""
+"""The interval of lines without a terminal."""
 
 _LIVE_EVERY_S = 0.2
 
 EXIT_INTERRUPTED = 130
-"""The exit code of a command that Ctrl-C ended, as shells have it."""
+"""The exit code of a command that Ctrl-C ended, as in shells."""
 
 
 class Interrupted(click.ClickException):
@@ -35,11 +35,12 @@ class Interrupted(click.ClickException):
 
 
 class Progress:
-    """What was done of a number of things; call it with how many more are.
+    """Counts items that are done; call it with the number of further ones.
 
     Args:
         doing: the first word of each line.
-        total: how many there are; where more come while the command runs, they count as well.
+        total: the expected number of items; there may be more in the end.
+        unit: what is counted.
     """
 
     def __init__(self, doing: str, total: int, unit: str) -> None:
@@ -50,7 +51,7 @@ class Progress:
         self._done = 0
 
     def __call__(self, done: int = 1) -> None:
-        """Count what was done."""
+        """Count items as done."""
         self._done += done
 
     def __str__(self) -> str:
@@ -69,13 +70,16 @@ class Progress:
 def progress(
     doing: str, total: int, unit: str = "values", *, line_every_s: float = LINE_EVERY_S
 ) -> Iterator[Progress]:
-    """Show on stderr how far the block is: live on a terminal, elsewhere in a line each 10 s.
+    """Show the block's progress on stderr: live on a terminal, else as a line every 10 s.
 
-    By a thread of its own, so that lines come while one step takes long. A block that is done
-    sooner writes no line.
+    Written by a thread of its own, so that lines appear while a step takes long. Without a terminal
+    a block that ends sooner writes nothing.
 
     Args:
         doing: what is done, for example ``writing``.
+        total: the expected number of items.
+        unit: what is counted.
+        line_every_s: the interval of lines without a terminal.
     """
     shown = Progress(doing, total, unit)
     stream = sys.stderr
@@ -106,7 +110,7 @@ def _write(stream: IO[str], text: str, *, is_live: bool) -> None:
         else:
             stream.write(f"{text}\n")
         stream.flush()
-    except (OSError, ValueError):  # nobody reads it any more, which is no reason to stop
+    except (OSError, ValueError):  # stderr is closed, which is no reason to stop
         pass
 
 

@@ -1,4 +1,4 @@
-"""``status`` and ``sync``: what the database is, and bringing its schema up to date."""
+"""``status`` and ``sync``: the state of the database, and the sync of its schema."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 from ..backends.widths import WIDEN
 from ..config import Settings
-from ..sink.inspection import look_at
+from ..sink.inspection import inspect_spool
 from ..storage import Storage
 from .options import EXIT_TO_DO, JSON, Options, read_only
 from .progress import progress
@@ -37,7 +37,7 @@ def status(options: Options, as_json: bool) -> None:
             "tables": storage.row_counts(),
             "drift": plan.to_dict()["drift"],
         }
-    spooled = look_at(settings.data_dir / "spool")
+    spooled = inspect_spool(settings.data_dir / "spool")
     found["spool"] = spooled.to_dict()
     if as_json:
         click.echo(json.dumps(found, indent=2))
@@ -67,20 +67,20 @@ def status(options: Options, as_json: bool) -> None:
 @click.option(
     "--dry-run",
     is_flag=True,
-    help=f"Print the SQL and do nothing. Exit code {EXIT_TO_DO} when there is something to do.",
+    help=f"Print the SQL and do nothing. Exit code {EXIT_TO_DO} if there is something to do.",
 )
 @click.option(
     "--widen",
     is_flag=True,
-    help="Change the columns that are narrower than this package makes them, too. The database "
-    "copies each such table, and its writers wait meanwhile.",
+    help="Also widen the columns that are narrower than declared. The database copies each such "
+    "table, and its writers wait meanwhile.",
 )
 @JSON
 @click.pass_context
 def sync(ctx: click.Context, dry_run: bool, widen: bool, as_json: bool) -> None:
     """Bring the schema up to date, as opening the storage does.
 
-    With --widen, run it again where it was cut off.
+    With --widen, run it again after an interruption.
     """
     options: Options = ctx.obj
     if dry_run:

@@ -1,4 +1,4 @@
-"""``spool``: what waits in spool files for the database, and storing it now."""
+"""``spool``: the rows that wait in spool files, and storing them now."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import click
 
 from ..errors import WriteError
-from ..sink.inspection import look_at
+from ..sink.inspection import inspect_spool
 from ..storage import Storage
 from .options import EXIT_TO_DO, JSON, Options, existing
 from .spool_report import show_spool
@@ -15,7 +15,7 @@ from .spool_report import show_spool
 
 @click.group()
 def spool() -> None:
-    """Look at the rows that a sink could not store, and store them.
+    """Inspect and store the rows that a sink could not store.
 
     The database was away, or refused them.
     """
@@ -30,7 +30,7 @@ def spool_status(ctx: click.Context, options: Options, as_json: bool) -> None:
 
     Needs no database and changes nothing. Exit code 3 when rows wait.
     """
-    report = look_at(options.settings().data_dir / "spool")
+    report = inspect_spool(options.settings().data_dir / "spool")
     if as_json:
         click.echo(json.dumps(report.to_dict(), indent=2))
     else:
@@ -45,10 +45,9 @@ def spool_status(ctx: click.Context, options: Options, as_json: bool) -> None:
 @JSON
 @click.pass_obj
 def spool_replay(options: Options, as_json: bool) -> None:
-    """Store what spool files hold, each batch once, and delete them.
+    """Store the batches of spool files, each once, and delete the files.
 
-    Files of running processes are left to them. Exit code 1 when something is left that no
-    process has.
+    Files of running processes are left to them. Exit code 1 if files are left that no process uses.
     """
     with Storage.from_settings(existing(options.settings()), sync=False) as storage:
         done = storage.replay_spool()
@@ -57,7 +56,7 @@ def spool_replay(options: Options, as_json: bool) -> None:
     else:
         click.echo(
             f"{done.written} rows stored, {done.rejected} rejected, {done.skipped} batches had "
-            f"been stored before, {done.damaged} damaged stretches passed over."
+            f"been stored before, {done.damaged} damaged parts skipped."
         )
     if done.refused:
         raise WriteError("; ".join(done.refused))

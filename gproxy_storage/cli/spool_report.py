@@ -1,4 +1,4 @@
-"""How spool files are shown to a person."""
+"""The output of spool reports for people."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from ..sink.inspection import SpoolReport
 
 
 def show_spool(report: SpoolReport) -> None:
-    """Print what waits, and what was set aside, for a person."""
+    """Print a report on a spool directory."""
     for file in report.files:
         if file.problem and not file.batches:
-            click.echo(f"  {file.path.name}  is no spool file")
+            click.echo(f"  {file.path.name}  is not a spool file")
         else:
             holder = "in use" if file.in_use else "left by a process that ended"
             click.echo(
@@ -26,6 +26,6 @@ def show_spool(report: SpoolReport) -> None:
     for path, rows in report.rejects.items():
         click.echo(f"  {path.name}  {rows} rows that the database refused")
     for path in report.damaged:
-        click.echo(f"  {path.name}  set aside after its sound records were stored")
+        click.echo(f"  {path.name}  kept after its valid records were stored")
     for path in report.others:
-        click.echo(f"  {path.name}  is none of a sink's files and is left alone")
+        click.echo(f"  {path.name}  is not a sink's file and is left as it is")

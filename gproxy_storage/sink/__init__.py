@@ -1,1 +1,1 @@
-"""The background writer of usage and request logs: fast as the driver, and nothing lost."""
+"""The background writer of usage and request logs: close to the driver's speed, nothing lost."""

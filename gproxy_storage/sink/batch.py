@@ -1,4 +1,4 @@
-"""Batch: rows that are written in one transaction, and their form in a file."""
+"""Batch: rows that are written in one transaction, and their form in spool files."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Batch:
 
     Attributes:
         seq: >= 1, greater than that of every earlier batch of the writer.
-        rows: of each log of `LOGS`, in its order.
-        size_bytes: about how much memory they take, where that was counted.
+        rows: the rows of each log, in the order of `LOGS`.
+        size_bytes: their approximate size in memory; 0 if it was not counted.
     """
 
     seq: int
@@ -29,7 +29,7 @@ class Batch:
         return sum(map(len, self.rows))
 
     def to_bytes(self) -> bytes:
-        """Return the rows as JSON. Columns have their names, so that later versions can read it."""
+        """Return the rows as JSON with column names, so that later versions can read it."""
         found = [
             {
                 "table": log.bulk.name,
@@ -43,10 +43,10 @@ class Batch:
 
     @classmethod
     def from_bytes(cls, seq: int, data: bytes) -> Batch:
-        """Read what `to_bytes` wrote, in this version or an earlier one.
+        """Parse the result of `to_bytes`, of this version or an earlier one.
 
         Raises:
-            ValueError: when it is something else.
+            ValueError: when it is anything else.
         """
         batch = cls(seq)
         try:
@@ -57,7 +57,7 @@ class Batch:
                     named = dict(zip(part["columns"], values, strict=True))
                     batch.rows[position].append(_decode_row(log, named))
         except (KeyError, TypeError, ValueError) as exc:
-            # `from None`: the decoder's error carries the text.
+            # `from None`: the decoder's error holds the text.
             raise ValueError(f"a batch cannot be read ({type(exc).__name__})") from None
         return batch
 
@@ -67,11 +67,11 @@ _BYTES = {log.bulk.name: frozenset(log.bulk.of_kind(Kind.BYTES)) for log in LOGS
 
 
 def encode_row(log: Log, row: Row) -> list[Any]:
-    """Return a row's values as JSON has them: bytes in base64."""
-    places = _BYTES[log.bulk.name]
+    """Return a row's values for JSON, with bytes in base64."""
+    positions = _BYTES[log.bulk.name]
     return [
-        base64.b64encode(value).decode() if place in places and value is not None else value
-        for place, value in enumerate(row)
+        base64.b64encode(value).decode() if position in positions and value is not None else value
+        for position, value in enumerate(row)
     ]
 
 
@@ -79,10 +79,12 @@ def _decode_row(log: Log, named: dict[str, Any]) -> Row:
     unknown = named.keys() - set(log.bulk.columns)
     if unknown:
         raise KeyError("a column that this version lacks")
-    places = _BYTES[log.bulk.name]
-    # A column that the batch lacks came later, so it is one that may be NULL.
+    positions = _BYTES[log.bulk.name]
+    # A column that the batch lacks was added later, so it is nullable.
     values = map(named.get, log.bulk.columns)
     return tuple(
-        base64.b64decode(value, validate=True) if place in places and value is not None else value
-        for place, value in enumerate(values)
+        base64.b64decode(value, validate=True)
+        if position in positions and value is not None
+        else value
+        for position, value in enumerate(values)
     )

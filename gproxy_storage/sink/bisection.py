@@ -1,4 +1,4 @@
-"""Bisection: find the rows that the database refuses, and insert the others."""
+"""Bisection: finds the rows that the database refuses, and inserts the others."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from ..backends.base import Backend
 from ..backends.bulk import Row, parts
 from ..backends.failures import Failure
 from ..backends.taken_ids import TakenIds
-from ..rows import GIVEN_KEYS, LOGS, USAGES, innocuous_row
+from ..rows import GIVEN_KEYS, LOGS, USAGES, probe_row
 from .rejects import Reject
 
 ENDS_THE_TRANSACTION = (Failure.LOST, Failure.TRANSIENT)
 CONCERNS_THE_DATABASE = (Failure.SCHEMA, Failure.READ_ONLY, Failure.DENIED, Failure.EXHAUSTED)
-"""What no row is to blame for: the same batch may be stored once that is put right."""
+"""Failures not caused by row data: the batch can be stored once the cause is fixed."""
 
 QUOTAS_A_STATEMENT = 500
 
 _KILLS = 2  # one lost connection may be coincidence
-_PASSES = 3  # so often a row is tried that is refused for a reason that is not known
+_PASSES = 3  # attempts at a row that is refused for an unknown reason
 _MAX_PASSES = 20
 
 _TABLE_PATIENCE = 8
-"""So many attempts, some 20 s, wait for a table that refuses any row while others take theirs."""
+"""Attempts, some 20 s, at a table that refuses all rows while other tables accept theirs."""
 
 _USAGES = LOGS.index(USAGES)
 _USER = USAGES.bulk.columns.index("user_id")
@@ -36,11 +36,11 @@ class DatabaseAway(Exception):  # noqa: N818 - a state of the database, not an e
 
 
 class AnotherPass(Exception):  # noqa: N818 - it asks for something
-    """Roll the transaction back and begin it anew: the bisection knows more by now."""
+    """Roll the transaction back and repeat it with what the bisection has learnt."""
 
 
 class _EndsTransaction(Exception):  # noqa: N818 - likewise
-    """What was refused took the whole transaction with it, as a trigger may on SQLite."""
+    """A refusal ended the whole transaction, as a trigger may on SQLite."""
 
 
 class _Undo(Exception):  # noqa: N818 - likewise
@@ -48,7 +48,7 @@ class _Undo(Exception):  # noqa: N818 - likewise
 
 
 class _Part(NamedTuple):
-    """Rows of one log, from a place to before another."""
+    """Rows of one log, from position `start` to before `stop`."""
 
     log: int
     start: int
@@ -60,20 +60,20 @@ class _Part(NamedTuple):
 
 
 class _Uncharged(NamedTuple):
-    """What a user's quota does not take; and whether that ends the transaction."""
+    """A cost that cannot be added to a user's quota, and whether that ends the transaction."""
 
     cost: float
     reason: str
     ends: bool
 
 
-class Precedents:
-    """What earlier batches of a store have shown.
+class History:
+    """The findings of a store's earlier batches.
 
     Attributes:
-        refusals: the table and reason of rows that were refused while the database took others.
-        tables: the logs of which there are rows.
-        faults: a log -> how many attempts have found that it refuses any row.
+        refusals: the log and reason of rows that were refused while the database accepted others.
+        tables: the logs of which there were rows.
+        faults: a log -> the number of attempts in which it refused all rows.
     """
 
     def __init__(self) -> None:
@@ -83,21 +83,21 @@ class Precedents:
 
 
 class Bisection:
-    """What is known of one batch's rows; kept while its transaction is tried again.
+    """The findings about one batch's rows, kept while its transaction is repeated.
 
-    Parts that fail are halved under savepoints of one transaction. A part that ends the
-    transaction (a row larger than the server's packet loses the connection) is noted, and halved
-    or refused the next time. So are usages whose costs a user's quota does not take.
+    Parts that fail are halved under savepoints of one transaction. A part that ends the transaction
+    (a row larger than the server's packet loses the connection) is recorded, and halved or refused
+    in the next pass. So are usages whose costs cannot be added to the user's quota.
     """
 
-    def __init__(self, precedents: Precedents) -> None:
-        self._precedents = precedents
+    def __init__(self, history: History) -> None:
+        self._history = history
         self._passes = 1
         self._to_halve: set[_Part] = set()
-        self._killers: dict[_Part, str] = {}
+        self._fatal: dict[_Part, str] = {}  # single rows that end the transaction -> the reason
         self._kills: Counter[_Part] = Counter()
-        self._users: dict[int, _Uncharged] = {}  # whose quotas do not take their costs
-        self._alone: set[int] = set()  # users who are to be charged by a statement each
+        self._users: dict[int, _Uncharged] = {}  # users whose quotas cannot be charged
+        self._charge_singly: set[int] = set()  # users to charge by a statement each
         self._trying: _Part | None = None
 
     def insert(
@@ -106,14 +106,17 @@ class Bisection:
         rows: tuple[list[Row], ...],
         costs: Callable[[list[Row]], Sequence[tuple[int, float]]],
     ) -> list[Reject]:
-        """Insert what can be, in this thread's transaction; return what is refused.
+        """Insert the rows that the database accepts, in this thread's transaction.
 
         Args:
-            costs: returns what usages add to the quotas of which users, in their order.
+            database: the database.
+            rows: the rows of each log.
+            costs: returns the users' costs of usages, in the order of users.
+        Returns:
+            The refused rows.
         Raises:
-            AnotherPass: when the transaction must begin anew.
-            DatabaseAway: when nothing shows that the refused rows are at fault: other rows are
-                refused, too.
+            AnotherPass: when the transaction must be repeated.
+            DatabaseAway: when other rows would be refused, too: the rows are not at fault.
         """
         run = _Run(self, database, rows)
         database.check_at_once()
@@ -122,50 +125,51 @@ class Bisection:
                 run.insert(_Part(log, 0, len(of_log)))
         self._trying = None
         run.charge(costs(run.usages))
-        if run.unexplained - self._precedents.refusals and self._passes < _PASSES:
+        if run.unexplained - self._history.refusals and self._passes < _PASSES:
             raise self._another_pass()
         if run.users:
             self._users |= run.users
             raise self._another_pass()
         if run.refused:
-            run.prove(self._precedents)
-            if run.takes_after_all():  # put right meanwhile, or refused by turns
+            run.check_database(self._history)
+            if run.accepts_now():  # fixed meanwhile, or refused only sometimes
                 self._users.clear()
                 raise self._another_pass()
-            self._precedents.refusals |= run.unexplained
+            self._history.refusals |= run.unexplained
         return run.refused
 
     def _another_pass(self) -> Exception:
         self._passes += 1
         if self._passes > _MAX_PASSES + len(self._users):
-            return DatabaseAway("it refuses rows and takes them by turns")
+            return DatabaseAway("it refuses rows that it accepts in other attempts")
         return AnotherPass()
 
     def note_lost_connection(self) -> bool:
-        """Blame what was being inserted; return whether that makes another attempt different."""
+        """Suspect the rows being inserted; return whether another attempt would differ."""
         part = self._trying
         if part is None:
             return False
         self._kills[part] += 1
         if self._kills[part] >= _KILLS:
-            self._blame(part, "the server closed the connection at this row, twice")
+            self._record_fatal(part, "the server closed the connection at this row, twice")
         return True
 
-    def _blame(self, part: _Part, why: str) -> None:
-        """Note a part that ends the transaction."""
+    def _record_fatal(self, part: _Part, why: str) -> None:
+        """Record a part that ends the transaction."""
         if part.stop - part.start > 1:
             self._to_halve.add(part)
         else:
-            self._killers[part] = why
+            self._fatal[part] = why
 
 
 class _Run:
-    """One pass over the rows, inside one transaction.
+    """One pass over the rows, in one transaction.
 
     Attributes:
-        usages: those that were inserted.
-        unexplained: table and reason of refusals whose meaning is not known.
-        users: whose quotas do not take their costs.
+        usages: the usages that were inserted.
+        refused: the rows that were refused.
+        unexplained: log and reason of refusals whose meaning is unknown.
+        users: users whose quotas cannot be charged.
     """
 
     def __init__(
@@ -180,15 +184,15 @@ class _Run:
         self._rows = rows
 
     def insert(self, part: _Part) -> None:
-        """Insert a part's rows, by halves where that fails."""
+        """Insert a part's rows, in halves if that fails."""
         rows = self._rows[part.log][part.start : part.stop]
-        why = self._known._killers.get(part) or self._why_not_charged(part, rows)
+        why = self._known._fatal.get(part) or self._why_not_charged(part, rows)
         if why is None and part not in self._known._to_halve:
             self._known._trying = part
             try:
                 why = self._attempt(part.log, partial(self._insert_rows, part.log, rows))
             except _EndsTransaction as end:
-                self._known._blame(part, str(end))
+                self._known._record_fatal(part, str(end))
                 raise AnotherPass from end
             if why is None:
                 if part.log == _USAGES:
@@ -202,16 +206,16 @@ class _Run:
             self.insert(half)
 
     def charge(self, costs: Sequence[tuple[int, float]]) -> None:
-        """Add costs to quotas, by halves where that fails."""
+        """Add costs to quotas, in halves if that fails."""
         known = self._known
-        together = [cost for cost in costs if cost[0] not in known._alone]
-        alone = [[cost] for cost in costs if cost[0] in known._alone]
-        for some in (*parts(together, QUOTAS_A_STATEMENT), *alone):
+        together = [cost for cost in costs if cost[0] not in known._charge_singly]
+        single = [[cost] for cost in costs if cost[0] in known._charge_singly]
+        for some in (*parts(together, QUOTAS_A_STATEMENT), *single):
             try:
                 why = self._attempt(_USAGES, partial(self._add_costs, some))
             except _EndsTransaction as end:
                 if len(some) > 1:
-                    known._alone.update(user for user, _ in some)
+                    known._charge_singly.update(user for user, _ in some)
                 else:
                     known._users |= _uncharged(some[0], str(end), ends=True)
                 raise AnotherPass from end
@@ -223,23 +227,26 @@ class _Run:
             self.charge(some[: len(some) // 2])
             self.charge(some[len(some) // 2 :])
 
-    def prove(self, precedents: Precedents) -> None:
-        """Insert an innocuous row, to be undone: the refused ones are at fault only if that works.
+    def check_database(self, history: History) -> None:
+        """Insert a probe row and roll it back: only if that works, the refused rows are at fault.
 
-        A table that refuses it, too, is at fault, and waited for; but not for ever where rows of
-        other tables, which take theirs, would wait behind.
+        If a table refuses the probe, too, the table is at fault, and the batch waits; but only for
+        a limited time if other tables accept rows, which would have to wait as well.
+
+        Raises:
+            DatabaseAway: when the batch has to wait.
         """
         refusing = {reject.log for reject in self.refused}
-        if any(map(self._takes_any, sorted(refusing))):
+        if any(map(self._accepts_probe, sorted(refusing))):
             return
-        if any(map(self._takes_any, sorted(precedents.tables - refusing))):
-            precedents.faults.update(refusing)
-            if all(precedents.faults[log] > _TABLE_PATIENCE for log in refusing):
+        if any(map(self._accepts_probe, sorted(history.tables - refusing))):
+            history.faults.update(refusing)
+            if all(history.faults[log] > _TABLE_PATIENCE for log in refusing):
                 return
         raise DatabaseAway(self.refused[0].reason)
 
-    def takes_after_all(self) -> bool:
-        """Whether the database, which took an innocuous row, takes one by now that it refused."""
+    def accepts_now(self) -> bool:
+        """Whether the database now accepts a row or cost that it refused for an unknown reason."""
         unexplained = self.unexplained
         rows = [kept for kept in self.refused if (kept.log, kept.reason) in unexplained]
         users = [found for found in self._known._users.items() if not found[1].ends]
@@ -251,15 +258,15 @@ class _Run:
             )
         )
 
-    def _takes_any(self, log: int) -> bool:
-        write = partial(self._insert_rows, log, [innocuous_row(LOGS[log])])
+    def _accepts_probe(self, log: int) -> bool:
+        write = partial(self._insert_rows, log, [probe_row(LOGS[log])])
         try:
             return self._attempt(log, partial(self._undone, write)) is None
         except _EndsTransaction as end:
             raise DatabaseAway(self.refused[0].reason) from end
 
     def _attempt(self, log: int, write: Callable[[], None]) -> str | None:
-        """Write under a savepoint; return why the database refuses that, or None."""
+        """Write under a savepoint; return why the database refused that, or None."""
         database = self._database
         try:
             with database.atomic():
@@ -273,11 +280,11 @@ class _Run:
             if failure in ENDS_THE_TRANSACTION or failure in CONCERNS_THE_DATABASE:
                 raise
             if TakenIds(database, given=GIVEN_KEYS).met(exc):
-                raise  # the next attempt gets other keys
+                raise  # the next attempt gets new keys
             if database.is_ended():
                 raise _EndsTransaction(reason(database, exc)) from exc
-            # MariaDB may say that a packet is too large, and close the connection after that:
-            # let it be this part's fault, not that of the next.
+            # MariaDB may report a packet that is too large and then close the connection: detect
+            # that now, so that this part is suspected and not the next one.
             database.query("SELECT 1")
             why = reason(database, exc)
             if failure is Failure.OTHER:
@@ -308,6 +315,6 @@ def _uncharged(cost: tuple[int, float], why: str, *, ends: bool = False) -> dict
 
 
 def reason(database: Backend, exc: Exception) -> str:
-    """Say why the database refused something, in one line without values."""
+    """Return why the database refused something, in one line without values."""
     error = database.translate(exc, writing=True)
     return " ".join(str(error).split()) if error is not None else type(exc).__name__

@@ -1,4 +1,4 @@
-"""Destination: which database spooled rows are for, and by which key they are sealed."""
+"""Destination: the database for which rows are spooled, and the key that seals them."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ _NAME = "database_id"
 
 
 class SpoolCipher(Protocol):
-    """Seals what a spool or rejects file holds of rows."""
+    """Seals the rows in spool and rejects files."""
 
     @property
     def kid(self) -> str:
-        """The key's id, noted in the clear."""
+        """The key's id, which is stored in the clear."""
 
     def seal(self, plaintext: bytes, binding: bytes) -> bytes:
         """Return the sealed form, which opens with the same binding only."""
 
     def open(self, sealed: bytes, binding: bytes) -> bytes | None:
-        """Return the plaintext, or None when it was changed, moved, or sealed by another key."""
+        """Return the plaintext, or None if it was changed, moved, or sealed under another key."""
 
 
 class KeyCipher:
-    """A SpoolCipher by one key: a fresh nonce, then the ciphertext with its tag."""
+    """A SpoolCipher with one key; the sealed form is a nonce and the ciphertext with its tag."""
 
     def __init__(self, key: Key) -> None:
         self._key = key
@@ -46,12 +46,12 @@ class KeyCipher:
         return self._key.kid
 
     def seal(self, plaintext: bytes, binding: bytes) -> bytes:
-        """Seal under a nonce drawn for it."""
+        """Seal under a new random nonce."""
         nonce = new_nonce()
         return nonce + self._key.seal(nonce, plaintext, _CONTEXT + binding)
 
     def open(self, sealed: bytes, binding: bytes) -> bytes | None:
-        """Open what `seal` returned for this binding."""
+        """Open a result of `seal` for this binding; None if that fails."""
         nonce, ciphertext = sealed[:NONCE_BYTES], sealed[NONCE_BYTES:]
         if len(nonce) < NONCE_BYTES:
             return None
@@ -59,14 +59,14 @@ class KeyCipher:
 
 
 class Destination:
-    """Both change under a sink that is open, when its database is made anew or encrypted.
+    """The database's id and spool key, which change if it is recreated or encrypted meanwhile.
 
-    What is spooled under a key that the database no longer has, or for one that is gone, would be
-    of no use to the next process.
+    Rows spooled for a former database, or under a key that it no longer has, would be useless to
+    the next process.
 
     Attributes:
         identity: the database's id.
-        read_at: when the database was asked, by the monotonic clock.
+        read_at: when they were read from the database, by the monotonic clock.
     """
 
     def __init__(self, database: Backend) -> None:
@@ -78,19 +78,20 @@ class Destination:
 
     @property
     def cipher(self) -> SpoolCipher | None:
-        """What seals now; None where the database is not encrypted."""
+        """The current cipher; None if the database is not encrypted."""
         state = self._vault.state
         return KeyCipher(state.keyring.spool) if state.is_sealed else None
 
     def header(self, writer: str) -> tuple[Header, SpoolCipher | None]:
-        """Return the header of a file that a writer may spool into now, and what seals it."""
+        """Return the header for a writer's spool file, and the cipher that seals it."""
         cipher = self.cipher
         return Header(self.identity, writer, None if cipher is None else cipher.kid), cipher
 
     def refresh(self) -> None:
-        """Ask the database for its id and its keyring; needs a session.
+        """Read the database's id and keyring; needs a session.
 
-        A keyring that this process cannot open is told of: spooled rows stay under the former key.
+        A keyring that this process cannot open is logged; rows are still sealed under the former
+        key then.
         """
         self.read_at = time.monotonic()
         self.identity = database_id(self._database)
@@ -104,9 +105,9 @@ class Destination:
 
 
 def find_database_id(database: Backend) -> str | None:
-    """Return the id that keeps a spool of one database from being replayed into another.
+    """Return the database's id, which prevents a spool from being replayed into another database.
 
-    None where no sink was ever opened on the database.
+    None if no sink was ever opened on the database.
     """
     sql = f"SELECT value FROM storage_state WHERE name = {database.param}"  # noqa: S608 - a placeholder
     found = run_query(database, lambda: database.query(sql, (_NAME,)))
@@ -114,7 +115,7 @@ def find_database_id(database: Backend) -> str | None:
 
 
 def database_id(database: Backend) -> str:
-    """Return the id; draws and stores it at the first call on a database."""
+    """Return the database's id; generate and store it on the first call for a database."""
     found = find_database_id(database)
     if found is not None:
         return found
@@ -123,10 +124,10 @@ def database_id(database: Backend) -> str:
         "INSERT INTO storage_state (name, value, updated_at) "  # noqa: S608 - placeholders
         f"VALUES ({param}, {param}, {param})"
     )
-    drawn = uuid.uuid4().hex
-    values = (_NAME, drawn, database.now_to_db())
+    generated = uuid.uuid4().hex
+    values = (_NAME, generated, database.now_to_db())
     try:
         run_transaction(database, lambda: database.execute_sql(sql, values))
-    except ConflictError:  # another process was faster
-        return find_database_id(database) or drawn
-    return drawn
+    except ConflictError:  # another process was first
+        return find_database_id(database) or generated
+    return generated

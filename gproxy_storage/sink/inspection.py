@@ -1,4 +1,4 @@
-"""Looking at spool files without a database, a lock or a key."""
+"""Reports on spool files, without a database, lock or key."""
 
 from __future__ import annotations
 
@@ -16,13 +16,17 @@ from .spool import DAMAGED_SUFFIX, SUFFIX, open_regular
 
 @dataclass(frozen=True, slots=True)
 class SpoolFileReport:
-    """What a spool file holds.
+    """The content of a spool file.
 
     Attributes:
-        batches: records that are sound; those of a running process may be stored already.
-        in_use: whether a process has it.
+        path: the file's path.
+        batches: number of valid records; those of a running process may be stored already.
+        rows: number of rows in them.
+        size_bytes: their size in the file.
+        in_use: whether a process uses it.
         kid: the id of the key that seals it, or None.
-        problem: why it cannot be read, or None.
+        damages: its unreadable parts.
+        problem: why it cannot be used, or None.
     """
 
     path: Path
@@ -37,13 +41,14 @@ class SpoolFileReport:
 
 @dataclass(frozen=True, slots=True)
 class SpoolReport:
-    """What a spool directory holds; falsy when nothing waits and nothing was set aside.
+    """The content of a spool directory; falsy without spool, rejects and damaged files.
 
     Attributes:
+        directory: its path.
         files: spool files with records, or with a problem.
-        rejects: path of a rejects file -> its rows.
-        damaged: files that were set aside with what could not be read.
-        others: what no sink made.
+        rejects: path of a rejects file -> its number of rows.
+        damaged: files with unreadable parts that were kept under another name.
+        others: files that are not a sink's.
     """
 
     directory: Path
@@ -54,7 +59,7 @@ class SpoolReport:
 
     @property
     def rows(self) -> int:
-        """How many rows wait, those included that are in a file that cannot be replayed."""
+        """The number of rows that wait, including those in files that cannot be replayed."""
         return sum(file.rows for file in self.files)
 
     def __bool__(self) -> bool:
@@ -83,9 +88,9 @@ class SpoolReport:
         }
 
 
-def look_at(directory: Path) -> SpoolReport:
-    """Report on a spool directory; one that does not exist is empty."""
-    files = [_look_at_file(path) for path in sorted(directory.glob(f"*{SUFFIX}"))]
+def inspect_spool(directory: Path) -> SpoolReport:
+    """Report on a spool directory; one that does not exist counts as empty."""
+    files = [_inspect_file(path) for path in sorted(directory.glob(f"*{SUFFIX}"))]
     others = [
         path
         for path in sorted(directory.glob("*"))
@@ -106,7 +111,7 @@ def look_at(directory: Path) -> SpoolReport:
     )
 
 
-def _look_at_file(path: Path) -> SpoolFileReport:
+def _inspect_file(path: Path) -> SpoolFileReport:
     try:
         with open_regular(path, "rb") as file:
             if not os.fstat(file.fileno()).st_size:
@@ -121,7 +126,7 @@ def _look_at_file(path: Path) -> SpoolFileReport:
                 problem = str(exc)
             found = list(scan(file, start, note_at))
             size = file.seek(0, os.SEEK_END) - start
-    except FileNotFoundError:  # its process was done with it just now
+    except FileNotFoundError:  # its process has just removed it
         return SpoolFileReport(path)
     except OSError as exc:
         return SpoolFileReport(path, problem=f"{path} cannot be read: {exc.strerror}")
@@ -133,7 +138,7 @@ def _look_at_file(path: Path) -> SpoolFileReport:
         size_bytes=size if records else 0,
         in_use=in_use,
         kid=kid,
-        # Of a file without a header all but its records would be damage.
+        # Without a valid header everything but the records would count as damage.
         damages=() if problem else tuple(e for e in found if isinstance(e, Damage)),
         problem=problem,
     )

@@ -1,4 +1,4 @@
-"""What a process's sinks do when it forks, is told to end by a signal, or ends."""
+"""The handling of open sinks at forks, termination signals and exit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _STATUS = Path("/proc/self/status")
 
 
 class OpenSink(Protocol):
-    """What is drained at exit, and quiesced before a fork."""
+    """A sink that is drained at exit and quiesced before forks."""
 
     def close(self) -> None:
         """Drain the queue."""
@@ -31,24 +31,24 @@ class OpenSink(Protocol):
         """Take all locks."""
 
     def after_fork_in_parent(self) -> None:
-        """Release them."""
+        """Release the locks."""
 
     def after_fork_in_child(self) -> None:
-        """Begin anew."""
+        """Start with an empty queue."""
 
 
 open_sinks: weakref.WeakSet[OpenSink] = weakref.WeakSet()
 """The sinks that are not closed."""
 
 _quiesced: list[OpenSink] = []
-_asked: list[bool] = []
+_handlers_set: list[bool] = []
 _ending: list[bool] = []
 
 # -- exit -----------------------------------------------------------------------------------------
 
 
 def close_all() -> None:
-    """Drain the open sinks. `os._exit` and signals that kill the process do not come by here."""
+    """Drain the open sinks; not called by `os._exit` or signals that kill the process."""
     _ending.append(True)  # a further signal must not interrupt this
     for sink in list(open_sinks):
         try:
@@ -61,19 +61,19 @@ def close_all() -> None:
 
 
 def raise_exit_on_signals() -> None:
-    """Have SIGTERM and SIGHUP raise SystemExit in this process, unless it handles them.
+    """Make SIGTERM and SIGHUP raise SystemExit in this process, unless it handles or ignores them.
 
-    By default they end a process at once, and what its queue holds is lost. A handler, or the
-    wish to ignore them, is left as it is, whether it came before or comes later. Only the main
-    thread may set one. Asked again, nothing changes: what came later may have been the default.
+    By default they end a process at once, and the rows in its queue are lost. Another handler, set
+    before or later, is left in place. Only the main thread can set handlers. Later calls change
+    nothing, even if the default was restored in between.
     """
-    if _asked:
+    if _handlers_set:
         return
     with suppress(ValueError):  # not the main thread, to which eventlet gives another identity
         for number in _ENDING:
             if signal.getsignal(number) is signal.SIG_DFL and not _is_caught(number):
                 signal.signal(number, _raise_exit)
-        _asked.append(True)
+        _handlers_set.append(True)
 
 
 def _raise_exit(number: int, _frame: FrameType | None) -> None:
@@ -83,7 +83,7 @@ def _raise_exit(number: int, _frame: FrameType | None) -> None:
 
 
 def _is_caught(number: int) -> bool:
-    """Whether a handler in C stands behind what Python takes for the default: uWSGI's, say."""
+    """Whether a handler in C is set that Python does not know of, for example uWSGI's."""
     try:
         lines = _STATUS.read_text().splitlines()
     except OSError:
@@ -111,14 +111,14 @@ def _after_fork_in_child() -> None:
         _quiesced.pop().after_fork_in_child()
     util = sys.modules.get("multiprocessing.util")
     if util is not None and open_sinks:
-        # Its children end without atexit. Registered later than it forgets its parent's.
+        # Its children end without atexit. Registered here, for it clears its parent's finalizers.
         util.register_after_fork(
             open_sinks, lambda _: util.Finalize(None, close_all, exitpriority=1)
         )
 
 
-# Before the database closes its connections, after it opened up again: hooks before a fork run in
-# reverse order, and `database.py`, which this package imports, registered first.
+# Sinks are quiesced before the database closes its connections, and continue after it: hooks before
+# a fork run in reverse order, and `database.py`, which this package imports, registers first.
 os.register_at_fork(
     before=_before_fork,
     after_in_parent=_after_fork_in_parent,

@@ -1,4 +1,4 @@
-"""OrphanedSpools: spool files of processes that ended before the database was back."""
+"""OrphanedSpools: the spool files of processes that ended while the database was away."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Replayed:
-    """What became of the batches of a spool file, or of several.
+    """The result of replaying spool files.
 
     Attributes:
-        written: rows that were stored.
-        rejected: rows that the database refuses; they are in the rejects files.
-        skipped: batches that had been stored before.
-        damaged: stretches of files that could not be read and were passed over.
-        refused: why files could not be used; they are left as they are.
+        written: number of rows that were stored.
+        rejected: number of rows that the database refused; they are in the rejects files.
+        skipped: number of batches that had been stored before.
+        damaged: number of unreadable parts of files that were skipped.
+        refused: why files could not be used, a message each; they are left as they are.
     """
 
     written: int = 0
@@ -45,12 +45,12 @@ class Replayed:
 
 
 class OrphanedSpools:
-    """Adopts the spool files that no process holds, and stores what is in them.
+    """Adopts the spool files that no process uses, and stores their batches.
 
     Attributes:
-        files: what is adopted and not yet done.
+        files: adopted files that are not finished.
         refused: path of a file that cannot be used -> why. It is left as it is.
-        total: what became of all files so far.
+        total: the result for all files so far.
     """
 
     def __init__(self, directory: Path, destination: Destination, store: BatchStore) -> None:
@@ -63,7 +63,7 @@ class OrphanedSpools:
         self._rejects: dict[str, RejectsFile] = {}
 
     def adopt(self) -> None:
-        """Take the files that no process holds."""
+        """Open and lock the files that no process uses."""
         held = {file.path for file in self.files}
         for path in sorted(self._directory.glob(f"*{SUFFIX}")):
             if path in held:
@@ -80,7 +80,7 @@ class OrphanedSpools:
                 self.files.append(spool)
 
     def replay_one(self) -> bool:
-        """Store the next batch of the first file, or finish that file; False when none is left.
+        """Store the next batch of the first file, or finish that file; False if none is left.
 
         Raises:
             DatabaseAway: when the database does not take it now.
@@ -118,21 +118,21 @@ class OrphanedSpools:
         except OSError as exc:
             _log.warning("%s is stored, and cannot be deleted: %s", spool.path, exc.strerror)
             return
-        if not spool.damages:  # else the number stays: the file may be brought back
+        if not spool.damages:  # else the number is kept: the file may be restored
             with suppress(DatabaseAway):  # worst case: a stale row remains
                 self._store.forget(spool.header.writer)
 
     def close(self) -> None:
-        """Leave what is not done to the next process."""
+        """Close the unfinished files, for the next process."""
         while self.files:
             self.files.pop().close()
 
 
 def replay(database: Backend, directory: Path, settings: SinkSettings) -> Replayed:
-    """Store the contents of the spool files that no process holds, in this thread.
+    """Store the batches of the spool files that no process uses, in this thread.
 
     Raises:
-        WriteError: when the database does not take it; what is stored is, and no more.
+        WriteError: when the database does not take them; the rest is left in the files.
     """
     store = BatchStore(database, retry_s=settings.retry_s, stall_timeout_s=settings.stall_timeout_s)
     spools = OrphanedSpools(directory, Destination(database), store)

@@ -1,4 +1,4 @@
-"""RowQueue: rows on their way from callers to the writer, bounded by number and by bytes."""
+"""RowQueue: the rows between callers and the writer, bounded by number and bytes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ..forks import current_pid
 from .batch import Batch
 
 BATCH_BYTES = 4 * 1024 * 1024
-"""A batch ends with the row that brings it here, however few they are."""
+"""A batch ends with the row that reaches this size, however few rows it has."""
 
 
 def is_held_here(condition: threading.Condition) -> bool:
     """Whether this thread holds the condition's RLock: a signal handler may interrupt its holder.
 
-    Noted beside the lock, it would not be true of the moment in which that is taken.
+    A separate flag would be wrong between taking the lock and setting the flag.
     """
     try:
         condition.notify(0)
@@ -30,34 +30,36 @@ def is_held_here(condition: threading.Condition) -> bool:
     return True
 
 
-class _Books(NamedTuple):
-    """What is where; replaced as a whole, so that an interruption leaves the old or the new.
+class _State(NamedTuple):
+    """The queue's content; replaced as a whole, so that an interruption leaves the old or the new.
 
     Attributes:
         rows: (log, row, bytes, when) in order.
-        in_hand: the batch that was cut last, until it is the spool's or the writer's.
-        taken: how many rows were cut.
+        in_flight: the batch dequeued last, until it is spooled or held by the writer.
+        next_seq: the number of the next batch.
+        dequeued: the number of rows dequeued so far.
     """
 
     rows: deque[tuple[int, Row, int, float]]
-    in_hand: Batch | None
+    in_flight: Batch | None
     next_seq: int
-    taken: int
+    dequeued: int
 
 
 class RowQueue:
-    """Rows in order; callers put, the writer takes them in batches.
+    """Rows in order; callers put them, the writer dequeues them in batches.
 
-    A signal handler may raise between any two steps of a caller's thread. No row is in two places
-    then, and none in no place.
+    A signal handler may raise between any two steps of a caller's thread: no row is lost or
+    duplicated by that.
 
     Args:
-        flush_rows: so many rows make a batch.
-        flush_after_s: or the oldest row's age.
-        max_rows, max_bytes: beyond either, `put` waits.
-        on_first: called under the lock before a row comes into the empty queue.
-        make_room: called, without the lock, by who finds the queue full; whether it made room.
-        in_child: called in a child of the process that made the queue; returns the child's own.
+        flush_rows: a batch is due with this many rows.
+        flush_after_s: or when the oldest row has this age.
+        max_rows: with this many rows `put` waits.
+        max_bytes: likewise, with this many bytes.
+        on_first: called under the lock before a row is put into the empty queue.
+        make_room: called without the lock when the queue is full; returns whether it made room.
+        in_child: called in a child of the process that created the queue; returns the child's own.
     """
 
     def __init__(
@@ -75,38 +77,38 @@ class RowQueue:
         self.flush_after_s = flush_after_s
         self.max_rows = max_rows
         self.max_bytes = max_bytes
-        # An RLock, for it knows whose it is: see `is_held_here`.
+        # An RLock, because it knows its owner: see `is_held_here`.
         self.lock = threading.RLock()
-        self._notable = {1, flush_rows, max_rows}  # at these counts the writer may have to wake
+        self._wake_counts = {1, flush_rows, max_rows}  # at these the writer may have to wake up
         self.closed = False
         self._on_first = on_first
         self._make_room = make_room
         self._in_child = in_child
         self._pid = current_pid()
-        self._books = _Books(deque(), None, 1, 0)
-        self._unsettled: dict[int, int] = {}  # rows by the number of the batch that they are in
-        self._bytes = 0  # about: interrupted, a row may not be counted
-        self._wanted = 0  # rows up to this number are to be taken now
+        self._state = _State(deque(), None, 1, 0)
+        self._unsettled: dict[int, int] = {}  # number of a batch -> its number of rows
+        self._bytes = 0  # approximate: after an interruption a row may not be counted
+        self._flush_up_to = 0  # rows up to this number are due now
         self._waiting = 0
         self._due = threading.Condition(self.lock)
         self._room = threading.Condition(self.lock)
         self._settling = threading.Condition(self.lock)
 
     def __len__(self) -> int:
-        """How many rows wait to be cut; a batch in hand counts as one more."""
-        books = self._books
-        return len(books.rows) + (books.in_hand is not None)
+        """The number of rows that wait; a batch in flight counts as one more."""
+        state = self._state
+        return len(state.rows) + (state.in_flight is not None)
 
     @property
     def submitted(self) -> int:
-        """How many rows were put."""
-        books = self._books
-        return books.taken + len(books.rows)
+        """The number of rows that were put."""
+        state = self._state
+        return state.dequeued + len(state.rows)
 
     @property
     def settled(self) -> int:
-        """How many of them are stored, spooled or rejected."""
-        return self._books.taken - sum(list(self._unsettled.values()))
+        """The number of rows that are stored, spooled or rejected."""
+        return self._state.dequeued - sum(list(self._unsettled.values()))
 
     # -- callers ------------------------------------------------------------------------------
 
@@ -120,10 +122,10 @@ class RowQueue:
             self._in_child().put(log, row, size)
             return
         with self.lock:
-            rows = self._books.rows
+            rows = self._state.rows
             if len(rows) >= self.max_rows or self._bytes >= self.max_bytes:
                 self._wait_for_room()
-                rows = self._books.rows
+                rows = self._state.rows
             if self.closed:
                 raise WriteError("the sink is closed: the row was not stored")
             if not rows:
@@ -131,37 +133,37 @@ class RowQueue:
             rows.append((log, row, size, time.monotonic()))
             self._bytes += size
             count = len(rows)
-            if count in self._notable or self._bytes >= BATCH_BYTES:
+            if count in self._wake_counts or self._bytes >= BATCH_BYTES:
                 self._due.notify()
 
     def is_interrupted(self) -> bool:
-        """Whether this thread is inside the queue already: in a signal handler it may be."""
+        """Whether this thread is inside the queue already, as a signal handler may be."""
         return is_held_here(self._due)
 
     def wait_settled(self, timeout_s: float) -> bool:
-        """Have everything put so far written now; whether it was settled in time."""
+        """Make all rows put so far due; return whether they were settled in time."""
         with self.lock:
             target = self.submitted
-            self._wanted = max(self._wanted, target)
+            self._flush_up_to = max(self._flush_up_to, target)
             self._due.notify()
             return self._settling.wait_for(lambda: self.settled >= target, timeout_s)
 
     def close(self) -> None:
-        """Take no more rows, and have the rest written now."""
+        """Accept no more rows, and make the rest due."""
         with self.lock:
             self.closed = True
-            self._wanted = self.submitted
+            self._flush_up_to = self.submitted
             self._due.notify_all()
             self._room.notify_all()
 
     # -- the writer ---------------------------------------------------------------------------
 
     def wait_due(self, timeout_s: float) -> bool:
-        """Wait until a batch is due; False when none is within the time, or the queue is closed."""
+        """Wait until a batch is due; False after the time-out, or when the queue is closed."""
         deadline = time.monotonic() + timeout_s
         with self.lock:
             while not self._is_due():
-                rows = self._books.rows
+                rows = self._state.rows
                 until = min(deadline, rows[0][3] + self.flush_after_s if rows else deadline)
                 left_s = until - time.monotonic()
                 if self.closed or (left_s <= 0 and until == deadline):
@@ -169,57 +171,57 @@ class RowQueue:
                 self._due.wait(left_s)
             return True
 
-    def cut(self) -> Batch | None:
-        """Take a batch of the oldest rows in hand and return it; None when there are none.
+    def dequeue(self) -> Batch | None:
+        """Return a batch of the oldest rows, in flight until `finish_dequeue`; None without rows.
 
-        What an interruption left in hand comes first: the spool may have it already.
+        A batch that an interruption left in flight comes first: it may be spooled already.
         """
         with self.lock:
-            return self._books.in_hand or (self._cut() if self._books.rows else None)
+            return self._state.in_flight or (self._dequeue() if self._state.rows else None)
 
-    def hand_over(self) -> None:
-        """Forget the batch in hand: it is somewhere else."""
+    def finish_dequeue(self) -> None:
+        """Forget the batch in flight: it is spooled, or held by the writer."""
         with self.lock:
-            self._books = self._books._replace(in_hand=None)
+            self._state = self._state._replace(in_flight=None)
 
     def put_back(self, batch: Batch) -> None:
-        """Undo the last `cut`: nothing was done with it, and nothing was cut since."""
+        """Undo the last `dequeue`: nothing was done with the batch, and none was dequeued since."""
         with self.lock:
             share, now = batch.size_bytes // len(batch), time.monotonic()
             rows = deque(
                 (log, row, share, now) for log, of_log in enumerate(batch.rows) for row in of_log
             )
-            rows.extend(self._books.rows)
-            taken = self._books.taken - len(batch)
-            self._books = _Books(rows, None, batch.seq, taken)
+            rows.extend(self._state.rows)
+            dequeued = self._state.dequeued - len(batch)
+            self._state = _State(rows, None, batch.seq, dequeued)
             self._unsettled.pop(batch.seq, None)
             self._bytes += share * len(batch)
 
     def settle(self, batch: Batch) -> None:
-        """Note a batch as stored, spooled or rejected; again is a no-op."""
+        """Record a batch as stored, spooled or rejected; idempotent."""
         with self.lock:
             self._unsettled.pop(batch.seq, None)
             self._settling.notify_all()
 
-    # -- inside, under the lock -----------------------------------------------------------------
+    # -- private, under the lock --------------------------------------------------------------
 
     def _is_due(self) -> bool:
-        rows = self._books.rows
+        rows = self._state.rows
         count = len(rows)
-        return self._books.in_hand is not None or bool(
+        return self._state.in_flight is not None or bool(
             count
             and (
                 count >= self.flush_rows
                 or count >= self.max_rows
                 or self._bytes >= BATCH_BYTES
                 or self._bytes >= self.max_bytes
-                or self.submitted - count < self._wanted
+                or self.submitted - count < self._flush_up_to
                 or time.monotonic() >= rows[0][3] + self.flush_after_s
             )
         )
 
-    def _cut(self) -> Batch:
-        rows, _, seq, taken = self._books
+    def _dequeue(self) -> Batch:
+        rows, _, seq, dequeued = self._state
         batch, count = Batch(seq), 0
         for log, row, row_bytes, _ in islice(rows, self.flush_rows):
             batch.rows[log].append(row)
@@ -229,15 +231,17 @@ class RowQueue:
                 break
         rest = deque(islice(rows, count, None))
         self._unsettled[seq] = count
-        self._books = _Books(rest, batch, seq + 1, taken + count)
+        self._state = _State(rest, batch, seq + 1, dequeued + count)
         self._bytes = max(0, self._bytes - batch.size_bytes) if rest else 0
         if self._waiting and len(rest) <= self.max_rows // 2 and self._bytes <= self.max_bytes // 2:
             self._room.notify_all()
         return batch
 
     def _wait_for_room(self) -> None:
-        """Wait until the queue is half empty: woken at each row, callers and writer would
-        spend their time handing the interpreter's lock to each other."""
+        """Wait until the queue is half empty.
+
+        If callers were woken at each row, they and the writer would mostly exchange the GIL.
+        """
         while not self.closed and self._is_full():
             self.lock.release()
             try:
@@ -254,4 +258,4 @@ class RowQueue:
                 self._waiting -= 1
 
     def _is_full(self) -> bool:
-        return len(self._books.rows) >= self.max_rows or self._bytes >= self.max_bytes
+        return len(self._state.rows) >= self.max_rows or self._bytes >= self.max_bytes

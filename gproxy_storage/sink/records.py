@@ -1,4 +1,4 @@
-"""The form of spool files: a header and records, and finding the records again.
+"""The format of spool files, a header and records, and the search for records.
 
     header   one line of JSON: format, database, writer, kid of the key that seals, or null,
              checksum
@@ -7,11 +7,11 @@
     record   mark (4 bytes), seq (8), number of rows (4), length of the payload (4),
              checksum (16), payload
 
-Numbers are big-endian. Checksums are BLAKE2b over what else is in their part; they find accidents:
-against intent there is the cipher. A damaged record is passed over: the next begins at the next
-mark whose checksum is right. A damaged header refuses the file: under another writer's number
-rows would be stored twice. The first version had neither a note nor a checksum in the header;
-there the file's name says the writer a second time.
+Numbers are big-endian. Checksums are BLAKE2b over the rest of their part; they detect accidental
+damage, the cipher detects tampering. A damaged record is skipped: the next one begins at the next
+mark whose checksum is right. A file with a damaged header is refused: with another writer's name
+rows would be stored twice. The first version had neither a note nor a checksum in the header; there
+the file's name repeats the writer.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _MAX_HEADER_BYTES = 4096
 
 
 class SpoolError(ConfigError):
-    """A spool file or its directory cannot be used. What it holds is left as it is.
+    """A spool file or its directory cannot be used. Its content is left as it is.
 
     Attributes:
         path: the file or directory.
@@ -53,12 +53,12 @@ class SpoolError(ConfigError):
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Whose batches a file holds.
+    """The database, writer and key of a file's batches.
 
     Attributes:
-        database: the id of the database that they are for.
+        database: the id of the database in which to store them.
         writer: the name of their sequence in ``write_batches``.
-        kid: the id of the key that seals them; None where they are in the clear.
+        kid: the id of the key that seals them; None if they are in the clear.
     """
 
     database: str
@@ -73,10 +73,10 @@ class Header:
 
     @classmethod
     def read(cls, file: BinaryIO, path: Path) -> tuple[Header, int | None]:
-        """Read the first line; with it return where the note is, None in the first version.
+        """Read the first line; return the header and the note's offset, None in the first version.
 
         Raises:
-            SpoolError: when it is no spool file, or the line is damaged.
+            SpoolError: when it is not a spool file, or the line is damaged.
         """
         line = file.readline(_MAX_HEADER_BYTES)
         try:
@@ -91,13 +91,13 @@ class Header:
             return header, None
         if _FORMATS.encode() in line or _MARK in line:
             raise SpoolError(
-                f"{path} is no spool file of this version, or its first line is damaged: whose "
-                "rows it holds is not known, so it is left as it is; move it away",
+                f"{path} is not a spool file of this version, or its first line is damaged: its "
+                "database and writer are unknown, so it is left as it is; move it away",
                 path=path,
             )
         raise SpoolError(
-            f"{path} is no spool file of this version or an earlier one: it is left alone; move "
-            "it away",
+            f"{path} is not a spool file of this version or an earlier one: it is left as it is; "
+            "move it away",
             path=path,
         )
 
@@ -108,7 +108,7 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Where a batch lies in its file."""
+    """The position of a batch in its file."""
 
     seq: int
     rows: int
@@ -117,7 +117,7 @@ class Record:
     checksum: bytes
 
     def payload(self, file: BinaryIO) -> bytes | None:
-        """Read the payload; None when it is no longer what was written."""
+        """Read the payload; None if its checksum is wrong."""
         file.seek(self.offset + HEAD_BYTES)
         payload = read_all(file, self.length)
         return payload if _checksum(self.seq, self.rows, payload) == self.checksum else None
@@ -125,10 +125,12 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """A stretch of a file that holds no record that can be read.
+    """A part of a file without a readable record.
 
     Attributes:
-        missing: whether the file was cut off there after its process had closed it.
+        offset: where it begins, in bytes.
+        length: in bytes.
+        missing: the file was truncated there after its process had closed it.
     """
 
     offset: int
@@ -136,28 +138,28 @@ class Damage:
     missing: bool = False
 
     def __str__(self) -> str:
-        what = "are missing" if self.missing else "are no sound record and were passed over"
+        what = "are missing" if self.missing else "are not a valid record and were skipped"
         return f"{self.length} bytes at offset {self.offset} {what}"
 
 
 def to_record(seq: int, rows: int, payload: bytes) -> tuple[bytes, bytes]:
-    """Return a record as it is written, and its checksum."""
+    """Return a record's bytes, and its checksum."""
     checksum = _checksum(seq, rows, payload)
     return _HEAD.pack(_MARK, seq, rows, len(payload), checksum) + payload, checksum
 
 
 def to_note(length: int) -> bytes:
-    """Return the note of a file that is closed with so many bytes."""
+    """Return the note of a file that is closed at this length in bytes."""
     return _NOTE.pack(_NOTE_MARK, length, _note_checksum(length))
 
 
 def start_of_records(file: BinaryIO, note_at: int | None) -> int:
-    """Return where the first record begins, given what `Header.read` returned."""
+    """Return the offset of the first record, given the note's offset from `Header.read`."""
     return file.tell() if note_at is None else note_at + NOTE_BYTES
 
 
 def scan(file: BinaryIO, start: int, note_at: int | None) -> Iterator[Record | Damage]:
-    """Yield the records of a file and what lies between them, then what is missing."""
+    """Yield the records of a file and the damages between them, then a missing part, if any."""
     end = file.seek(0, os.SEEK_END)
     noted = None if note_at is None else _noted(file, note_at)
     if isinstance(noted, Damage):
@@ -177,7 +179,7 @@ def scan(file: BinaryIO, start: int, note_at: int | None) -> Iterator[Record | D
 
 
 def _noted(file: BinaryIO, offset: int) -> int | Damage | None:
-    """Return how long the file was when it was closed; None when it was not."""
+    """Return the file's length when it was closed; None if it was not closed."""
     file.seek(offset)
     found = read_all(file, NOTE_BYTES)
     if not any(found) and len(found) == NOTE_BYTES:
@@ -202,17 +204,17 @@ def _record_at(file: BinaryIO, offset: int, end: int) -> Record | None:
 
 
 def _next_record(file: BinaryIO, offset: int, end: int) -> int:
-    """Return where the next sound record begins, or the end."""
+    """Return the offset of the next valid record, or the end."""
     while offset < end:
         file.seek(offset)
         chunk = file.read(1 << 20)
-        place = chunk.find(_MARK)
-        if place < 0:
+        position = chunk.find(_MARK)
+        if position < 0:
             offset += max(len(chunk) - len(_MARK) + 1, 1)
-        elif _record_at(file, offset + place, end) is not None:
-            return offset + place
+        elif _record_at(file, offset + position, end) is not None:
+            return offset + position
         else:
-            offset += place + 1
+            offset += position + 1
     return end
 
 
@@ -226,14 +228,14 @@ def _note_checksum(length: int) -> bytes:
 
 
 def write_all(file: BinaryIO, data: bytes) -> None:
-    """Write to an unbuffered file until nothing is left."""
+    """Write all data to an unbuffered file."""
     view = memoryview(data)
     while view:
         view = view[file.write(view) :]
 
 
 def read_all(file: BinaryIO, length: int) -> bytes:
-    """Read so many bytes of an unbuffered file, or what there is."""
+    """Read this many bytes from an unbuffered file, or up to its end."""
     parts = []
     while length:
         part = file.read(length)

@@ -1,4 +1,4 @@
-"""RejectsFile: rows that the database refuses, kept with the reason, one JSON object a line."""
+"""RejectsFile: rows that the database refused, with the reason, one JSON object per line."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ SUFFIX = ".rejects"
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A row that the database refuses.
+    """A row that the database refused.
 
     Attributes:
         log: the position of its table in `LOGS`.
         place: its position among the batch's rows of that table.
+        row: the row.
         reason: why, without values.
     """
 
@@ -38,20 +39,22 @@ class Reject:
 
 
 class RejectsFile:
-    """The rejects of one writer; made with the first of them, for its owner only."""
+    """The rejects of one writer; created with the first one, with access for its owner only."""
 
     def __init__(self, directory: Path, database: str, writer: str, cipher: SpoolCipher | None):
         self.path = directory / f"{writer}{SUFFIX}"
         self._database = database
         self._writer = writer
         self._cipher = cipher
-        self._present: set[tuple[int, str, int]] | None = None  # None: to be read
+        self._present: set[tuple[int, str, int]] | None = None  # None: not read yet
 
     def keep(self, seq: int, rejects: Sequence[Reject]) -> int:
-        """Write rejects of a batch to the disk, but for those that are there; return how many.
+        """Write rejects of a batch to the disk, durably, without those already there.
 
-        A batch is written again when its COMMIT failed, and its rejects are kept before it.
+        They are kept before the batch's COMMIT, and a batch whose COMMIT failed is stored again.
 
+        Returns:
+            The number of rejects written.
         Raises:
             OSError: when they cannot be written.
         """
@@ -65,10 +68,10 @@ class RejectsFile:
             for reject in rejects
             if (place := (seq, LOGS[reject.log].bulk.name, reject.place)) not in present
         }
-        self._present = None  # what a write that fails has left is not known
+        self._present = None  # unknown after a failed write
         if lines:
             self._append(b"".join(lines.values()))
-        # Batches come in the order of their numbers: no earlier one comes again.
+        # Batches come in the order of their numbers: no earlier one follows.
         self._present = {place for place in present if place[0] >= seq} | lines.keys()
         return len(lines)
 
@@ -97,12 +100,12 @@ class RejectsFile:
             sealed = self._cipher.seal(json.dumps(values).encode(), binding.encode())
             found |= {"kid": self._cipher.kid, "sealed": base64.b64encode(sealed).decode()}
         found["checksum"] = _checksum(found)
-        # A line that a crash cut off must not swallow this one.
+        # Begins with a line break, for a crash may have truncated the line before.
         return b"\n" + json.dumps(found).encode() + b"\n"
 
 
 def read_rejects(path: Path) -> list[dict[str, Any]]:
-    """Return what a rejects file holds; lines that are damaged or cut off are passed over."""
+    """Return the entries of a rejects file; damaged and truncated lines are skipped."""
     try:
         with open_regular(path, "rb") as file:
             lines = file.readall().splitlines()  # type: ignore[attr-defined]  # a FileIO
@@ -114,17 +117,17 @@ def read_rejects(path: Path) -> list[dict[str, Any]]:
             entry = json.loads(line)
         except ValueError:
             continue
-        if isinstance(entry, dict) and _is_sound(entry):
+        if isinstance(entry, dict) and _is_valid(entry):
             found.append(entry)
     return found
 
 
 _WHERE = {"writer", "seq", "table", "place", "reason"}
 _FORMER = (_WHERE | {"values"}, _WHERE | {"kid", "sealed"})
-"""What lines had of which no checksum was taken."""
+"""The members of lines without a checksum, from earlier versions."""
 
 
-def _is_sound(entry: dict[str, Any]) -> bool:
+def _is_valid(entry: dict[str, Any]) -> bool:
     checksum = entry.pop("checksum", None)
     return checksum == _checksum(entry) if checksum is not None else entry.keys() in _FORMER
 

@@ -1,4 +1,4 @@
-"""SinkSettings and SinkStats: how a sink works, and what it did."""
+"""SinkSettings and SinkStats: a sink's options and counts."""
 
 from __future__ import annotations
 
@@ -10,21 +10,20 @@ from ..errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class SinkSettings:
-    """How a sink works.
+    """The options of a sink.
 
     Attributes:
-        flush_rows: so many rows are written together, >= 1.
-        flush_after_s: or once the oldest has waited so many seconds, > 0.
-        max_queue_rows: how many rows may wait in memory, >= 1.
-        max_queue_bytes: and how many bytes of them, about, >= 1.
-        when_full: ``block`` has callers wait for room; ``spool`` moves a batch to the spool.
-        max_body_bytes: the longest body of a request that is taken. A server's packet must hold
-            twice two of them: MariaDB's is 16 MiB by default.
+        flush_rows: a batch is written with this many rows, >= 1.
+        flush_after_s: or when the oldest row has waited this many seconds, > 0.
+        max_queue_rows: the maximum number of rows in memory, >= 1.
+        max_queue_bytes: the approximate maximum of their size, >= 1.
+        when_full: ``block`` lets callers wait for room; ``spool`` moves a batch to the spool.
+        max_body_bytes: the maximum length of a body. A server's packet must hold four of them;
+            MariaDB's default is 16 MiB.
         redact: False stores headers, URLs and queries with the credentials in them.
-        max_spool_bytes: how long the spool file may become; beyond, the queue fills.
-        retry_s: seconds for which a batch is tried before the database counts as away, > 0.
-        stall_timeout_s: seconds that a transaction may take before its connection counts as dead,
-            > 0.
+        max_spool_bytes: the maximum size of the spool file; beyond it the queue fills up.
+        retry_s: seconds for which a batch is retried before the database counts as away, > 0.
+        stall_timeout_s: maximum seconds of a transaction before its connection counts as dead, > 0.
     """
 
     flush_rows: int = 100
@@ -55,20 +54,20 @@ class SinkSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SinkStats:
-    """Counts of rows since the sink was made, in this process.
+    """Counts of rows since the sink was opened, in this process.
 
     Attributes:
-        submitted: taken by ``submit_...``.
-        written: stored in the database, those included that waited in the spool.
-        retried: attempts at a batch beside its first.
+        submitted: accepted by ``submit_...``.
+        written: stored in the database, including those that were spooled before.
+        retried: attempts at batches after the first of each.
         spooled: written to the spool file.
         rejected: refused by the database and kept in the rejects file.
         queued: in memory, waiting or being written.
-        spool_batches: batches that wait in the spool file now.
-        spool_bytes: their length in it.
-        adopted: rows of spool files of ended processes that were stored.
+        spool_batches: batches in the spool file now.
+        spool_bytes: their size in it.
+        adopted: rows stored from spool files of ended processes.
         away: why the database does not take batches now, or None.
-        spool_fault: why the spool file could not be written the last time, or None.
+        spool_fault: why the last write to the spool file failed, or None.
     """
 
     submitted: int = 0

@@ -1,4 +1,4 @@
-"""Sink: usage and request rows off the request's path, into the database, none lost."""
+"""Sink: writes usage and request rows in the background, off the request's path; none is lost."""
 
 from __future__ import annotations
 
@@ -37,17 +37,18 @@ _LONG = {
 
 
 class Sink:
-    """Takes rows from any thread in microseconds; one thread of its own writes them in batches.
+    """Takes rows from any thread in microseconds; its own thread writes them in batches.
 
-    What a batch's transaction holds: the rows, the users' quotas, and the number that tells
-    whether it is stored. While the database is away, batches go to a file and come back.
+    A batch's transaction writes the rows, the users' quotas, and a sequence number by which a
+    stored batch is recognised. While the database is away, batches go to a spool file and are
+    stored later.
 
-    What is in the queue is written when the block or the interpreter ends: by `sys.exit`, an
-    exception, Ctrl-C; not by `os._exit` or SIGKILL. For SIGTERM and SIGHUP, which end a process
-    at once by default, the first sink that a process's main thread opens sets a handler that
-    raises SystemExit, unless there is one or they are ignored; one that is set later replaces it.
-    Where the main thread opens none, set one yourself: ``signal.signal(signal.SIGTERM, lambda *_:
-    sys.exit(143))``. What must not be lost whatever happens is safe once `flush` returned True.
+    The queue is written when the block or the interpreter ends: by `sys.exit`, an exception or
+    Ctrl-C, but not by `os._exit` or SIGKILL. SIGTERM and SIGHUP end a process at once by default:
+    the first sink that a process's main thread opens sets a handler for them that raises
+    SystemExit, unless they have a handler or are ignored; a handler set later replaces it. If the
+    main thread opens no sink, set one: ``signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))``.
+    Once `flush` has returned True, earlier rows are safe in any case.
 
     Raises:
         ConfigError: when the spool directory cannot be used, or the database has no id yet and
@@ -84,63 +85,63 @@ class Sink:
     # -- rows ---------------------------------------------------------------------------------
 
     def submit_usage(self, **row: Unpack[UsageRow]) -> None:
-        """Take a usage, as `Usages.record` does, to be stored soon.
+        """Queue a usage like that of `Usages.record`, to be stored soon.
 
         Args:
             row: the fields of a `UsageRow`. The cost is added to the user's quota.
         Raises:
-            InvalidValue: when a value cannot be stored or a field is unknown. Nothing was taken.
+            InvalidValue: when a value cannot be stored or a field is unknown. Nothing was queued.
             WriteError: when the sink is closed.
         """
         self._queue.put(_USAGES, self._check_usage(**row), _USAGE_BYTES)
 
     def submit_upstream_request(self, **row: Unpack[UpstreamRow]) -> None:
-        """Take a request that the proxy sent to a provider, to be stored soon.
+        """Queue a request that the proxy sent to a provider, to be stored soon.
 
         Args:
             row: the fields of an `UpstreamRow`.
         Raises:
-            InvalidValue: when a value cannot be stored or a field is unknown. Nothing was taken.
+            InvalidValue: when a value cannot be stored or a field is unknown. Nothing was queued.
             WriteError: when the sink is closed.
         """
         checked = self._check_upstream(**row)
         self._queue.put(_UPSTREAM, checked, _size(checked, _UPSTREAM_LONG))
 
     def submit_downstream_request(self, **row: Unpack[SubmittedDownstreamRow]) -> None:
-        """Take a request that a user sent to the proxy, to be stored soon.
+        """Queue a request that a user sent to the proxy, to be stored soon.
 
         Args:
             row: the fields of a `SubmittedDownstreamRow`. A trace id that exists is rejected later.
         Raises:
-            InvalidValue: when a value cannot be stored or a field is unknown. Nothing was taken.
+            InvalidValue: when a value cannot be stored or a field is unknown. Nothing was queued.
             WriteError: when the sink is closed.
         """
         checked = self._check_downstream(**row)
         self._queue.put(_DOWNSTREAM, checked, _size(checked, _DOWNSTREAM_LONG))
 
-    # -- the end of it ------------------------------------------------------------------------
+    # -- flush, close, statistics -------------------------------------------------------------
 
     def flush(self, timeout_s: float = 10.0) -> bool:
-        """Have everything submitted before written now, and wait for it.
+        """Write all rows submitted before, and wait for that.
 
         Args:
             timeout_s: seconds, >= 0.
         Returns:
             True once each row is on disk, in the database, the spool or the rejects file. False
-            when that took longer; the sink goes on with it.
+            when that took longer; the sink continues with it.
         """
         return self._own_queue().wait_settled(timeout_s)
 
     def close(self, timeout_s: float = 10.0) -> None:
-        """Take no more rows and have the rest written; again is a no-op.
+        """Accept no more rows and write the rest; idempotent.
 
-        What the database does not take in that time goes to the spool, for the next process.
+        Rows that the database does not take in time go to the spool, for the next process.
 
         Args:
             timeout_s: seconds, > 0.
         Raises:
-            WriteError: when rows could neither be stored nor spooled; says how many are lost. In
-                a signal handler that interrupted the sink: it is not closed.
+            WriteError: when rows could neither be stored nor spooled; says how many are lost. Also
+                in a signal handler that interrupted the sink, which is then not closed.
         """
         self._process.check()
         if self._is_interrupted():
@@ -155,7 +156,7 @@ class Sink:
                 self._queue.close()
             else:
                 self._writer.stop(timeout_s)
-            self._closed = True  # not before: closing that was interrupted is done anew at exit
+            self._closed = True  # only now: an interrupted close is repeated at exit
         if self._writer is not None:
             self._writer.log_remaining()
         open_sinks.discard(self)
@@ -168,9 +169,9 @@ class Sink:
             )
 
     def stats(self) -> SinkStats:
-        """Return what the sink did so far."""
+        """Return the counts of rows so far."""
         queue, writer = self._own_queue(), self._writer
-        submitted, settled = queue.submitted, queue.settled  # before what the writer did with them
+        submitted, settled = queue.submitted, queue.settled  # read before the writer's counts
         done = SinkStats() if writer is None else writer.stats()
         return replace(done, submitted=submitted, queued=submitted - settled)
 
@@ -185,7 +186,7 @@ class Sink:
     ) -> None:
         self.close()
 
-    # -- inside -------------------------------------------------------------------------------
+    # -- private ------------------------------------------------------------------------------
 
     def _new_queue(self) -> RowQueue:
         settings = self._settings
@@ -200,7 +201,7 @@ class Sink:
         )
 
     def _own_queue(self) -> RowQueue:
-        """The queue of this process, which may be a child that ran no hooks."""
+        """Return the queue of this process, which may be a child that ran no hooks."""
         self._process.check()
         return self._queue
 
@@ -214,7 +215,7 @@ class Sink:
         )
 
     def _ensure_writer(self) -> None:
-        if self._writer is None:  # in a child that was forked, at its first row
+        if self._writer is None:  # in a forked child, at its first row
             self._writer = self._new_writer()
 
     def _is_interrupted(self) -> bool:
@@ -242,20 +243,20 @@ class Sink:
             self._queue.lock.acquire()
             if self._writer is writer:
                 return
-            self._queue.lock.release()  # another thread's first row has just made it
+            self._queue.lock.release()  # another thread's first row has just created the writer
 
     def after_fork_in_parent(self) -> None:
-        """Release them."""
+        """Release the locks."""
         self._queue.lock.release()
         if self._writer is not None:
             self._writer.after_fork_in_parent()
 
     def after_fork_in_child(self) -> None:
-        """Begin anew in a child, unless a call has noticed already that it is one."""
+        """Reset in a child process, unless a call has detected the fork already."""
         self._process.check()
 
     def _begin_in_child(self) -> None:
-        """Begin anew, with an empty queue and, at the first row, a thread and a file of our own."""
+        """Start with an empty queue and, at the first row, a thread and spool file of our own."""
         writer, self._writer = self._writer, None
         was_closed = self._queue.closed
         if writer is not None:
@@ -268,7 +269,7 @@ class Sink:
 
 
 def _long_columns(log: Log) -> tuple[int, ...]:
-    return tuple(place for place, name in enumerate(log.bulk.columns) if name in _LONG)
+    return tuple(position for position, name in enumerate(log.bulk.columns) if name in _LONG)
 
 
 _UPSTREAM_LONG = _long_columns(UPSTREAM_REQUESTS)
@@ -276,10 +277,10 @@ _DOWNSTREAM_LONG = _long_columns(DOWNSTREAM_REQUESTS)
 
 
 def _size(row: Row, long: tuple[int, ...]) -> int:
-    """About how many bytes a request takes."""
+    """Return the approximate size of a request in bytes."""
     size = _REQUEST_BYTES
-    for place in long:
-        value = row[place]
+    for position in long:
+        value = row[position]
         if value:
             size += len(value)
     return size

@@ -1,4 +1,4 @@
-"""SpoolFile: batches on disk, for as long as the database is away."""
+"""SpoolFile: batches on disk while the database is away."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ DRAFT_SUFFIX = ".draft"
 
 
 class SpoolFull(Exception):  # noqa: N818 - like queue.Full
-    """The record would not fit under the size cap; nothing was written."""
+    """The record would exceed the maximum size; nothing was written."""
 
 
 class SpoolFile:
-    """One process's spool file, locked for as long as it is open.
-
-    Not for several threads at once.
+    """One process's spool file, locked while it is open; not thread-safe.
 
     Attributes:
-        damages: what was passed over; only a file from another process has any.
+        path: the file's path.
+        header: its header.
+        damages: unreadable parts that are skipped; normally only in files of other processes.
     """
 
     def __init__(
@@ -71,10 +71,10 @@ class SpoolFile:
 
     @classmethod
     def create(cls, directory: Path, header: Header, cipher: SpoolCipher | None) -> Self:
-        """Make the file, named by its writer, for its owner only.
+        """Create the file, named after its writer, with access for its owner only.
 
         Raises:
-            SpoolError: when the directory cannot be made or written.
+            SpoolError: when the directory cannot be created or written.
         """
         path = directory / f"{header.writer}{SUFFIX}"
         try:
@@ -82,7 +82,7 @@ class SpoolFile:
             descriptor = create_file(path)
             file = os.fdopen(descriptor, "r+b", buffering=0)
             try:
-                fcntl.flock(file, fcntl.LOCK_EX)  # who looks for leftovers may hold it just now
+                fcntl.flock(file, fcntl.LOCK_EX)  # a process that adopts files may hold it briefly
                 first_line = header.to_bytes()
                 write_all(file, first_line + bytes(NOTE_BYTES))
                 os.fsync(descriptor)
@@ -101,10 +101,10 @@ class SpoolFile:
 
     @classmethod
     def adopt(cls, path: Path, database: str, cipher: SpoolCipher | None) -> Self | None:
-        """Open a file that another process left; None when a process has it, or it is gone.
+        """Open a file that another process left; None if a process uses it, or it is gone.
 
         Raises:
-            SpoolError: when it is for another database, sealed by another key, or no spool file.
+            SpoolError: when it is for another database, sealed under another key, or no spool file.
         """
         try:
             file = open_regular(path, "r+b")
@@ -115,14 +115,14 @@ class SpoolFile:
             raise SpoolError(f"{path} cannot be opened: {exc.strerror}", path=path) from exc
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Its owner was done with it, or begins with it, just now.
+            # Its owner has just removed it, or has just created it.
             if not _is_at(path, file) or not os.fstat(file.fileno()).st_size:
                 file.close()
                 return None
             header, note_at = Header.read(file, path)
             spool = cls(path, file, header, note_at, cipher)
             if os.fstat(file.fileno()).st_size > spool._end:
-                # Before the scan: a large file that is refused is looked at again and again.
+                # Before the scan: a large file that is refused would be scanned repeatedly.
                 _check_header(header, database, cipher, path)
             spool._scan()
         except BlockingIOError:
@@ -138,14 +138,15 @@ class SpoolFile:
         return spool
 
     def moved(self, header: Header, cipher: SpoolCipher | None) -> SpoolFile:
-        """Return the file under another header, with the batches that wait; closes this one.
+        """Rewrite the file under another header, with its remaining batches; closes this one.
 
-        In one step: a crash leaves the file as it was, or as it is then.
+        Atomic: a crash leaves the old file or the new one.
 
         Args:
-            header: for another database or under another key, of the same writer.
+            header: of the same writer, for another database or key.
+            cipher: the new key's.
         Raises:
-            OSError: when it cannot be written. The file is as before.
+            OSError: when it cannot be written. The file is unchanged.
         """
         draft_path = self.path.with_suffix(DRAFT_SUFFIX)
         draft_path.unlink(missing_ok=True)
@@ -162,7 +163,7 @@ class SpoolFile:
                 else:
                     moved._keep(moved._write_record(batch, moved._sealed(batch)))
             os.fsync(file.fileno())
-            if self.damages:  # kept, as `remove` does
+            if self.damages:  # kept, as by `remove`
                 with suppress(FileExistsError):
                     self.damaged_path.hardlink_to(self.path)
             draft_path.rename(self.path)
@@ -176,7 +177,7 @@ class SpoolFile:
 
     def _scan(self) -> None:
         found = list(scan(self._file, self._start, self._note_at))
-        # By number: a batch that was being stored while later ones were spooled follows them.
+        # By number: a batch that could not be stored may be spooled after later ones.
         self._records = sorted(
             (entry for entry in found if isinstance(entry, Record)), key=lambda entry: entry.seq
         )
@@ -191,7 +192,7 @@ class SpoolFile:
 
     @property
     def damaged_path(self) -> Path:
-        """Where a file is kept that holds what could not be read."""
+        """The path under which a file with unreadable parts is kept."""
         return self.path.with_suffix(DAMAGED_SUFFIX)
 
     @property
@@ -201,26 +202,26 @@ class SpoolFile:
 
     @property
     def size_bytes(self) -> int:
-        """What the records take on disk, those included that were replayed already."""
+        """The size of the records on disk, including those that were replayed already."""
         return self._end - self._start
 
     def append(self, batch: Batch, max_bytes: int) -> None:
-        """Write a batch to the disk; when this returns it survives a crash of the machine.
+        """Write a batch to the disk, durably.
 
         Raises:
             SpoolFull: when the file would become longer than `max_bytes`.
-            OSError: when it cannot be written. The file is as before.
+            OSError: when it cannot be written. The file is unchanged.
         """
         payload = self._sealed(batch)
         if self.size_bytes + HEAD_BYTES + len(payload) > max_bytes:
             raise SpoolFull
-        if not _is_at(self.path, self._file):  # what is written would go when the process ends
-            raise OSError(errno.ENOENT, "the file was deleted under its process")
+        if not _is_at(self.path, self._file):  # else the record would be lost when it is closed
+            raise OSError(errno.ENOENT, "the file was deleted while it was open")
         try:
             record = self._write_record(batch, payload)
             os.fsync(self._file.fileno())
-        except BaseException:  # Ctrl-C, too
-            with suppress(OSError):  # what stays is passed over by its checksum or number
+        except BaseException:  # also Ctrl-C
+            with suppress(OSError):  # a remnant is skipped because of its checksum or number
                 self._file.truncate(self._end)
             raise
         self._keep(record)
@@ -237,17 +238,17 @@ class SpoolFile:
         self._records.sort(key=lambda entry: entry.seq)
 
     def first_seq(self) -> int | None:
-        """Return the lowest number that waits; None when none does."""
+        """Return the lowest number of a batch that waits; None if none does."""
         return self._records[0].seq if self._records else None
 
     def last_seq(self) -> int | None:
-        """Return the highest number that waits; None when none does."""
+        """Return the highest number of a batch that waits; None if none does."""
         return self._records[-1].seq if self._records else None
 
     def first(self) -> Batch | None:
-        """Return the batch with the lowest number; None when none waits.
+        """Return the batch with the lowest number; None if none waits.
 
-        One that cannot be read after all is noted as damage and passed over.
+        A batch that turns out to be unreadable is recorded in `damages` and skipped.
         """
         while self._records:
             record = self._records[0]
@@ -259,10 +260,10 @@ class SpoolFile:
         return None
 
     def drop_first(self) -> None:
-        """Forget the batch that `first` returned; empties the file when it was the last."""
+        """Forget the batch that `first` returned; empty the file after the last one."""
         del self._records[0]
         if not self._records and not self.damages:
-            self._note(bytes(NOTE_BYTES))  # before: what is cut off now is not missing
+            self._note(bytes(NOTE_BYTES))  # first: else the truncated part would count as missing
             self._file.truncate(self._start)
             os.fsync(self._file.fileno())
             self._end = self._start
@@ -285,14 +286,14 @@ class SpoolFile:
     def _binding(self, seq: int) -> bytes:
         return f"{self.header.database}/{self.header.writer}/{seq}".encode()
 
-    # -- the end ------------------------------------------------------------------------------
+    # -- closing ------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Unlock the file and leave it for the next process."""
         self._file.close()
 
     def finish(self) -> None:
-        """Note how long the file is, so that it is noticed when it was cut off, and close it."""
+        """Record the file's length, so that a truncation is noticed, and close it."""
         with self._file, suppress(OSError):
             self._note(to_note(self._end))
             os.fsync(self._file.fileno())
@@ -303,7 +304,7 @@ class SpoolFile:
             write_all(self._file, note)
 
     def remove(self) -> None:
-        """Delete the file, and close it; what is damaged is logged and stays, under another name.
+        """Delete the file and close it; a file with damages is logged and renamed instead.
 
         Raises:
             OSError: when the directory cannot be written. The file is closed.
@@ -322,19 +323,19 @@ class SpoolFile:
 
 
 def open_regular(path: Path, mode: str) -> BinaryIO:
-    """Open a file unbuffered; a FIFO would hold whoever opens it.
+    """Open a regular file unbuffered; opening a FIFO would block.
 
     Raises:
-        OSError: when it cannot be opened, or is no regular file.
+        OSError: when it cannot be opened, or is not a regular file.
     """
     found = path.stat().st_mode
     if not stat.S_ISREG(found):
-        raise OSError(errno.EINVAL, "it is no regular file: move it away")
+        raise OSError(errno.EINVAL, "it is not a regular file: move it away")
     return path.open(mode, buffering=0)  # type: ignore[return-value]  # FileIO, which is one
 
 
 def _is_at(path: Path, file: BinaryIO) -> bool:
-    """Whether the file has still this name: it may have been deleted, or set aside."""
+    """Whether the path still leads to the file: it may have been deleted or renamed."""
     try:
         return os.path.samestat(path.stat(), os.fstat(file.fileno()))
     except FileNotFoundError:
@@ -351,14 +352,14 @@ def _check_header(header: Header, database: str, cipher: SpoolCipher | None, pat
     if header.kid is not None and (cipher is None or cipher.kid != header.kid):
         raise SpoolError(
             f"{path} is sealed under the key {header.kid}, which this process does not have: set "
-            "the DATABASE_SECRET_KEY that it was written under; where the database was decrypted "
+            "the DATABASE_SECRET_KEY under which it was written; if the database was decrypted "
             "since, only a backup of encryption_keys has that key",
             path=path,
         )
 
 
 def fsync_directory(directory: Path) -> None:
-    """Make the names in a directory survive a crash of the machine."""
+    """Make the entries of a directory durable."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)

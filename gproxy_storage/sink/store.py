@@ -25,7 +25,7 @@ from .bisection import (
     AnotherPass,
     Bisection,
     DatabaseAway,
-    Precedents,
+    History,
     reason,
 )
 from .rejects import RejectsFile
@@ -36,17 +36,19 @@ _REQUESTS_USER = DOWNSTREAM_REQUESTS.bulk.columns.index("user_id")
 _TRACE_ID: Any = DownstreamRequest.trace_id
 _IDS_A_QUERY = 1000
 
-# After one missing parent, expect more: so many batches ask beforehand.
-_BATCHES_THAT_ASK = 64
+# After one missing parent, expect more: this many batches check their references first.
+_BATCHES_TO_CHECK = 64
 _MAX_MISSING_REFERENCES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """What became of a batch.
+class StoreResult:
+    """The result of storing a batch.
 
     Attributes:
-        repeated: it had been stored before; nothing was written now.
+        written: number of rows that were stored.
+        rejected: number of rows that the database refused.
+        repeated: the batch had been stored before; nothing was written now.
     """
 
     written: int
@@ -55,7 +57,7 @@ class Stored:
 
 
 class _Attempts:
-    """What storing one batch has met so far."""
+    """The attempts at storing one batch so far."""
 
     def __init__(self, database: Backend) -> None:
         self.taken_ids = TakenIds(database, given=GIVEN_KEYS)
@@ -68,13 +70,13 @@ class _Attempts:
 
 
 class Watchdog:
-    """Aborts a connection whose transaction takes too long, so that its thread goes on.
+    """Aborts the connection of a transaction that takes too long, so that its thread continues.
 
-    A server or a network that hangs would hold the writer for as long as it likes, for drivers
-    wait without end.
+    Drivers wait without a time-out: a server or network that hangs would block the writer forever.
 
     Args:
-        timeout_s: how long a transaction may take.
+        database: aborts the connection.
+        timeout_s: the maximum time of a transaction.
     """
 
     def __init__(self, database: Backend, timeout_s: float) -> None:
@@ -86,22 +88,22 @@ class Watchdog:
         self._stopped = threading.Event()
 
     def start(self) -> None:
-        """Begin to look, in a thread of its own."""
+        """Start watching, in a thread of its own."""
         threading.Thread(target=self._run, name="gproxy-sink-watchdog", daemon=True).start()
 
     def stop(self) -> None:
-        """Stop looking."""
+        """Stop watching."""
         self._stopped.set()
 
     @contextmanager
     def watching(self, conn: Any) -> Iterator[None]:
-        """Give the block its time on this connection."""
+        """Watch the block's use of a connection."""
         self._deadline = time.monotonic() + self._timeout_s
         self._conn = conn
         try:
             yield
         finally:
-            with self._lock:  # never a connection that somebody else has by now
+            with self._lock:  # never abort a connection that another thread has borrowed since
                 self._conn = None
 
     def abort(self) -> None:
@@ -117,14 +119,15 @@ class Watchdog:
 
 
 class BatchStore:
-    """Stores batches of any writer; for one thread at a time.
+    """Stores batches of any writer; not thread-safe.
 
     Args:
-        retry_s: how long a batch is tried before the database counts as away.
-        stall_timeout_s: how long a transaction may take before its connection is aborted.
+        database: where they are stored.
+        retry_s: seconds for which a batch is retried before the database counts as away.
+        stall_timeout_s: maximum seconds of a transaction before its connection is aborted.
     Attributes:
-        retried: how many attempts at batches there were beside the first of each.
-        watchdog: not started.
+        retried: number of attempts at batches after the first of each.
+        watchdog: the caller starts and stops it.
     """
 
     def __init__(self, database: Backend, *, retry_s: float, stall_timeout_s: float) -> None:
@@ -133,23 +136,23 @@ class BatchStore:
         self.watchdog = Watchdog(database, stall_timeout_s)
         self._database = database
         self._registered: set[str] = set()
-        self._batches_to_ask = 0
-        self._precedents = Precedents()
+        self._batches_to_check = 0
+        self._history = History()
         param = database.param
         self._raise_sql = (
             f"UPDATE write_batches SET seq = {param}, at = {param} "  # noqa: S608 - a placeholder
             f"WHERE writer = {param} AND seq < {param}"
         )
 
-    def store(self, writer: str, batch: Batch, rejects: RejectsFile) -> Stored:
-        """Store a batch and raise its writer's sequence, in one transaction.
+    def store(self, writer: str, batch: Batch, rejects: RejectsFile) -> StoreResult:
+        """Store a batch and raise its writer's sequence number, in one transaction.
 
-        Again where that may help, also after a COMMIT whose outcome is not known: the sequence
-        tells. Rows that the database refuses are kept in the rejects file; references to what was
-        deleted become NULL.
+        Transient errors are retried, even a COMMIT with an unknown outcome: the sequence number
+        tells. Rows that the database refuses are kept in the rejects file; references to deleted
+        rows become NULL.
 
         Raises:
-            DatabaseAway: when the batch is not stored, or that is not known, and may be later.
+            DatabaseAway: when the batch is not stored, or perhaps not; try it again later.
         """
         attempts = _Attempts(self._database)
         self.expect(batch)
@@ -163,7 +166,7 @@ class BatchStore:
             except AnotherPass:
                 back_off(1)
             except Exception as exc:
-                self._consider(exc, attempts)
+                self._prepare_retry(exc, attempts)
             self.retried += 1
 
     @contextmanager
@@ -172,14 +175,14 @@ class BatchStore:
             yield
 
     def expect(self, batch: Batch) -> None:
-        """Note the tables of a batch that is to be stored, now or later."""
-        self._precedents.tables.update(log for log, rows in enumerate(batch.rows) if rows)
+        """Record the tables of a batch that is to be stored, now or later."""
+        self._history.tables.update(log for log, rows in enumerate(batch.rows) if rows)
 
-    def ask(self, callback: Callable[[], None]) -> None:
-        """Call what looks at the database, watched like a batch.
+    def run_watched(self, callback: Callable[[], None]) -> None:
+        """Call a function that queries the database, in a session under the watchdog.
 
         Raises:
-            DatabaseAway: when it does not answer now.
+            DatabaseAway: when it fails.
         """
         try:
             with self._watched_session():
@@ -188,7 +191,7 @@ class BatchStore:
             raise DatabaseAway(reason(self._database, exc)) from exc
 
     def forget(self, writer: str) -> None:
-        """Delete a writer's row, once no file has batches of it.
+        """Delete a writer's row, when no file has batches of it any more.
 
         Raises:
             DatabaseAway: when it cannot be deleted now.
@@ -205,7 +208,7 @@ class BatchStore:
 
     def _attempt(
         self, writer: str, batch: Batch, rejects: RejectsFile, attempts: _Attempts
-    ) -> Stored:
+    ) -> StoreResult:
         database = self._database
         attempts.answered = False
         with self._watched_session():
@@ -213,22 +216,22 @@ class BatchStore:
                 self._register(writer)
             with database.atomic():
                 if not self._raise_seq(writer, batch.seq):
-                    return Stored(len(batch), 0, repeated=True)
+                    return StoreResult(len(batch), 0, repeated=True)
                 attempts.answered = True
                 return self._insert(batch, rejects, attempts)
 
-    def _insert(self, batch: Batch, rejects: RejectsFile, attempts: _Attempts) -> Stored:
+    def _insert(self, batch: Batch, rejects: RejectsFile, attempts: _Attempts) -> StoreResult:
         rows = batch.rows
-        if attempts.missing_references or self._batches_to_ask:
-            self._batches_to_ask = max(0, self._batches_to_ask - 1)
+        if attempts.missing_references or self._batches_to_check:
+            self._batches_to_check = max(0, self._batches_to_check - 1)
             rows = self._without_deleted(rows)
         if of_downstream := rows[LOGS.index(DOWNSTREAM_REQUESTS)]:
-            # Their first column is the key, the caller's to choose.
+            # Their first column is the key, which the caller chooses.
             self._database.will_insert_id(_TRACE_ID, max(row[0] for row in of_downstream))
         if attempts.bisection is None:
             self._insert_all(rows)
-            self._precedents.faults.clear()
-            return Stored(len(batch), 0)
+            self._history.faults.clear()
+            return StoreResult(len(batch), 0)
         self._lock_users(rows)
         refused = attempts.bisection.insert(self._database, rows, _costs)
         if refused:
@@ -236,24 +239,24 @@ class BatchStore:
                 rejects.keep(batch.seq, refused)  # before COMMIT: nothing is lost between the two
             except OSError as exc:
                 raise DatabaseAway(f"{rejects.path} cannot be written: {exc.strerror}") from exc
-        return Stored(len(batch) - len(refused), len(refused))
+        return StoreResult(len(batch) - len(refused), len(refused))
 
-    def _consider(self, exc: Exception, attempts: _Attempts) -> None:
-        """Decide how the next attempt differs, or that there is none now."""
+    def _prepare_retry(self, exc: Exception, attempts: _Attempts) -> None:
+        """Decide how the next attempt differs, or raise DatabaseAway if there is none now."""
         failure = self._database.classify(exc)
         if failure in CONCERNS_THE_DATABASE or isinstance(exc, MemoryError):
             raise DatabaseAway(reason(self._database, exc)) from exc
         if failure in (Failure.LOST, Failure.TRANSIENT):
-            if failure is Failure.LOST and attempts.answered and self._blames_rows(attempts):
+            if failure is Failure.LOST and attempts.answered and self._suspects_rows(attempts):
                 return
             self._pause(exc, attempts)
         elif self._passes_taken_id(exc, attempts):
             return
         elif failure is Failure.REFERENCE and attempts.missing_references < _MAX_MISSING_REFERENCES:
             attempts.missing_references += 1
-            self._batches_to_ask = _BATCHES_THAT_ASK
+            self._batches_to_check = _BATCHES_TO_CHECK
         elif attempts.bisection is None:
-            attempts.bisection = Bisection(self._precedents)
+            attempts.bisection = Bisection(self._history)
         else:
             self._pause(exc, attempts)
 
@@ -266,27 +269,27 @@ class BatchStore:
         except Exception as error:
             raise DatabaseAway(reason(self._database, error)) from error
 
-    def _blames_rows(self, attempts: _Attempts) -> bool:
-        """Whether a connection that answered was lost because of what it was sent."""
+    def _suspects_rows(self, attempts: _Attempts) -> bool:
+        """Whether a connection that had answered may have been lost because of the rows sent."""
         attempts.kills += 1
         if attempts.bisection is not None:
             return attempts.bisection.note_lost_connection()
         if attempts.kills > 1:
-            attempts.bisection = Bisection(self._precedents)
+            attempts.bisection = Bisection(self._history)
             return True
         return False
 
     def _pause(self, exc: Exception, attempts: _Attempts) -> None:
         attempts.failed += 1
-        late = time.monotonic() - attempts.began_at > self.retry_s
-        if attempts.failed >= MAX_ATTEMPTS or late:
+        is_late = time.monotonic() - attempts.began_at > self.retry_s
+        if attempts.failed >= MAX_ATTEMPTS or is_late:
             raise DatabaseAway(reason(self._database, exc)) from exc
         back_off(attempts.failed)
 
     # -- statements ---------------------------------------------------------------------------
 
     def _register(self, writer: str) -> None:
-        """Make the writer's row, by itself: a batch only ever updates it."""
+        """Create the writer's row outside of the batch's transaction, which only updates it."""
         if self._read_seq(writer) is None:
             param = self._database.param
             sql = f"INSERT INTO write_batches (writer, seq, at) VALUES ({param}, 0, {param})"  # noqa: S608 - a placeholder
@@ -299,7 +302,7 @@ class BatchStore:
         return int(found[0][0]) if found else None
 
     def _raise_seq(self, writer: str, seq: int) -> bool:
-        """Raise the sequence; False when the batch is stored already."""
+        """Raise the sequence number; False if the batch is stored already."""
         cursor = self._database.execute_sql(
             self._raise_sql, (seq, self._database.now_to_db(), writer, seq)
         )
@@ -326,10 +329,9 @@ class BatchStore:
             database.add_costs(part, now)
 
     def _lock_users(self, rows: tuple[list[Row], ...]) -> None:
-        """Lock the users that rows refer to, in the order of their ids, where inserting does.
+        """Lock the users that rows refer to, in the order of their ids, if inserting locks them.
 
-        Permissions are granted under locks of users in that order: two who take them in another
-        deadlock.
+        Permissions are granted under locks of users in that order; any other order may deadlock.
         """
         if not self._database.locks_parents:
             return
@@ -344,7 +346,7 @@ class BatchStore:
             )
 
     def _without_deleted(self, rows: tuple[list[Row], ...]) -> tuple[list[Row], ...]:
-        """Return the rows with NULL for references to what does not exist."""
+        """Return the rows with NULL in place of references to missing rows."""
         wanted: dict[str, set[int]] = {}
         for log, of_log in zip(LOGS, rows, strict=True):
             for position, table in log.parents.items():
@@ -365,7 +367,7 @@ class BatchStore:
 
 
 def _costs(usages: list[Row]) -> list[tuple[int, float]]:
-    """Return what usages cost each user, in the order of users: two sinks do not deadlock."""
+    """Return the cost of usages per user, in the order of users, so that sinks do not deadlock."""
     nano: dict[int, int] = {}
     for usage in usages:
         user = usage[_USER]
@@ -375,7 +377,7 @@ def _costs(usages: list[Row]) -> list[tuple[int, float]]:
 
 
 def _with_nulls(row: Row, parents: dict[int, str], missing: dict[str, set[int]]) -> Row:
-    gone = [place for place, table in parents.items() if row[place] in missing[table]]
+    gone = [position for position, table in parents.items() if row[position] in missing[table]]
     if not gone:
         return row
-    return tuple(None if place in gone else value for place, value in enumerate(row))
+    return tuple(None if position in gone else value for position, value in enumerate(row))

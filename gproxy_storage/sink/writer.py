@@ -29,21 +29,22 @@ _FORK_PATIENCE_S = 10.0
 _MIN_PROBE_S = 0.25
 _MAX_PROBE_S = 5.0
 _CATCH_UP_S = 0.25
-_LOOK_S = 60.0
+_CHECK_S = 60.0
 
 
 class Writer:
-    """Takes batches from the queue and stores them; spools while the database is away.
+    """Takes batches from the queue and stores them; spools them while the database is away.
 
-    Batches are stored in the order of their numbers, for one that is not above the stored number
-    counts as stored. So while any wait in the spool, later ones go there, too.
+    Batches are stored in the order of their numbers, since one that is not above the stored number
+    counts as stored. So while any batch is in the spool, later ones go there, too.
 
-    Its thread runs from its making to `stop`.
+    Its thread runs from the constructor to `stop`.
 
     Attributes:
-        spool_file: with `spool_lock` only, and so is its attribute itself.
+        spool_file: used, and replaced, under `spool_lock` only.
+        spool_lock: see `spool_file`.
         orphans: spool files of ended processes.
-        storing: held while the database is used; who forks waits for it.
+        storing: held while the database is used; a fork waits for it.
     Raises:
         SpoolError: when the spool directory cannot be used.
     """
@@ -76,18 +77,18 @@ class Writer:
         self._spooled = 0
         self._rejected = 0
         self._away: str | None = None  # why the database does not take batches now
-        self._spool_fault: str | None = None  # why the spool could not be written the last time
+        self._spool_fault: str | None = None  # why the last write to the spool failed
         self._held: Batch | None = None  # neither stored nor spooled yet
         self._probe_at = 0.0
         self._probe_s = _MIN_PROBE_S
-        self._look_at = 0.0
-        # Not at the start: a fork that runs no hooks may come just after it, and a child could not
-        # use a SQLite file to which its parent had a connection in use.
-        self._refresh_at = destination.read_at + _LOOK_S
+        self._check_at = 0.0
+        # Not at once: a fork without hooks may follow, and its child could not use a SQLite file to
+        # which the parent had a connection in use.
+        self._refresh_at = destination.read_at + _CHECK_S
         self._closing = threading.Event()
         self._give_up_at = float("inf")
-        self._is_drained = False  # under spool_lock: nothing comes into the spool file any more
-        self._ended = threading.Event()  # the thread does nothing more
+        self._is_drained = False  # under spool_lock: nothing more is spooled
+        self._ended = threading.Event()  # the thread has finished its work
         self._thread = threading.Thread(target=self._run, name="gproxy-sink", daemon=True)
         self._thread.start()
         self._store.watchdog.start()
@@ -95,32 +96,32 @@ class Writer:
     # -- for other threads --------------------------------------------------------------------
 
     def spool_queued(self) -> bool:
-        """Move a batch from the full queue to the spool; whether that made room.
+        """Move a batch from the full queue to the spool; return whether that made room.
 
         Raises:
-            WriteError: in a signal handler that interrupted just this.
+            WriteError: in a signal handler that interrupted this very method.
         """
         if self.is_interrupted():
             raise WriteError(
                 "the queue is full, and this signal handler interrupted the thread that makes "
                 "room: the row was not stored"
             )
-        # One lock around both: a later batch must not be stored while this one is on its way.
+        # One lock for both steps: a later batch must not be stored between them.
         with self.spool_lock:
-            batch = None if self._is_drained else self._queue.cut()
+            batch = None if self._is_drained else self._queue.dequeue()
             return batch is not None and self._append_or_put_back(batch)
 
     def is_interrupted(self) -> bool:
-        """Whether this thread is in `spool_queued` already: in a signal handler it may be."""
+        """Whether this thread is in `spool_queued` already, as a signal handler may be."""
         return is_held_here(self._spool_condition)
 
     def stop(self, timeout_s: float) -> None:
-        """Drain the queue, into the spool when the database does not take it in time.
+        """Drain the queue, into the spool if the database does not take it in time.
 
-        May be called again when it was interrupted.
+        May be called again after an interruption.
         """
         self._close(timeout_s)
-        # Not Thread.join: before Python 3.13, one that Ctrl-C interrupts believes the thread ended.
+        # Not Thread.join: before Python 3.13, one interrupted by Ctrl-C marks the thread as ended.
         ended = self._ended.wait(timeout_s)
         settled = -1
         while not ended and settled < self._queue.settled:
@@ -132,14 +133,14 @@ class Writer:
         self._store.watchdog.stop()
 
     def _close(self, timeout_s: float) -> None:
-        """Have the thread end once the queue is empty; after so long it only spools."""
+        """Make the thread end once the queue is empty; after `timeout_s` it only spools."""
         self._give_up_at = time.monotonic() + timeout_s
         self._store.retry_s = min(self._store.retry_s, timeout_s / 2)
         self._queue.close()
         self._closing.set()
 
     def log_remaining(self) -> None:
-        """Warn of rows that the spool holds, once nothing more comes into it."""
+        """Warn if rows are left in the spool; call it after `stop`."""
         spool = self.spool_file
         if spool.rows:
             _log.warning(
@@ -149,7 +150,7 @@ class Writer:
             )
 
     def stats(self) -> SinkStats:
-        """Return what was done so far; what is submitted and queued is the queue's to say."""
+        """Return the counts so far, without those of the queue: `submitted` and `queued`."""
         spool = self.spool_file
         return SinkStats(
             written=self._written,
@@ -166,7 +167,7 @@ class Writer:
     # -- fork ---------------------------------------------------------------------------------
 
     def before_fork(self) -> None:
-        """Wait until no batch is being written; only so long when the database hangs."""
+        """Take the locks; wait for a batch that is being written only up to `_FORK_PATIENCE_S`."""
         self._quiesced = self.storing.acquire(timeout=_FORK_PATIENCE_S)
         self.spool_lock.acquire()
 
@@ -177,27 +178,27 @@ class Writer:
             self.storing.release()
 
     def abandon(self) -> None:
-        """Close a child's copies of the parent's files, whose locks stay the parent's."""
+        """Close a child's copies of the parent's files; the parent keeps their locks."""
         self.spool_file.close()
         self.orphans.close()
 
     # -- the thread ---------------------------------------------------------------------------
 
     def _run(self) -> None:
-        """Write until the queue is closed and empty, or nothing more can be done for the rest."""
+        """Write until the queue is closed and empty, or the rest cannot be stored or spooled."""
         while True:
             try:
                 if self._is_done():
                     break
-                self._turn()
+                self._step()
             except Exception:
-                # A mistake of ours must not end the thread: the batch is held and tried again.
-                _log.exception("the sink's writer met an unexpected error and goes on")
+                # A bug must not end the thread: the batch is held and tried again.
+                _log.exception("the sink's writer had an unexpected error and continues")
                 self._closing.wait(_MIN_PROBE_S)
         try:
             self._finish()
         except Exception:
-            _log.exception("the sink's writer left its spool to the next process")
+            _log.exception("the sink's writer leaves its spool to the next process")
         finally:
             self.orphans.close()
             self.spool_file.close()
@@ -212,9 +213,9 @@ class Writer:
             self._is_drained = not len(self._queue)
         return self._is_drained
 
-    def _turn(self) -> None:
+    def _step(self) -> None:
         if self._held is None:
-            self._take()
+            self._hold_next()
         if self._held is not None and self._settle(self._held):
             self._held = None
         if self._held is not None:
@@ -222,17 +223,17 @@ class Writer:
         if not self._until_probe_s():
             self._catch_up()
 
-    def _take(self) -> None:
+    def _hold_next(self) -> None:
         """Wait for the next batch and hold it."""
         if self._queue.wait_due(self._patience_s()):
             # The dequeuing thread holds this lock until the batch is spooled or held.
             with self.spool_lock:
-                batch = self._queue.cut()
+                batch = self._queue.dequeue()
                 if batch is not None and self._is_spooled(batch):
                     self._queue.settle(batch)
                 else:
                     self._held = batch
-                self._queue.hand_over()
+                self._queue.finish_dequeue()
         elif self._queue.closed:
             # The closing flag is not set yet, or `close` was interrupted and is called at exit.
             self._closing.wait(_MIN_PROBE_S)
@@ -241,13 +242,13 @@ class Writer:
         return max(0.0, self._probe_at - time.monotonic())
 
     def _patience_s(self) -> float:
-        """How long to wait for a batch before there is something else to do."""
+        """Return the seconds to wait for a batch before there is something else to do."""
         if len(self.spool_file) or self.orphans.files:
             return self._until_probe_s()
-        return max(self._until_probe_s(), self._look_at - time.monotonic())
+        return max(self._until_probe_s(), self._check_at - time.monotonic())
 
     def _settle(self, batch: Batch) -> bool:
-        """Store the batch or else spool it; False when neither works."""
+        """Store the batch or else spool it; False if both fail."""
         if self._is_next(batch) and (self._away is None or not self._until_probe_s()):
             try:
                 self._write(batch)
@@ -271,13 +272,13 @@ class Writer:
 
     def _append(self, batch: Batch) -> bool:
         try:
-            self._fit()
+            self._match_destination()
             self.spool_file.append(batch, self._max_spool_bytes)
         except SpoolFull:
             return False
         except OSError as exc:
             raise_interruption(exc)
-            # Not the database's fault: it goes on being tried.
+            # The database may still be available: it is tried further.
             why = f"the spool {self.spool_file.path} cannot be written: {exc.strerror}"
             if self._spool_fault is None:
                 _log.warning("%s", why)
@@ -288,10 +289,8 @@ class Writer:
         self._store.expect(batch)
         return True
 
-    def _fit(self) -> None:
-        """Move the spool to where it is of use, when the database or its keyring is another.
-
-        With the spool lock.
+    def _match_destination(self) -> None:
+        """Rewrite the spool file if the database or its spool key has changed; under `spool_lock`.
 
         Raises:
             OSError: when the file cannot be written.
@@ -307,10 +306,10 @@ class Writer:
         return RejectsFile(spool.path.parent, to.identity, spool.header.writer, to.cipher)
 
     def _append_or_put_back(self, batch: Batch) -> bool:
-        # Interrupted anywhere in here, the batch stays in hand, and who cuts next gets it again.
+        # After an interruption the batch is still in flight, and the next `dequeue` returns it.
         if self._is_spooled(batch) or self._append(batch):
             self._queue.settle(batch)
-            self._queue.hand_over()
+            self._queue.finish_dequeue()
             return True
         self._queue.put_back(batch)
         return False
@@ -329,7 +328,7 @@ class Writer:
         if self._away is None:
             _log.warning("the sink cannot write to the database, and spools: %s", why)
         self._away = why
-        self._look_at = self._refresh_at = 0.0  # what comes back may be another database
+        self._check_at = self._refresh_at = 0.0  # afterwards it may be another database
         self._probe_at = time.monotonic() + self._probe_s
         self._probe_s = min(self._probe_s * 2, _MAX_PROBE_S)
 
@@ -343,11 +342,11 @@ class Writer:
     # -- catching up --------------------------------------------------------------------------
 
     def _catch_up(self) -> None:
-        """Store what was spooled, here and by processes that are gone, for a short while."""
-        if time.monotonic() >= self._look_at:
-            self._look_at = time.monotonic() + _LOOK_S
+        """Store batches of this spool and of ended processes' spools, for a short time."""
+        if time.monotonic() >= self._check_at:
+            self._check_at = time.monotonic() + _CHECK_S
             with self.storing:  # a fork meanwhile would copy a file that is being adopted
-                self._look()
+                self._check()
         until = min(time.monotonic() + _CATCH_UP_S, self._give_up_at)
         try:
             while time.monotonic() < until and (self._replay_one() or self._adopt_one()):
@@ -355,17 +354,17 @@ class Writer:
         except DatabaseAway as exc:
             self._note_away(str(exc))
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         if time.monotonic() >= self._refresh_at:
-            self._refresh_at = time.monotonic() + _LOOK_S
+            self._refresh_at = time.monotonic() + _CHECK_S
             with suppress(DatabaseAway):
-                self._store.ask(self._destination.refresh)
-        with suppress(OSError), self.spool_lock:  # else with the next batch that is spooled
-            self._fit()
+                self._store.run_watched(self._destination.refresh)
+        with suppress(OSError), self.spool_lock:  # after an error, with the next spooled batch
+            self._match_destination()
         self.orphans.adopt()
 
     def _replay_one(self) -> bool:
-        """Store the first batch of the spool; False when none waits, or an earlier one is held."""
+        """Store the first batch of the spool; False if it is empty, or an earlier one is held."""
         with self.spool_lock:
             batch = self.spool_file.first()
         if batch is None or (self._held is not None and self._held.seq < batch.seq):
@@ -385,7 +384,7 @@ class Writer:
     # -- the end ------------------------------------------------------------------------------
 
     def _finish(self) -> None:
-        """Replay what there is time for; leave the rest to the next process."""
+        """Replay as much as time permits; leave the rest to the next process."""
         while len(self.spool_file) and self._away is None and time.monotonic() < self._give_up_at:
             self._catch_up()
         if len(self.spool_file):

@@ -141,16 +141,16 @@ def test_damage_and_rejects_are_shown(command: Command, synced_dsn: str, data_di
     (file, other) = report["files"][::-1]
     damage = file["damages"][0]
     assert f"damaged: {damage['length']} bytes at offset {damage['offset']}" in shown
-    assert "is no spool file of this version" in other["problem"]
-    assert "other.spool  is no spool file" in shown
+    assert "is not a spool file of this version" in other["problem"]
+    assert "other.spool  is not a spool file" in shown
     for name in ("notes.txt", "y.rejects"):
-        assert f"{name}  is none of a sink's files and is left alone" in shown
+        assert f"{name}  is not a sink's file and is left as it is" in shown
     assert [Path(found).name for found in report["others"]] == ["notes.txt", "y.rejects"]
     assert f"{rejects.path.name}  1 rows that the database refused" in shown
 
     result = command("spool", "replay")
     assert "2 rows stored, 0 rejected" in result.stdout
-    assert "1 damaged stretches passed over" in result.stdout
+    assert "1 damaged parts skipped" in result.stdout
     assert result.exit_code == 1
     assert f"{path.stem}.damaged" in command("spool", "status").stdout
     assert command("spool", "status").exit_code == 0  # what is left does not wait
@@ -186,7 +186,7 @@ def test_what_was_cut_off_is_missed(command: Command, synced_dsn: str, data_dir:
     (damage,) = printed(command("spool", "status", "--json"), 3)["files"][0]["damages"]
     assert damage["missing"]
     assert f"missing: {damage['length']} bytes at offset" in command("spool", "status").stdout
-    assert "1 damaged stretches" in command("spool", "replay").stdout
+    assert "1 damaged parts" in command("spool", "replay").stdout
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
@@ -194,10 +194,10 @@ def test_a_pipe_holds_up_nothing(command: Command, synced_dsn: str, data_dir: Pa
     path = leave(data_dir, identity(synced_dsn, data_dir), 1)
     for name in ("a.spool", "b.rejects"):
         os.mkfifo(path.parent / name)
-    assert "a.spool  is no spool file" in command("spool", "status").stdout
+    assert "a.spool  is not a spool file" in command("spool", "status").stdout
     result = command("spool", "replay")
     assert "2 rows stored" in result.stdout
-    assert "no regular file" in result.stderr
+    assert "not a regular file" in result.stderr
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)

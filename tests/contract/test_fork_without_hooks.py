@@ -136,10 +136,10 @@ def test_a_sink_that_was_just_opened_uses_no_connection(
 ) -> None:
     """Servers that fork in C do so soon after the application was imported."""
     asked: list[object] = []
-    monkeypatch.setattr(BatchStore, "ask", lambda _, callback: asked.append(callback))
+    monkeypatch.setattr(BatchStore, "run_watched", lambda _, callback: asked.append(callback))
     writer = storage.sink()._writer
     assert writer is not None
-    until(lambda: writer._look_at)
+    until(lambda: writer._check_at)
     with writer.storing:  # it has looked for spool files
         assert asked == []
 

@@ -93,7 +93,7 @@ def test_a_spool_that_cannot_be_written_is_not_the_databases_fault(
         found = sink.stats()
     assert (found.written, found.spooled, found.away) == (400, 0, None)
     assert found.spool_fault is not None
-    assert "deleted under its process" in found.spool_fault
+    assert "deleted while it was open" in found.spool_fault
     assert caplog.text.count("cannot be written") == 1
     assert "cannot write to the database" not in caplog.text
 

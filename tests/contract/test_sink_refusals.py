@@ -368,9 +368,9 @@ def test_users_are_locked_in_their_order(
 def test_what_was_put_right_meanwhile_is_stored(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the row's last refusal and the innocuous row that is to show whose fault it is."""
+    """Between the row's last refusal and the probe row that shows whose fault it is."""
     alice = storage.users.create("alice")
-    prove = bisection._Run.prove
+    check_database = bisection._Run.check_database
     failing = [True]
     insert = storage.database.bulk_insert
 
@@ -379,12 +379,12 @@ def test_what_was_put_right_meanwhile_is_stored(
             raise OSError("no")
         insert(table, rows)
 
-    def late_prove(run: Any, precedents: Any) -> None:
-        prove(run, precedents)
+    def late_check(run: Any, history: Any) -> None:
+        check_database(run, history)
         failing.clear()
 
     monkeypatch.setattr(storage.database, "bulk_insert", bulk_insert)
-    monkeypatch.setattr(bisection._Run, "prove", late_prove)
+    monkeypatch.setattr(bisection._Run, "check_database", late_check)
     with storage.sink(flush_after_s=3600) as sink:
         sink.submit_usage(user_id=alice.id, cost=0.5)
         assert sink.flush(PATIENCE_S)

@@ -87,7 +87,7 @@ def test_all_commands_one_after_the_other(run: Command, dsn: str) -> None:
     assert run("encrypt", "--dry-run").exit_code == 0
 
     said = run("check")
-    assert (said.exit_code, said.stdout.splitlines()[-1]) == (0, "Everything opens.")
+    assert (said.exit_code, said.stdout.splitlines()[-1]) == (0, "All values open.")
     assert "users.password: 1 values, 0 unreadable, 0 plaintext" in said.stdout
     assert run("rotate-key", "--dry-run").exit_code == 3
     assert "1 unused keys dropped" in run("rotate-key").stdout
@@ -98,7 +98,7 @@ def test_all_commands_one_after_the_other(run: Command, dsn: str) -> None:
     assert said.stdout.startswith("mode encrypted: the secret was changed: set the new one")
     said = run("change-secret")
     assert said.stdout.splitlines() == [
-        "mode encrypted: the secret stays",
+        "mode encrypted: the secret is unchanged",
         "the new secret is already in effect",
     ]
     assert run("check").exit_code == 1
@@ -175,14 +175,14 @@ def test_check_of_a_database_on_the_way(run: Command, dsn: str) -> None:
         bob = storage.users.create("bob", password="before")
     said = run("check")
     assert said.exit_code == 0
-    assert said.stdout.splitlines()[-1] == "What is sealed opens, and 3 values are in the clear."
+    assert said.stdout.splitlines()[-1] == "All sealed values open, and 3 values are in the clear."
     assert f"users.password, row {bob.id} is" not in said.stderr
     assert said.stderr.count("is in the clear") == 3
     with Storage.connect(dsn, SECRET) as storage:
         storage.encryption._change(lambda keyring: keyring.with_mode(Mode.DECRYPTING))
     said = run("check")
     assert (said.exit_code, said.stderr) == (0, "")
-    assert said.stdout.splitlines()[-1] == "What is sealed opens, and 3 values are in the clear."
+    assert said.stdout.splitlines()[-1] == "All sealed values open, and 3 values are in the clear."
 
 
 def test_a_damaged_row_and_what_status_says(run: Command, encrypted: Storage, dsn: str) -> None:
@@ -196,7 +196,7 @@ def test_a_damaged_row_and_what_status_says(run: Command, encrypted: Storage, ds
         assert said.exit_code == 1
         assert said.stdout.splitlines() == [
             f"mode encrypted: 2 values {would}written",
-            f"key {old} {would}kept for what does not open",
+            f"key {old} {would}kept for values that do not open",
         ]
         assert f"1 values {would}left as they are:" in said.stderr
         assert "credentials.secret_json, row 2 does not open" in said.stderr

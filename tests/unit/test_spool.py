@@ -390,7 +390,7 @@ def test_rubbish_between_records_is_passed_over(
 def test_what_is_no_spool_file_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.spool"
     path.write_bytes(content)
-    with pytest.raises(SpoolError, match="no spool file of this version") as caught:
+    with pytest.raises(SpoolError, match="not a spool file of this version") as caught:
         SpoolFile.adopt(path, DATABASE, None)
     assert caught.value.path == path
     assert path.read_bytes() == content
@@ -429,7 +429,7 @@ def test_a_full_file_takes_no_more(tmp_path: Path) -> None:
 def test_a_deleted_file_takes_no_more(tmp_path: Path) -> None:
     spool = create(tmp_path, 1)
     spool.path.unlink()
-    with pytest.raises(FileNotFoundError, match="deleted under its process"):
+    with pytest.raises(FileNotFoundError, match="deleted while it was open"):
         spool.append(batch(2), MANY)
     assert drain(spool) == [1]
 
