@@ -10,6 +10,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from gproxy_storage import Storage
 from gproxy_storage.schema.sync import sync
 from gproxy_storage.sink.sink import Sink
 from tests import leaks, servers
@@ -178,8 +179,7 @@ def shared_database_dsn(server: servers.Server) -> Iterator[str]:
     """
     name = servers.database_name()
     dsn = server.create_database(name)
-    with opened(dsn) as database:
-        sync(database)
+    Storage.connect(dsn).close()  # which writes the keyring's row, too
     yield dsn
     server.drop_database(name)
 

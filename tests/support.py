@@ -10,7 +10,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -220,14 +220,18 @@ def _fork_without_hooks() -> int:
 
 def _switches() -> dict[str, str]:
     """How often each other thread of this process gave up a processor."""
-    tasks = Path("/proc/self/task")
-    return {
-        task.name: line
-        for task in tasks.iterdir()
-        if task.name != str(os.getpid())
-        for line in (task / "status").read_text().splitlines()
-        if line.startswith("voluntary_ctxt")
-    }
+    found = {}
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # one that has just ended
+            found[task.name] = _voluntary_switches(task / "status")
+    found.pop(str(os.getpid()), None)
+    return found
+
+
+def _voluntary_switches(status: Path) -> str:
+    return next(
+        line for line in status.read_text().splitlines() if line.startswith("voluntary_ctxt")
+    )
 
 
 def everything_said(error: BaseException | None) -> str:

@@ -185,7 +185,10 @@ def test_an_unknown_filter_is_a_type_error(storage: Storage, method: str, name: 
 
 @for_each(
     "cursor",
-    ["", "x", "~", "1~2", "2026-01-01T00:00:00Z", "2026-01-01~x", f"{NOW}~{2**63}", 7, b"a~b"],
+    [
+        *("", "x", "~", "1~2", "2026-01-01T00:00:00Z", "2026-01-01~x", 7, b"a~b"),
+        *(f"{NOW}~{changed}" for changed in (2**63, "+7", " 7", "07", "1_0")),
+    ],
 )
 def test_what_is_no_cursor_is_refused(storage: Storage, cursor: Any) -> None:
     with pytest.raises(InvalidValue, match="next_cursor of a page") as caught:

@@ -10,7 +10,8 @@ from typing import Any
 import pymysql
 import pytest
 
-from gproxy_storage import Storage
+from gproxy_storage import Dsn, Storage
+from gproxy_storage.backends.mysql import MySQLBackend
 from gproxy_storage.models import User
 from tests import servers
 from tests.contract.support import Connections, in_threads, insert, with_options
@@ -234,3 +235,29 @@ def test_a_proxy_that_greets_as_another_server(
         assert version.startswith(storage.database.version_text())
         for _ in range(2):
             assert storage.users.upsert("alice").name == "alice"  # in MySQL's words, or MariaDB's
+
+
+@pytest.mark.parametrize(
+    ("answer", "mariadb"),
+    [(("8.0.30",), False), (("8.0.30", 1), True), (("10.11.6-MariaDB-log",), True)],
+)
+def test_a_proxy_that_answers_for_its_server(answer: tuple[object, ...], mariadb: bool) -> None:
+    """Whatever it calls its version, only MariaDB executes what is in MariaDB's comments."""
+
+    class Connection:
+        def cursor(self) -> Connection:
+            return self
+
+        def execute(self, sql: str) -> None:
+            assert "/*M!" in sql
+
+        def fetchone(self) -> tuple[object, ...]:
+            return answer
+
+        def close(self) -> None:
+            pass
+
+    backend = MySQLBackend(Dsn.parse("mysql://u@h/d"))
+    backend._set_server_version(Connection())
+
+    assert backend.name == ("mariadb" if mariadb else "mysql")

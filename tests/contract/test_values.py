@@ -264,6 +264,15 @@ class Number(float):
     __repr__ = __str__
 
 
+class Markup(str):
+    """Text that its methods change, as those of template engines do."""
+
+    def _other(self, *_: object) -> str:
+        return "OTHER"
+
+    __str__ = __format__ = translate = replace = _other
+
+
 class Octets(bytes):
     def __bytes__(self) -> bytes:
         return b"other"
@@ -293,3 +302,21 @@ def test_subclasses_are_stored_as_what_they_are(storage: Storage) -> None:
     assert storage.usages.count(since=at, until=at, model=[Model.GPT]) == 1
     assert storage.users.create(Model.GPT).name == "gpt-4.1"
     assert storage.users.find(name=Model.GPT) is not None
+
+
+def test_text_of_a_subclass_is_stored_as_what_it_is(storage: Storage) -> None:
+    storage.users.create(Markup("it's"))
+    with storage.batch() as batch:
+        batch.usages.record(model=Markup("it's"))
+    with storage.sink() as sink:
+        sink.submit_usage(model=Markup("it's"))
+        sink.submit_upstream_request(
+            request_method=Markup("it's"), request_headers={"x": Markup("y")}
+        )
+
+    assert [user.name for user in storage.users.list()] == ["it's"]
+    assert storage.users.find(name=Markup("it's")) is not None
+    assert storage.usages.count(model=Markup("it's")) == 2
+    assert [usage.model for usage in storage.usages.list()] == ["it's"] * 2
+    (request,) = storage.upstream_requests.list()
+    assert (request.request_method, request.request_headers_json) == ("it's", {"x": "y"})

@@ -293,6 +293,15 @@ def test_a_damaged_row_of_the_same_generation(encrypted: Storage, dsn: str) -> N
         encrypted.run_transaction(row.save)
 
 
+@ONE_BACKEND
+def test_a_row_whose_kdf_alone_is_another(encrypted: Storage, dsn: str) -> None:
+    row = credential(encrypted)
+    query(dsn, "UPDATE encryption_keys SET kdf = ?", (str(Kdf.new()),))
+    row.secret_json = {"lost": 1}
+    with pytest.raises(SecretChanged):
+        encrypted.run_transaction(row.save)
+
+
 @pytest.mark.parametrize("generation", [0, 1])
 def test_a_plaintext_process_over_an_encrypted_database(dsn: str, generation: int) -> None:
     with Storage.connect(dsn) as storage:

@@ -24,6 +24,7 @@ from gproxy_storage.errors import (
 )
 from gproxy_storage.schema.sync import SyncReport
 from gproxy_storage.secret import Secret
+from gproxy_storage.unlocked import KeyringRow
 from tests.encryption.support import (
     DOCUMENT,
     NEW_SECRET,
@@ -350,6 +351,7 @@ def test_another_keyring_later_in_the_start(
 
     monkeypatch.setattr(Storage, "sync", sync_then_make_anew)
     with Storage.connect(dsn, SECRET) as storage:
+        assert storage._vault.state.is_of(KeyringRow(*keyring_row(dsn)))
         row = credential(storage)
     with Storage.connect(dsn, SECRET) as storage:
         assert storage.credentials.get(row.id).secret_json == DOCUMENT
