@@ -159,15 +159,33 @@ def patient_sinks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Sink.close, "__defaults__", (PATIENCE_S,))
 
 
+@pytest.fixture(scope="session")
+def _emptied_databases(server: servers.Server) -> Iterator[list[str]]:
+    """Databases of tests that are over, which are empty again."""
+    names: list[str] = []
+    yield names
+    for name in names:
+        server.drop_database(name)
+
+
 @pytest.fixture
-def database_dsn(server: servers.Server, tmp_path: Path) -> Iterator[str]:
-    """The DSN of an empty database for one test, dropped afterwards."""
+def database_dsn(
+    server: servers.Server, _emptied_databases: list[str], tmp_path: Path
+) -> Iterator[str]:
+    """The DSN of an empty database for one test, which nobody else uses meanwhile."""
     if server.backend == "sqlite":
         yield servers.file_dsn(tmp_path / "gproxy.db")
         return
-    name = servers.database_name()
-    yield server.create_database(name)
-    server.drop_database(name)
+    if _emptied_databases:
+        name = _emptied_databases.pop()
+    else:
+        name = servers.database_name()
+        server.create_database(name)
+    yield server.dsn(name)
+    if server.empty_database(name):
+        _emptied_databases.append(name)
+    else:
+        server.drop_database(name)
 
 
 @pytest.fixture(scope="session")

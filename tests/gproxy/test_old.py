@@ -17,6 +17,7 @@ from gproxy_storage.errors import SyncFailed
 from gproxy_storage.schema.plan import Level
 from gproxy_storage.schema.sync import plan, sync
 from tests import gproxy, leaks
+from tests.cases import for_each
 from tests.gproxy import old
 from tests.schema.test_kill import boundaries, killed_at
 from tests.schema.test_together import start_together
@@ -109,9 +110,10 @@ def test_a_database_that_may_only_be_read_is_left_alone(dsn: str) -> None:
         assert len(query(database, "SELECT * FROM providers")) == len(old.routing_texts())
 
 
-@pytest.mark.parametrize("missing", STEPS)
+@for_each("missing", STEPS)
 def test_one_missing_row_is_written(database_dsn: str, missing: str) -> None:
     with Storage.connect(database_dsn) as storage:
+        storage.providers.delete_all()
         routing = {"rules": [{"route": {"operation": "realtime_call_refer"}}, 1], "é": [1.5]}
         storage.providers.create("a", channel="c", routing=routing)
         run_script(storage.database, f"DELETE FROM {LEDGER} WHERE version = '{missing}'")

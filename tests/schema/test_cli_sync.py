@@ -16,7 +16,7 @@ from gproxy_storage.models import TABLES
 from gproxy_storage.schema.sync import plan, sync
 from tests import leaks
 from tests.schema.offline import everything
-from tests.support import recorded, run_script
+from tests.support import SOME_BACKENDS, recorded, run_script
 
 Command = Callable[..., Result]
 
@@ -60,6 +60,7 @@ def test_a_dry_run_prints_the_sql_and_does_nothing(empty: Backend, command: Comm
     assert (result.exit_code, result.output) == (0, "-- the schema is up to date\n")
 
 
+@SOME_BACKENDS
 def test_a_dry_run_as_json(empty: Backend, command: Command) -> None:
     result = command("sync", "--dry-run", "--json")
     assert result.exit_code == 3
@@ -70,6 +71,7 @@ def test_a_dry_run_as_json(empty: Backend, command: Command) -> None:
     assert json.loads(result.output) == {"steps": [], "drift": []}
 
 
+@SOME_BACKENDS
 def test_a_dry_run_of_a_rename(empty: Backend, command: Command) -> None:
     sync(empty)
     run_script(empty, "ALTER TABLE providers RENAME COLUMN routing_json TO dispatch_json")
@@ -93,6 +95,7 @@ def make_incompatible(database: Backend) -> str:
     return "storage_state: a view has the name of the table"
 
 
+@SOME_BACKENDS
 def test_a_dry_run_of_what_cannot_be_done(empty: Backend, command: Command) -> None:
     what = make_incompatible(empty)
     result = command("sync", "--dry-run")
@@ -108,6 +111,7 @@ def test_a_dry_run_of_what_cannot_be_done(empty: Backend, command: Command) -> N
 # -- sync -----------------------------------------------------------------------------------------
 
 
+@SOME_BACKENDS
 def test_sync_prints_what_it_did(empty: Backend, command: Command) -> None:
     steps = plan(empty).steps
     result = command("sync")
@@ -119,6 +123,7 @@ def test_sync_prints_what_it_did(empty: Backend, command: Command) -> None:
     assert (result.exit_code, result.output) == (0, "The schema is up to date.\n")
 
 
+@SOME_BACKENDS
 def test_sync_as_json(empty: Backend, command: Command) -> None:
     steps = plan(empty).steps
     said = json.loads(command("sync", "--json").output)
@@ -127,6 +132,7 @@ def test_sync_as_json(empty: Backend, command: Command) -> None:
     assert json.loads(command("sync", "--json").output)["applied"] == []
 
 
+@SOME_BACKENDS
 @pytest.mark.parametrize("arguments", [("sync",), ("sync", "--json")])
 def test_sync_of_what_cannot_be_done(
     empty: Backend, command: Command, arguments: tuple[str, ...]
@@ -197,6 +203,7 @@ def test_a_file_that_exists_stays_as_it_is(
 # -- status ---------------------------------------------------------------------------------------
 
 
+@SOME_BACKENDS
 def test_status_shows_drift(empty: Backend, command: Command) -> None:
     result = command("status")
     assert result.exit_code == 0
@@ -216,6 +223,7 @@ def test_status_shows_drift(empty: Backend, command: Command) -> None:
     assert said["dsn"] == str(empty.dsn)
 
 
+@SOME_BACKENDS
 def test_status_without_drift(empty: Backend, command: Command) -> None:
     sync(empty)
     assert command("status").output.endswith("drift    none\n")

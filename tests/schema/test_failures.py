@@ -71,12 +71,11 @@ def as_reader(
 
 
 @only_servers
-def test_a_user_who_may_not_change_the_schema(empty: Backend, server: servers.Server) -> None:
-    sync(empty)
-    with as_reader(server, empty.database) as dsn:
+def test_a_user_who_may_not_change_the_schema(synced: Backend, server: servers.Server) -> None:
+    with as_reader(server, synced.database) as dsn:
         with opened(dsn) as reader:
             assert not sync(reader)  # with nothing to do, no rights are needed
-        run_script(empty, REMOVE_PASSWORD)
+        run_script(synced, REMOVE_PASSWORD)
         with opened(dsn) as reader:
             error = failure(reader)
     assert "step 1/1, table users, column password is missing: " in str(error)
@@ -89,10 +88,9 @@ def test_a_user_who_may_not_change_the_schema(empty: Backend, server: servers.Se
 
 
 @only_servers
-def test_a_user_who_may_only_look(empty: Backend, server: servers.Server) -> None:
+def test_a_user_who_may_only_look(synced: Backend, server: servers.Server) -> None:
     """MariaDB does not tell such a user what happens ON DELETE: that is no difference."""
-    sync(empty)
-    with as_reader(server, empty.database, rights="SELECT") as dsn, opened(dsn) as reader:
+    with as_reader(server, synced.database, rights="SELECT") as dsn, opened(dsn) as reader:
         assert not plan(reader).drift
 
 
@@ -113,12 +111,11 @@ def read_only(dsn: str, backend: str) -> str:
 
 
 @pytest.mark.parametrize("backend", ["sqlite", "postgres"], indirect=True)
-def test_a_database_that_cannot_be_written(empty: Backend, backend: str, database_dsn: str) -> None:
-    sync(empty)
-    with opened(read_only(database_dsn, backend)) as reader:
+def test_a_database_that_cannot_be_written(synced: Backend, backend: str) -> None:
+    with opened(read_only(synced.dsn.reveal(), backend)) as reader:
         assert not sync(reader)
-    run_script(empty, REMOVE_PASSWORD)
-    with opened(read_only(database_dsn, backend)) as reader:
+    run_script(synced, REMOVE_PASSWORD)
+    with opened(read_only(synced.dsn.reveal(), backend)) as reader:
         assert plan(reader)  # a look needs no more
         error = failure(reader)
     assert "nothing was changed" in str(error)

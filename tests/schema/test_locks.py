@@ -96,13 +96,12 @@ def reading(dsn: str, sql: str) -> Iterator[list[float]]:
 
 @only_servers
 def test_a_long_transaction_on_the_table(
-    empty: Backend, server: servers.Server, backend: str, database_dsn: str
+    synced: Backend, server: servers.Server, backend: str
 ) -> None:
-    sync(empty)
-    run_script(empty, REMOVE_PASSWORD)
-    with transaction_on(server, empty, READ_USERS) as holder:
-        with reading(database_dsn, "SELECT count(*) FROM users") as waits:
-            error, elapsed_s = failure(empty, lock_timeout_s=5)
+    run_script(synced, REMOVE_PASSWORD)
+    with transaction_on(server, synced, READ_USERS) as holder:
+        with reading(synced.dsn.reveal(), "SELECT count(*) FROM users") as waits:
+            error, elapsed_s = failure(synced, lock_timeout_s=5)
         number = connection_id(holder, backend)
     assert elapsed_s >= 5
     assert max(waits) < elapsed_s * 0.7, "a reader stood in the queue behind the sync"
@@ -118,15 +117,14 @@ def test_a_long_transaction_on_the_table(
         assert f"(pid {number}, user " in str(error)
     else:  # this user may not ask
         assert "(the server does not say: see SHOW PROCESSLIST)" in str(error)
-    assert [step.sql for step in sync(empty).applied] == [error.step]
+    assert [step.sql for step in sync(synced).applied] == [error.step]
 
 
 @pytest.mark.parametrize("backend", ["mysql"], indirect=True)
-def test_mysql_says_who_to_a_user_who_may_ask(empty: Backend, server: servers.Server) -> None:
-    sync(empty)
-    run_script(empty, REMOVE_PASSWORD)
-    access = replace(server.access, database=empty.database)
-    with transaction_on(server, empty, READ_USERS) as holder:
+def test_mysql_says_who_to_a_user_who_may_ask(synced: Backend, server: servers.Server) -> None:
+    run_script(synced, REMOVE_PASSWORD)
+    access = replace(server.access, database=synced.database)
+    with transaction_on(server, synced, READ_USERS) as holder:
         number = connection_id(holder, "mysql")
         with opened(access.dsn(server.scheme, server.socket_option)) as as_admin:
             error, _ = failure(as_admin, lock_timeout_s=0.2)
@@ -135,13 +133,12 @@ def test_mysql_says_who_to_a_user_who_may_ask(empty: Backend, server: servers.Se
 
 @pytest.mark.parametrize("backend", ["postgres", "mysql"], indirect=True)  # MariaDB does not wait
 def test_a_new_table_waits_for_those_it_refers_to(
-    empty: Backend, server: servers.Server, backend: str
+    synced: Backend, server: servers.Server, backend: str
 ) -> None:
     """The step's table is not there yet; what is locked is the one its foreign key points to."""
-    sync(empty)
-    run_script(empty, "DROP TABLE user_quotas")
-    with transaction_on(server, empty, ADD_USER) as holder:
-        error, _ = failure(empty, lock_timeout_s=0.5)
+    run_script(synced, "DROP TABLE user_quotas")
+    with transaction_on(server, synced, ADD_USER) as holder:
+        error, _ = failure(synced, lock_timeout_s=0.5)
         number = connection_id(holder, backend)
     assert "step 1/" in str(error)
     assert "table user_quotas, the table is missing" in str(error)
@@ -150,16 +147,15 @@ def test_a_new_table_waits_for_those_it_refers_to(
         assert f"pid {number}" in str(error)
 
 
-def test_it_goes_on_when_the_lock_is_given_up(empty: Backend, server: servers.Server) -> None:
-    sync(empty)
-    run_script(empty, REMOVE_PASSWORD)
-    with transaction_on(server, empty, READ_USERS) as holder:
+def test_it_goes_on_when_the_lock_is_given_up(synced: Backend, server: servers.Server) -> None:
+    run_script(synced, REMOVE_PASSWORD)
+    with transaction_on(server, synced, READ_USERS) as holder:
         timer = threading.Timer(0.7, holder.rollback)
         timer.start()
-        report = sync(empty, lock_timeout_s=PATIENCE_S)
+        report = sync(synced, lock_timeout_s=PATIENCE_S)
         timer.join()
     assert len(report.applied) == 1
-    assert not plan(empty)
+    assert not plan(synced)
 
 
 # -- the sync lock itself -------------------------------------------------------------------------
@@ -213,14 +209,13 @@ def test_no_time_is_enough_where_nobody_is_in_the_way(empty: Backend) -> None:
     assert not sync(empty, lock_timeout_s=0)
 
 
-def test_nothing_to_do_waits_for_nobody(empty: Backend, database_dsn: str) -> None:
+def test_nothing_to_do_waits_for_nobody(synced: Backend) -> None:
     """Neither for another's sync lock nor, on SQLite, for a writer."""
-    sync(empty)
 
     entered, release = threading.Event(), threading.Event()
 
     def keep() -> None:
-        with opened(database_dsn) as other, session(other), other.sync_lock(1):
+        with opened(synced.dsn.reveal()) as other, session(other), other.sync_lock(1):
             entered.set()
             release.wait(PATIENCE_S)
 
@@ -228,7 +223,7 @@ def test_nothing_to_do_waits_for_nobody(empty: Backend, database_dsn: str) -> No
     keeper.start()
     try:
         assert entered.wait(PATIENCE_S)
-        assert not sync(empty, lock_timeout_s=0)
+        assert not sync(synced, lock_timeout_s=0)
     finally:
         release.set()
         keeper.join()

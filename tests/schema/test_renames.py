@@ -90,7 +90,7 @@ def test_both_names_at_once_are_refused(empty: Backend) -> None:
         assert not sync(empty)
         return
     run_script(empty, "ALTER TABLE providers ADD COLUMN dispatch_json JSON NOT NULL")
-    with pytest.raises(IncompatibleSchema, match="column dispatch_json is not ours"):
+    with pytest.raises(IncompatibleSchema, match="column dispatch_json is unknown"):
         sync(empty)
 
 

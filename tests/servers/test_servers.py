@@ -140,6 +140,55 @@ def test_an_administrator_without_rights_is_a_clear_reason(
     assert f"the user '{servers.TEST_USER}' may not" in found.reason
 
 
+_CONTENT = (
+    """
+    SELECT nspname, nspowner::regrole::text, nspacl::text FROM pg_namespace
+    WHERE nspname NOT LIKE 'pg\\_temp%%' AND nspname NOT LIKE 'pg\\_toast\\_temp%%' ORDER BY 1
+    """,
+    "SELECT relname FROM pg_class WHERE oid >= 16384 AND relkind <> 'i' ORDER BY 1",
+    "SELECT proname FROM pg_proc WHERE oid >= 16384 ORDER BY 1",
+    "SELECT typname FROM pg_type WHERE oid >= 16384 ORDER BY 1",
+)
+
+
+@pytest.mark.parametrize("backend", ["postgres"], indirect=True)
+def test_an_emptied_database_is_as_a_new_one(server: servers.Server) -> None:
+    if int(server.version.split(".")[0]) < 15:
+        pytest.skip("the others are dropped")
+    name = servers.database_name()
+    dsn = server.create_database(name)
+    try:
+        new = [server.execute(sql, database=name) for sql in _CONTENT]
+        with connected(dsn) as connection:
+            run(
+                connection,
+                "CREATE TABLE t (id serial PRIMARY KEY, n int REFERENCES t)",
+                "CREATE TYPE mood AS ENUM ('sad')",
+                "GRANT SELECT ON t TO PUBLIC",
+            )
+            server.execute(
+                "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'", database=name
+            )
+            run(connection, "REVOKE USAGE ON SCHEMA public FROM PUBLIC", "SELECT 1")
+            assert [server.execute(sql, database=name) for sql in _CONTENT] != new
+            assert server.empty_database(name)
+            with pytest.raises(DRIVER_ERRORS):
+                run(connection, "SELECT 1")
+        assert [server.execute(sql, database=name) for sql in _CONTENT] == new
+        for change in (
+            f'ALTER DATABASE "{name}" SET work_mem = 1000',
+            "CREATE SCHEMA somebody_elses",
+            f'REVOKE CONNECT ON DATABASE "{name}" FROM PUBLIC',
+        ):
+            assert server.empty_database(name)
+            server.execute(change, database=name)
+            assert not server.empty_database(name), change
+            server.execute(f'ALTER DATABASE "{name}" RESET ALL', database=name)
+            server.execute("DROP SCHEMA IF EXISTS somebody_elses", database=name)
+    finally:
+        server.drop_database(name)
+
+
 @pytest.mark.parametrize("backend", ["postgres"], indirect=True)
 def test_postgres_orders_like_a_language_where_it_can(
     server: servers.Server, database_dsn: str

@@ -18,7 +18,7 @@ from gproxy_storage.errors import ConfigError, StorageError
 from gproxy_storage.models import TABLES
 from tests import leaks, servers
 from tests.processes import PLAINTEXT_WARNING, run_python
-from tests.support import ONE_BACKEND
+from tests.support import ONE_BACKEND, SOME_BACKENDS
 
 Command = Callable[..., Result]
 
@@ -65,6 +65,7 @@ def failure(result: Result, *words: str, code: int = 1) -> None:
 # -- status -------------------------------------------------------------------------------------
 
 
+@SOME_BACKENDS
 def test_status_of_an_empty_database(
     command: Command, database_dsn: str, backend: str, server: servers.Server
 ) -> None:
@@ -98,6 +99,7 @@ def test_status_of_a_full_database(command: Command, synced_dsn: str) -> None:
     }
 
 
+@SOME_BACKENDS
 def test_status_as_json(
     command: Command, database_dsn: str, backend: str, server: servers.Server
 ) -> None:
@@ -165,6 +167,7 @@ def test_looking_at_a_database_in_memory(command: Command) -> None:
 # -- sync ---------------------------------------------------------------------------------------
 
 
+@SOME_BACKENDS
 def test_dry_run_then_sync_then_dry_run(command: Command, database_dsn: str) -> None:
     planned = command("sync", "--dry-run", dsn=database_dsn)
     assert (planned.exit_code, planned.stderr) == (3, "")
@@ -198,6 +201,7 @@ def test_sync_as_json(command: Command, database_dsn: str) -> None:
     assert json.loads(command("sync", "--json", dsn=database_dsn).stdout)["applied"] == []
 
 
+@SOME_BACKENDS
 def test_what_cannot_be_synced(command: Command, database_dsn: str) -> None:
     with Storage.connect(database_dsn, sync=False) as storage, storage.session():
         storage.database.execute_sql("CREATE TABLE users (id TEXT, name INTEGER)")
