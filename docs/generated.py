@@ -99,6 +99,7 @@ class Repositories(Generated):
         shown: set[str] = set()
         for each in wanted:
             yield f"\n## `storage.{each.path}`\n"
+            yield from _on_delete(each)
             yield from _autoclass(
                 each.kind, "members", "inherited-members", "exclude-members: model"
             )
@@ -121,6 +122,29 @@ def _overview(repositories: list[Reached]) -> Iterator[str]:
         cells = [f"[`{path}`](#storage-{path.replace('.', '-').replace('_', '-')})", what]
         cells += [", ".join(f"`{verb}`" for verb in own), ", ".join(lacks)]
         yield f"| {' | '.join(cells)} |"
+
+
+def _on_delete(repository: Reached) -> Iterator[str]:
+    """Say what becomes of a deleted row's dependents."""
+    if "delete" not in repository.verbs():
+        return
+    deleted: list[type[Table]] = [repository.kind.model]
+    kept: dict[str, None] = {}
+    for parent in deleted:  # which grows
+        for child in TABLES:
+            for field, target in child._meta.refs.items():
+                if target is not parent:
+                    continue
+                if field.on_delete == "SET NULL":
+                    kept[f"`{child._meta.table_name}`"] = None
+                elif child not in deleted:
+                    deleted.append(child)
+    gone = [f"`{child._meta.table_name}`" for child in deleted[1:]]
+    if gone:
+        yield f"Deleting a row deletes its rows of {', '.join(gone)}, too."
+    if kept:
+        yield f"Rows of {', '.join(kept)} stay, with NULL in its place."
+    yield ""
 
 
 def _autoclass(kind: type[Any], *options: str) -> Iterator[str]:
