@@ -38,6 +38,7 @@ napoleon_use_ivar = True  # attributes as one list
 html_theme = "furo"
 html_title = f"gproxy_storage {release}"
 
+nitpicky = True  # a reference to nothing is a warning
 nitpick_ignore_regex = [
     # other projects' objects
     (r"py:.*", r"(collections|contextlib|datetime|decimal|pathlib|peewee)\b.*"),
