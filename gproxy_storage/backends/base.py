@@ -166,7 +166,7 @@ class Backend(BulkWriting, Sessions, Values, SchemaWork):
         return ConnectError(f"{setting}cannot open {self.dsn}: {problem}", dsn=str(self.dsn))
 
     def connect_problem(self, exc: Exception) -> str:
-        """Say in one line why connecting failed and what to do, without the password."""
+        """Return in one line why connecting failed and what to do, without the password."""
         raise NotImplementedError
 
     # -- writing ------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ def bucket_shift(seconds: int) -> int:
 
 
 class Values:
-    """How a backend stores times, and what it computes of columns."""
+    """The backends' form of times, and expressions over columns."""
 
     def time_to_db(self, at: datetime) -> Any:
         """Return an aware UTC time as the driver's parameter; it sorts as the times do."""

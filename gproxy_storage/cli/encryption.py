@@ -30,8 +30,9 @@ from .options import EXIT_TO_DO, JSON, Options, read_only
 from .progress import progress
 
 if TYPE_CHECKING:
-    from ..encryption.commands import Encryption, Progress
+    from ..encryption.commands import Encryption
     from ..encryption.outcome import Outcome
+    from ..encryption.scan import OnProgress
 
 NEW_SECRET_KEY = f"NEW_{SECRET_KEY}"
 NEW_SECRET_KEY_FILE = f"NEW_{SECRET_KEY_FILE}"
@@ -124,7 +125,7 @@ def encrypt(ctx: click.Context, dry_run: bool, as_json: bool) -> None:
     if secret is None:
         raise SecretError(f"{SECRET_KEY} is not set: set it, `gproxy-storage keygen` makes one")
 
-    def seal(keys: Encryption, done: Progress) -> Outcome:
+    def seal(keys: Encryption, done: OnProgress) -> Outcome:
         is_new = keys.mode is Mode.PLAINTEXT and not dry_run
         outcome = keys.encrypt(secret, done, dry_run=dry_run)
         if is_new:
@@ -218,7 +219,7 @@ def _refuse_sealed_spool(directory: Path) -> None:
 def _run(
     ctx: click.Context,
     settings: Settings,
-    operation: Callable[[Encryption, Progress], Outcome],
+    operation: Callable[[Encryption, OnProgress], Outcome],
     as_json: bool,
 ) -> None:
     dry_run: bool = ctx.params["dry_run"]

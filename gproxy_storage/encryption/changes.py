@@ -19,14 +19,14 @@ from ..vault import TABLE, Vault
 from . import gproxy
 from .scan import InUse, scan, total
 
-Change = Callable[[Keyring], Keyring | None]
+KeyringChange = Callable[[Keyring], Keyring | None]
 """Returns the new keyring, or None to leave it as it is."""
 
 
 def change_keyring(
     database: Backend,
     vault: Vault,
-    change: Change,
+    change: KeyringChange,
     *,
     block_gproxy: bool = False,
     unless_decrypted: bool = False,

@@ -20,10 +20,10 @@ from ..database import run_query
 from ..models import SEALED_FIELDS, Table
 from ..sealed_fields import EncryptedJSONField, SealedField
 
-BATCH_ROWS = 1000
+ROWS_PER_QUERY = 1000
 
 
-class Column(NamedTuple):
+class EncryptedColumn(NamedTuple):
     """An encrypted column."""
 
     model: type[Table]
@@ -62,12 +62,14 @@ class Column(NamedTuple):
         return text.contains(MARKER) if is_json else text.startswith(PREFIX)
 
 
-COLUMNS = tuple(Column(model, field) for model, fields in SEALED_FIELDS.items() for field in fields)
+COLUMNS = tuple(
+    EncryptedColumn(model, field) for model, fields in SEALED_FIELDS.items() for field in fields
+)
 """Every encrypted column."""
 
 
 def stored_values(
-    database: Backend, column: Column, *, marked: bool = False
+    database: Backend, column: EncryptedColumn, *, marked: bool = False
 ) -> Iterator[tuple[int, Any, str | None]]:
     """Yield primary key, stored value and digest (if any) of each row that has a value.
 
@@ -79,25 +81,25 @@ def stored_values(
     pk: Any = column.model._meta.primary_key
     selected = [pk, column.field, *([column.digest] if column.digest else [])]
     wanted = column.looks_sealed(database) if marked else column.field.is_null(False)
-    query = column.model.select(*selected).where(wanted).order_by(pk).limit(BATCH_ROWS).tuples()
+    query = column.model.select(*selected).where(wanted).order_by(pk).limit(ROWS_PER_QUERY).tuples()
     after: int | None = None  # not 0: there may be ids below 1
     while True:
         rest = query.clone() if after is None else query.where(pk > after)
         rows: list[Any] = run_query(database, partial(list, rest))
         for row_pk, sealed, *digest in rows:
             yield row_pk, sealed.stored, digest[0] if digest else None
-        if len(rows) < BATCH_ROWS:
+        if len(rows) < ROWS_PER_QUERY:
             return
         after = rows[-1][0]
 
 
-def sealed_values(database: Backend, column: Column) -> Iterator[tuple[int, Any]]:
+def sealed_values(database: Backend, column: EncryptedColumn) -> Iterator[tuple[int, Any]]:
     """Yield primary key and stored value of each row whose value is sealed, or malformed."""
     for pk, stored, _ in stored_values(database, column, marked=True):
         if column.form(stored) is not Form.PLAINTEXT:
             yield pk, stored
 
 
-def count_values(database: Backend, column: Column) -> int:
+def count_values(database: Backend, column: EncryptedColumn) -> int:
     """Count the rows that have a value."""
     return run_query(database, column.model.select().where(column.field.is_null(False)).count)

@@ -6,7 +6,6 @@ shared lock. All are idempotent and safe to run concurrently.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
@@ -21,16 +20,14 @@ from ..errors import ConfigError, KeyringLost, SecretError, WrongSecret
 from ..secret import Secret
 from ..unlocked import KeyringRow, Unlocked
 from ..vault import Vault
-from .changes import Change, change_keyring, drop_unused, remove_keyring, without_unused
+from .changes import KeyringChange, change_keyring, drop_unused, remove_keyring, without_unused
 from .columns import COLUMNS, count_values
 from .creation import create_keyring, dry_run_keyring
 from .outcome import Outcome
 from .reseal import Resealed, dry_run_reseal, reseal
 from .room import check_room
-from .scan import Checked, InUse, all_forms, check, scan
+from .scan import Checked, InUse, OnProgress, all_forms, check, scan
 from .startup import warn_if_short
-
-Progress = Callable[[int], None]
 
 
 def _silent(_: int) -> None:
@@ -107,7 +104,7 @@ class Encryption:
         """Read the form and the key id of every value, by ``table.column``."""
         return scan(self._database, self._vault.keyring.kids)
 
-    def check(self, progress: Progress = _silent) -> dict[str, Checked]:
+    def check(self, progress: OnProgress = _silent) -> dict[str, Checked]:
         """Open every value and compare its digest, by ``table.column``; writes nothing."""
         return check(self._database, self._vault, progress)
 
@@ -123,7 +120,7 @@ class Encryption:
     # -- operations ---------------------------------------------------------------------------
 
     def encrypt(
-        self, secret: Secret, progress: Progress = _silent, *, dry_run: bool = False
+        self, secret: Secret, progress: OnProgress = _silent, *, dry_run: bool = False
     ) -> Outcome:
         """Seal plaintext values; create the keyring if there is none.
 
@@ -177,7 +174,7 @@ class Encryption:
                 if self._put_under(kdf, key, new):
                     return self._scrubbed(Outcome(state.keyring.mode, changed=True))
 
-    def rotate_key(self, progress: Progress = _silent, *, dry_run: bool = False) -> Outcome:
+    def rotate_key(self, progress: OnProgress = _silent, *, dry_run: bool = False) -> Outcome:
         """Seal all values under a new data key, and drop the old ones.
 
         A value that does not open is left as it is, and its key is kept. An interrupted rotation is
@@ -199,7 +196,7 @@ class Encryption:
                 )
             return outcome
 
-    def upgrade(self, progress: Progress = _silent, *, dry_run: bool = False) -> Outcome:
+    def upgrade(self, progress: OnProgress = _silent, *, dry_run: bool = False) -> Outcome:
         """Convert a database from GPROXY's format to format v3; stop GPROXY first.
 
         Raises:
@@ -223,7 +220,7 @@ class Encryption:
             run = self._carry_out(before.keyring, change, progress, dry_run, block_gproxy=True)
             return self._outcome(run, before, scrub=not dry_run)
 
-    def decrypt(self, progress: Progress = _silent, *, dry_run: bool = False) -> Outcome:
+    def decrypt(self, progress: OnProgress = _silent, *, dry_run: bool = False) -> Outcome:
         """Store all values in the clear, and remove the keyring.
 
         If a value does not open, the keyring is kept.
@@ -266,7 +263,7 @@ class Encryption:
                 self._unlock(secret)
         return self._vault.keyring
 
-    def _new_key(self) -> Change | None:
+    def _new_key(self) -> KeyringChange | None:
         """Return the change to a new data key; None if an earlier rotation is to be finished.
 
         A rotation was interrupted if an inactive key has values that open, or no values. A key that
@@ -287,8 +284,8 @@ class Encryption:
     def _carry_out(
         self,
         keyring: Keyring,
-        change: Change | None,
-        progress: Progress,
+        change: KeyringChange | None,
+        progress: OnProgress,
         dry_run: bool,
         **options: bool,
     ) -> _Run:
@@ -325,7 +322,7 @@ class Encryption:
         )
         return self._scrubbed(outcome) if scrub else outcome
 
-    def _change(self, change: Change, **options: bool) -> None:
+    def _change(self, change: KeyringChange, **options: bool) -> None:
         change_keyring(self._database, self._vault, change, **options)
 
     # Each operation begins by reading the keyring again: another process, or an interrupted

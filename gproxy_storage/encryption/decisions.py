@@ -13,7 +13,7 @@ from ..crypto.place import Place
 from ..crypto.refusals import malformed
 from ..errors import CryptoError, InvalidValue
 from ..sealed_fields import EncryptedJSONField, SealedField
-from .columns import Column
+from .columns import EncryptedColumn
 
 StoredRow = tuple[int, Any, str | None]
 """Primary key, stored value, and digest where the column has one."""
@@ -38,7 +38,7 @@ class Decision(NamedTuple):
 class Decider:
     """Decides on the rows of a column, in the order of their primary keys."""
 
-    def __init__(self, database: Backend, column: Column) -> None:
+    def __init__(self, database: Backend, column: EncryptedColumn) -> None:
         self._database = database
         self._column = column
         lack = (database.narrow or {}).get(column.name)

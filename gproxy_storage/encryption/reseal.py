@@ -17,12 +17,12 @@ from ..crypto.keyring import Keyring
 from ..database import run_query, run_transaction
 from ..errors import CryptoError
 from ..vault import Vault
-from .columns import COLUMNS, Column, stored_values
+from .columns import COLUMNS, EncryptedColumn, stored_values
 from .decisions import Decider, Decision
 from .outcome import Evidence
-from .scan import InUse, Progress
+from .scan import InUse, OnProgress
 
-BATCH_ROWS = 200
+ROWS_PER_TRANSACTION = 200
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Resealed:
     unreadable: Evidence[CryptoError] = field(default_factory=Evidence)
     left: InUse = field(default_factory=InUse)
 
-    def add(self, column: Column, decisions: Iterable[Decision], keyring: Keyring) -> None:
+    def add(self, column: EncryptedColumn, decisions: Iterable[Decision], keyring: Keyring) -> None:
         """Count decisions."""
         for decision in decisions:
             self.sealed += decision.written is not None
@@ -48,7 +48,7 @@ class Resealed:
                 self.left.add(column, decision.stored, keyring.kids)
 
 
-def reseal(database: Backend, vault: Vault, progress: Progress) -> Resealed:
+def reseal(database: Backend, vault: Vault, progress: OnProgress) -> Resealed:
     """Bring all values to the form and key of the vault's keyring."""
     done = Resealed()
     for column in COLUMNS:
@@ -59,19 +59,19 @@ def reseal(database: Backend, vault: Vault, progress: Progress) -> Resealed:
             decisions = run_transaction(database, batch.run)
             done.add(column, decisions, vault.keyring)
             progress(len(decisions))
-            if len(decisions) < BATCH_ROWS:
+            if len(decisions) < ROWS_PER_TRANSACTION:
                 break
             after = decisions[-1].pk
     return done
 
 
-def dry_run_reseal(database: Backend, keyring: Keyring, progress: Progress) -> Resealed:
+def dry_run_reseal(database: Backend, keyring: Keyring, progress: OnProgress) -> Resealed:
     """Return what `reseal` would do under a keyring; writes nothing and locks nothing."""
     done = Resealed()
     for column in COLUMNS:
         decider = Decider(database, column)
         rows = stored_values(database, column)
-        while batch := list(islice(rows, BATCH_ROWS)):
+        while batch := list(islice(rows, ROWS_PER_TRANSACTION)):
             decisions = run_query(database, partial(decider.decide, batch, keyring))
             done.add(column, decisions, keyring)
             progress(len(batch))
@@ -85,7 +85,7 @@ class _Batch:
         self,
         database: Backend,
         vault: Vault,
-        column: Column,
+        column: EncryptedColumn,
         decider: Decider,
         after: int | None,
     ) -> None:
@@ -104,7 +104,7 @@ class _Batch:
             column.model.select(*selected)
             .where(column.field.is_null(False))
             .order_by(primary_key)
-            .limit(BATCH_ROWS)
+            .limit(ROWS_PER_TRANSACTION)
         )
         if self._after is not None:
             query = query.where(primary_key > self._after)

@@ -10,7 +10,7 @@ from ..crypto.envelope import TAG_BYTES, Envelope
 from ..crypto.keys import NONCE_BYTES
 from ..errors import InvalidValue, MalformedEnvelope
 from ..sealed_fields import EncryptedJSONField
-from .columns import COLUMNS, Column, stored_values
+from .columns import COLUMNS, EncryptedColumn, stored_values
 
 _KID = "0" * 16
 _SHOWN = 5
@@ -42,7 +42,7 @@ def check_room(database: Backend) -> None:
             )
 
 
-def _sealed_length(column: Column, stored: Any) -> int:
+def _sealed_length(column: EncryptedColumn, stored: Any) -> int:
     try:
         envelope = column.envelope(stored)
     except MalformedEnvelope:

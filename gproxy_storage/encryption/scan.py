@@ -12,10 +12,10 @@ from ..crypto.envelope import Form
 from ..crypto.keyring import Keyring
 from ..errors import CryptoError, PlaintextFound
 from ..vault import Vault
-from .columns import COLUMNS, Column, stored_values
+from .columns import COLUMNS, EncryptedColumn, stored_values
 from .outcome import Evidence
 
-Progress = Callable[[int], None]
+OnProgress = Callable[[int], None]
 """Called with a number of rows when they are done."""
 
 
@@ -33,7 +33,7 @@ class InUse:
     forms: Counter[Form] = field(default_factory=Counter)
     suspects: set[str] = field(default_factory=set)
 
-    def add(self, column: Column, stored: Any, kids: Collection[str]) -> None:
+    def add(self, column: EncryptedColumn, stored: Any, kids: Collection[str]) -> None:
         """Count a stored value.
 
         Args:
@@ -107,7 +107,7 @@ class Checked:
         }
 
 
-def check(database: Backend, vault: Vault, progress: Progress) -> dict[str, Checked]:
+def check(database: Backend, vault: Vault, progress: OnProgress) -> dict[str, Checked]:
     """Open every value, by ``table.column``; writes nothing."""
     found = {}
     for column in COLUMNS:
@@ -119,7 +119,7 @@ def check(database: Backend, vault: Vault, progress: Progress) -> dict[str, Chec
 
 
 def _check_row(
-    checked: Checked, vault: Vault, column: Column, row: tuple[int, Any, str | None]
+    checked: Checked, vault: Vault, column: EncryptedColumn, row: tuple[int, Any, str | None]
 ) -> None:
     pk, stored, digest = row
     checked.rows += 1

@@ -1,4 +1,4 @@
-"""Progress: the state of a sync that is in progress, and the errors that report it."""
+"""SyncState: the state of a sync that is in progress, and the errors that report it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ADVICE = {
 _CORRECT = "correct the cause, then start again"
 
 
-class Progress:
+class SyncState:
     """A sync's executed steps, its current step, and the violations found in the data.
 
     Attributes:

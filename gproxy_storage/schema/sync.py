@@ -22,7 +22,7 @@ from . import LOCK_TIMEOUT_S
 from .catalog import read_snapshot
 from .definitions import definitions
 from .plan import Drift, Plan, Step, make_plan
-from .progress import Progress
+from .progress import SyncState
 
 Hook = Callable[[str], None]
 Refuse = Callable[[Plan], None]
@@ -34,7 +34,7 @@ def _silent() -> None:
 
 @dataclass(frozen=True, slots=True)
 class SyncReport:
-    """What a sync did.
+    """The result of a sync.
 
     Attributes:
         applied: the steps that were executed, in order; empty when nothing was missing.
@@ -131,17 +131,17 @@ class _Sync:
         self._refuse = refuse
         self._hook = hook
         self._started = time.monotonic()
-        self._progress = Progress(database)
+        self._state = SyncState(database)
 
     def run(self) -> SyncReport:
         database = self._database
         if database.in_transaction():
-            raise self._progress.in_transaction()
+            raise self._state.in_transaction()
         is_outermost = database.is_closed()
         try:
             with session(database), translated(database, writing=True):
                 found = plan(database, widen=self._widen)
-                self._progress.refuse(found)
+                self._state.refuse(found)
                 self._refuse(found)
                 if found.steps:
                     found = self._until_unblocked()
@@ -149,58 +149,58 @@ class _Sync:
             unwind(database, is_outermost)
             raise
         elapsed_s = time.monotonic() - self._started
-        return SyncReport(tuple(self._progress.applied), elapsed_s, found.narrower)
+        return SyncReport(tuple(self._state.applied), elapsed_s, found.narrower)
 
     def _until_unblocked(self) -> Plan:
-        """Attempt it until the tables' locks can be had, or the time is over.
+        """Try until the tables' locks can be acquired, or the time is over.
 
-        Each attempt waits a second at most for a lock, for whoever comes later queues behind it.
+        Each attempt waits a second at most for a lock, since later transactions queue behind it.
         """
         boundary = sys.exception()
         while True:
             try:
                 return self._attempt()
             except SyncLockHeldError as exc:
-                raise self._progress.sync_lock_held(self._lock_timeout_s) from exc
+                raise self._state.sync_lock_held(self._lock_timeout_s) from exc
             except Exception as exc:
                 if isinstance(exc, WriteError) and exc.committed is None:  # of COMMIT
-                    raise self._progress.failed(exc, boundary) from exc
+                    raise self._state.failed(exc, boundary) from exc
                 if self._database.translate(exc, writing=True, boundary=boundary) is None:
                     raise  # not a database error
                 if self._database.classify(exc, boundary) is not Failure.TRANSIENT:
-                    raise self._progress.failed(exc, boundary) from exc
+                    raise self._state.failed(exc, boundary) from exc
                 if self._left_s() <= 0:
-                    raise self._progress.blocked(self._lock_timeout_s) from exc
+                    raise self._state.blocked(self._lock_timeout_s) from exc
                 # A pause, so that transactions that queued behind the attempt proceed.
                 time.sleep(min(random.uniform(0.2, 0.5), self._left_s()))  # noqa: S311 - no secret
 
     def _attempt(self) -> Plan:
-        database, progress = self._database, self._progress
-        progress.begin()
+        database, state = self._database, self._state
+        state.begin()
         with database.sync_lock(max(self._left_s(), 0)):
             self._hook("locked")
             now = _plan(database, widen=self._widen)
-            progress.refuse(now)
+            state.refuse(now)
             self._refuse(now)
             for check in now.checks:
-                progress.check(check)
-            progress.refuse_violations()
+                state.check(check)
+            state.refuse_violations()
             for number, step in enumerate(now.steps, 1):
-                progress.start(step, number, len(now.steps))
+                state.start(step, number, len(now.steps))
                 if step.action is None:
                     database.execute_sql(step.sql)
                 else:
                     step.action(database)
-                progress.applied.append(step)
+                state.applied.append(step)
                 self._count()
                 self._hook(f"after {step.sql[:60]}")
             left = now
             if now.steps:
                 self._record_renames(now)
                 left = _plan(database, widen=self._widen)
-                progress.verify(left)
+                state.verify(left)
             self._hook("before commit")
-            progress.finish()
+            state.finish()
         return left
 
     def _record_renames(self, done: Plan) -> None:
