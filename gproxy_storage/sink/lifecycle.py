@@ -111,7 +111,8 @@ def _after_fork_in_child() -> None:
         _quiesced.pop().after_fork_in_child()
     util = sys.modules.get("multiprocessing.util")
     if util is not None and open_sinks:
-        # Its children end without atexit. Registered here, for it clears its parent's finalizers.
+        # Its children end without atexit, and clear their parent's finalizers after this hook.
+        # So the finalizer is registered by a hook of its own, which runs later.
         util.register_after_fork(
             open_sinks, lambda _: util.Finalize(None, close_all, exitpriority=1)
         )
