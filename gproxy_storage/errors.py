@@ -53,7 +53,7 @@ class ConnectError(StorageError):
         self.dsn = dsn
 
 
-class PoolTimeout(StorageError):  # noqa: N818 - the design's name; every pool calls it that
+class PoolTimeout(StorageError):  # noqa: N818 - as psycopg_pool calls it
     """No pooled connection became free in time.
 
     Attributes:
@@ -71,7 +71,7 @@ class SchemaError(StorageError):
     """The database's schema is not one that this package can use."""
 
 
-class IncompatibleSchema(SchemaError):  # noqa: N818 - the design's name
+class IncompatibleSchema(SchemaError):  # noqa: N818 - its name says what is wrong
     """The live schema differs from the models in a way that sync must not change.
 
     Attributes:
@@ -83,7 +83,7 @@ class IncompatibleSchema(SchemaError):  # noqa: N818 - the design's name
         self.drift = tuple(drift)
 
 
-class SyncFailed(SchemaError):  # noqa: N818 - the design's name
+class SyncFailed(SchemaError):  # noqa: N818 - its name says what is wrong
     """A step of the schema sync failed.
 
     Attributes:
@@ -127,7 +127,7 @@ class ConflictError(StorageError):
         self.fields = tuple(fields)
 
 
-class InvalidValue(StorageError):  # noqa: N818 - the design's name
+class InvalidValue(StorageError):  # noqa: N818 - its name says what is wrong
     """A value cannot be stored. Nothing was written.
 
     Attributes:
@@ -186,27 +186,27 @@ class CryptoError(StorageError):
         self.kid = kid
 
 
-class WrongSecret(CryptoError):  # noqa: N818 - the design's name
+class WrongSecret(CryptoError):  # noqa: N818 - its name says what is wrong
     """The secret does not open the keyring or any v2 value, or the keyring's row is damaged."""
 
 
-class SecretChanged(CryptoError):  # noqa: N818 - the design's name
+class SecretChanged(CryptoError):  # noqa: N818 - its name says what is wrong
     """The keyring is sealed under a new secret, which this process does not have."""
 
 
-class KeyringLost(CryptoError):  # noqa: N818 - the design's name
+class KeyringLost(CryptoError):  # noqa: N818 - its name says what is wrong
     """There are sealed values, but the keyring that opens them is missing."""
 
 
-class UnknownKey(CryptoError):  # noqa: N818 - the design's name
+class UnknownKey(CryptoError):  # noqa: N818 - its name says what is wrong
     """A value is sealed under a key that is not in the keyring, or in a format no longer read."""
 
 
-class Tampered(CryptoError):  # noqa: N818 - the design's name
+class Tampered(CryptoError):  # noqa: N818 - its name says what is wrong
     """A value does not open in its place: it was changed, or moved from another place."""
 
 
-class MalformedEnvelope(CryptoError):  # noqa: N818 - the design's name
+class MalformedEnvelope(CryptoError):  # noqa: N818 - its name says what is wrong
     """A sealed value cannot be parsed; no key was tried.
 
     Attributes:
@@ -227,5 +227,5 @@ class MalformedEnvelope(CryptoError):  # noqa: N818 - the design's name
         self.problem = problem
 
 
-class PlaintextFound(CryptoError):  # noqa: N818 - the design's name
+class PlaintextFound(CryptoError):  # noqa: N818 - its name says what is wrong
     """A value is in the clear where only sealed values are allowed."""

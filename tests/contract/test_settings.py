@@ -13,7 +13,7 @@ from gproxy_storage.models import GlobalSettings
 from tests.contract.support import in_threads, insert, refused_unasked
 from tests.support import SQLITE_ALONE, assert_query_count
 
-DEFAULTS: dict[str, Any] = {  # PARITY.md
+DEFAULTS: dict[str, Any] = {  # GPROXY's
     "host": "127.0.0.1",
     "port": 8787,
     "proxy": None,

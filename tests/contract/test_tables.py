@@ -24,7 +24,7 @@ from gproxy_storage.models import (
 from tests.cases import for_each
 from tests.contract.support import NOW, insert, rows_of, wipe
 
-# PARITY.md: C on delete cascade, N on delete set null.
+# As in GPROXY's tables: C on delete cascade, N on delete set null.
 ON_DELETE = {
     "credentials": {"provider_id": "C"},
     "credential_statuses": {"credential_id": "C"},

@@ -1,4 +1,4 @@
-"""The settings of section 4 hold on every connection, however it came to be."""
+"""The settings of a backend hold on every connection, however it was opened."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Properties of Dsn: what is parsed is rendered, what is refused is refused cleanly, no leaks.
 
-The strategies follow the table of DSN forms in DESIGN section 4, quoted at each.
+Each strategy quotes the form of DSNs that it generates.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The house of the design, proved from the imports."""
+"""The layers of CONTRIBUTING.md, checked against the imports."""
 
 from __future__ import annotations
 
