@@ -100,6 +100,33 @@ def rows_of(model: type[Table], *columns: str) -> list[tuple[Any, ...]]:
     return list(query)
 
 
+PASSWORD = "correct horse"
+
+
+def write_each_aggregate(storage: Any) -> tuple[Any, Any, str]:
+    """Write a row of each aggregate by its repository, of a storage or a batch; not of the logs.
+
+    Returns:
+        The user, named "new", with `PASSWORD`; its key; the key's plaintext.
+    """
+    provider = storage.providers.create("new", channel="c")
+    credential = storage.credentials.create(provider, kind="k", secret={"a": 1})
+    storage.statuses.upsert(credential, "c", health_kind="ok")
+    storage.catalog.upsert(provider, "m")
+    user = storage.users.create("new", password=PASSWORD)
+    key, plaintext = storage.keys.create(user)
+    storage.access.models.grant(user, "x*")
+    storage.access.files.grant(user, provider)
+    storage.access.limits.upsert(user, "*", rpm=1)
+    storage.files.upsert(
+        user=user, user_key=key, provider=provider, credential=credential, file_id="f"
+    )
+    storage.claude_files.upsert(
+        provider, "f", file_created_at="t", filename="n", mime_type="m", size_bytes=1, raw={}
+    )
+    return user, key, plaintext
+
+
 PARENTS: dict[str, type[Table]] = {
     "user_id": User,
     "user_key_id": UserKey,

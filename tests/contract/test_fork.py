@@ -44,35 +44,44 @@ def stored(dsn: str) -> int:
         return storage.users.count()
 
 
-@SOME_BACKENDS
-@pytest.mark.parametrize("first", ["parent", "child"])
-def test_a_thousand_rows_of_both_are_there_after_both_close(
-    storage: Storage, shared_database_dsn: str, first: str
-) -> None:
-    warm_up(storage)
+StartChild = Callable[[Callable[[], str]], Child]
+
+
+def write_and_close(storage: Storage, first: str, start: StartChild, rows: int, late: int) -> None:
+    """Write rows in parent and child, and after the first has closed its storage some more."""
     parent_closed, child_closed = Signal(), Signal()
 
     def work() -> str:
-        write(storage, "child", 400)
+        write(storage, "child", rows)
         if first == "parent":
             parent_closed.wait()
-        write(storage, "late child", 97)
+        write(storage, "late child", late)
         storage.close()
         child_closed.set()
         return ""
 
-    child = Child(work)
-    write(storage, "parent", 400)
+    child = start(work)
+    write(storage, "parent", rows)
     if first == "child":
         child_closed.wait()
-    write(storage, "late parent", 100)
+    write(storage, "late parent", late)
     storage.close()
     parent_closed.set()
     child.check()
     parent_closed.close()
     child_closed.close()
 
-    assert stored(shared_database_dsn) == 1000
+
+@SOME_BACKENDS
+@pytest.mark.parametrize("first", ["parent", "child"])
+def test_a_thousand_rows_of_both_are_there_after_both_close(
+    storage: Storage, shared_database_dsn: str, first: str
+) -> None:
+    warm_up(storage)
+    before = storage.users.count()
+    write_and_close(storage, first, Child, 400, 100)
+
+    assert stored(shared_database_dsn) == before + 1000
 
 
 def test_idle_connections_are_closed_before_the_fork(storage: Storage) -> None:
@@ -140,14 +149,18 @@ def expect_refusals(storage: Storage) -> str:
     return message
 
 
-def test_forked_inside_a_session(storage: Storage) -> None:
+def fork_inside_a_session(storage: Storage, start: StartChild) -> None:
     with storage.session():
         insert(User)
-        message = in_child(lambda: expect_refusals(storage))
+        message = start(lambda: expect_refusals(storage)).check()
         insert(User)
 
     assert ("fork outside of sessions" in message) == (storage.database.name == "sqlite")
     assert storage.users.count() == 2
+
+
+def test_forked_inside_a_session(storage: Storage) -> None:
+    fork_inside_a_session(storage, Child)
 
 
 def test_forked_inside_a_transaction(storage: Storage) -> None:
@@ -184,18 +197,23 @@ def test_forked_while_another_thread_has_a_session(storage: Storage) -> None:
     assert storage.users.count() == 2
 
 
-def test_a_child_that_leaves_the_parents_transaction_is_told(storage: Storage) -> None:
-    def leave() -> None:
+def leave_the_parents_transaction(storage: Storage, start: StartChild) -> None:
+    def leave() -> str:
         with pytest.raises(ConnectError, match="only the parent can end"):
             block.__exit__(None, None, None)
+        return ""
 
     block = storage.transaction()
     with block:
         insert(User)
-        in_child(leave)
+        start(leave).check()
         insert(User)
 
     assert storage.users.count() == 2
+
+
+def test_a_child_that_leaves_the_parents_transaction_is_told(storage: Storage) -> None:
+    leave_the_parents_transaction(storage, Child)
 
 
 @only_servers

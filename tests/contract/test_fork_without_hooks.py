@@ -9,12 +9,16 @@ from contextlib import ExitStack
 import pytest
 
 from gproxy_storage import Storage
-from gproxy_storage.errors import ConnectError
-from gproxy_storage.models import User
 from gproxy_storage.sink.store import BatchStore
 from tests import servers
-from tests.contract.support import PATIENCE_S, Connections, Signal, insert, until
-from tests.contract.test_fork import expect_refusals, stored, warm_up, write
+from tests.contract.support import PATIENCE_S, Connections, until
+from tests.contract.test_fork import (
+    fork_inside_a_session,
+    leave_the_parents_transaction,
+    stored,
+    warm_up,
+    write_and_close,
+)
 from tests.support import Child
 
 
@@ -32,26 +36,7 @@ def test_rows_of_both_are_there_after_both_close(
 ) -> None:
     warm_up(storage)  # connections that are idle when the process is forked
     before = storage.users.count()
-    parent_closed, child_closed = Signal(), Signal()
-
-    def work() -> None:
-        write(storage, "child", 50)
-        if first == "parent":
-            parent_closed.wait()
-        write(storage, "late child", 20)
-        storage.close()
-        child_closed.set()
-
-    child = child_of(work)
-    write(storage, "parent", 50)
-    if first == "child":
-        child_closed.wait()
-    write(storage, "late parent", 20)
-    storage.close()
-    parent_closed.set()
-    child.check()
-    parent_closed.close()
-    child_closed.close()
+    write_and_close(storage, first, child_of, 50, 20)
 
     assert stored(shared_database_dsn) == before + 140
 
@@ -156,24 +141,8 @@ def test_a_child_that_does_nothing_with_it_harms_nobody(storage: Storage) -> Non
 
 
 def test_forked_inside_a_session(storage: Storage) -> None:
-    with storage.session():
-        insert(User)
-        message = child_of(lambda: expect_refusals(storage)).check()
-        insert(User)
-
-    assert ("fork outside of sessions" in message) == (storage.database.name == "sqlite")
-    assert storage.users.count() == 2
+    fork_inside_a_session(storage, child_of)
 
 
 def test_forked_inside_a_transaction(storage: Storage) -> None:
-    def leave() -> None:
-        with pytest.raises(ConnectError, match="only the parent can end"):
-            block.__exit__(None, None, None)
-
-    block = storage.transaction()
-    with block:
-        insert(User)
-        child_of(leave).check()
-        insert(User)
-
-    assert storage.users.count() == 2
+    leave_the_parents_transaction(storage, child_of)

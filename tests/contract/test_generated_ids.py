@@ -30,7 +30,13 @@ from gproxy_storage.models import (
     UserRateLimit,
 )
 from gproxy_storage.sink.rejects import read_rejects
-from tests.contract.support import PATIENCE_S, in_threads, insert, rows_of
+from tests.contract.support import (
+    PATIENCE_S,
+    in_threads,
+    insert,
+    rows_of,
+    write_each_aggregate,
+)
 from tests.support import Child, recorded, run_script
 
 GENERATED: tuple[type[Table], ...] = (
@@ -87,21 +93,7 @@ def occupied(storage: Storage) -> dict[type[Table], int]:
 
 def write_everything(storage: Any, usages: Any) -> None:
     """Write a row of each table by its repository, of a storage or a batch."""
-    provider = storage.providers.create("new", channel="c")
-    credential = storage.credentials.create(provider, kind="k", secret={"a": 1})
-    storage.statuses.upsert(credential, "c", health_kind="ok")
-    storage.catalog.upsert(provider, "m")
-    user = storage.users.create("new", password="correct horse")
-    key, _ = storage.keys.create(user)
-    storage.access.models.grant(user, "x*")
-    storage.access.files.grant(user, provider)
-    storage.access.limits.upsert(user, "*", rpm=1)
-    storage.files.upsert(
-        user=user, user_key=key, provider=provider, credential=credential, file_id="f"
-    )
-    storage.claude_files.upsert(
-        provider, "f", file_created_at="t", filename="n", mime_type="m", size_bytes=1, raw={}
-    )
+    user, _, _ = write_each_aggregate(storage)
     usages(user)
     storage.upstream_requests.record(**REQUEST)
     storage.downstream_requests.record(**REQUEST, request_path="/")

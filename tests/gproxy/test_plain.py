@@ -9,6 +9,7 @@ import pytest
 from gproxy_storage import Storage
 from gproxy_storage.schema.sync import sync
 from tests import gproxy
+from tests.contract.support import PASSWORD, write_each_aggregate
 from tests.support import assert_query_count, opened
 
 
@@ -65,21 +66,7 @@ def test_rows_are_written_beside_those_of_gproxy(dsn: str, backend: str) -> None
         alice = storage.users.find(name="alice-10")
         assert alice is not None
         used = storage.quotas.get(alice).cost_used
-        provider = storage.providers.create("new", channel="c", settings={"a": 1})
-        credential = storage.credentials.create(provider, kind="api_key", secret={"a": "b"})
-        storage.statuses.upsert(credential, "c", health_kind="healthy")
-        storage.catalog.upsert(provider, "new")
-        user = storage.users.create("new", password="pw new")
-        key, plaintext = storage.keys.create(user)
-        storage.access.models.grant(user, "x*")
-        storage.access.files.grant(user, provider)
-        storage.access.limits.upsert(user, "*", rpm=1)
-        storage.files.upsert(
-            user=user, user_key=key, provider=provider, credential=credential, file_id="f"
-        )
-        storage.claude_files.upsert(
-            provider, "f", file_created_at="t", filename="n", mime_type="m", size_bytes=1, raw={}
-        )
+        user, _, plaintext = write_each_aggregate(storage)
         storage.usages.record(user_id=user.id, cost=0.25)
         storage.upstream_requests.record(request_method="GET", request_body=b"1")
         with storage.sink() as sink:
@@ -92,7 +79,7 @@ def test_rows_are_written_beside_those_of_gproxy(dsn: str, backend: str) -> None
         found = storage.keys.authenticate(plaintext)
         assert found is not None
         assert found.user.id == user.id
-        assert storage.users.authenticate("new", "pw new") is not None
+        assert storage.users.authenticate("new", PASSWORD) is not None
         after = gproxy.read_rows(storage.database, expected)
     for table, rows in expected.items():
         if table == "user_quotas":
