@@ -81,7 +81,7 @@ class Backend(BulkWriting, Sessions, Values, SchemaWork):
 
     def bulk_insert(self, table: BulkTable, rows: Sequence[Row]) -> None:
         """Insert rows. See `BulkWriting.bulk_insert`."""
-        self._settled()
+        self._ensure_usable()
         self._call(self._bulk_insert, table, rows)
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:

@@ -97,7 +97,7 @@ class Sessions(Translation, peewee.Database):
 
     def _give_back(self) -> None:
         state = self._state
-        if state.unsettled or state.pinned:
+        if state.unusable or state.pinned:
             self.abandon()
             return
         try:
@@ -180,19 +180,19 @@ class Sessions(Translation, peewee.Database):
 
     def begin(self, *args: Any, **kwargs: Any) -> Any:
         """Begin a transaction. See `Database.begin`."""
-        self._settled()
+        self._ensure_usable()
         self._state.stamp = object()
         self._state.failed = None
         return self._call(super().begin, *args, **kwargs)
 
     def commit(self) -> Any:
         """Commit. See `Database.commit`."""
-        self._settled()
+        self._ensure_usable()
         return self._call(super().commit)
 
     def rollback(self) -> Any:
         """Roll back. See `Database.rollback`."""
-        self._settled()
+        self._ensure_usable()
         return self._call(super().rollback)
 
     def in_transaction(self) -> bool:
@@ -205,7 +205,7 @@ class Sessions(Translation, peewee.Database):
 
     def is_ended(self) -> bool:
         """Whether the transaction of this thread's block has ended, or may have."""
-        return self._state.unsettled or self._state.ended is not None
+        return self._state.unusable or self._state.ended is not None
 
     @contextmanager
     def pinned(self, conn: Any) -> Iterator[None]:
@@ -219,7 +219,7 @@ class Sessions(Translation, peewee.Database):
         try:
             yield
         finally:
-            state.conn, state.pinned, state.unsettled = pooled, False, False
+            state.conn, state.pinned, state.unusable = pooled, False, False
             self.close_connection(conn)
 
     def is_pinned(self) -> bool:
@@ -250,13 +250,13 @@ class Sessions(Translation, peewee.Database):
         """Roll the outermost block back without raising; return whether it was still open."""
         state = self._state
         self._clear_commit_callbacks()
-        was_open = not state.unsettled and (state.ended is None or self.has_transaction(state.conn))
+        was_open = not state.unusable and (state.ended is None or self.has_transaction(state.conn))
         state.ended = None
         if was_open:
             try:
                 self.rollback()
             except (peewee.PeeweeException, self.driver_error):
-                state.unsettled = True
+                state.unusable = True
                 return False
         return was_open
 
@@ -266,7 +266,7 @@ class Sessions(Translation, peewee.Database):
         state.transactions.clear()
         state.commit_callbacks.clear()
         state.ended = None
-        state.unsettled = True
+        state.unusable = True
 
     def transaction_stamp(self) -> object | None:
         """Return an object that identifies this thread's transaction; None outside of one.
@@ -286,7 +286,7 @@ class Sessions(Translation, peewee.Database):
                 driver's would show it, and PostgreSQL's shows the row.
             WriteError: when the transaction of this thread's block has ended.
         """
-        self._settled()
+        self._ensure_usable()
         if sql.startswith("ROLLBACK TO SAVEPOINT"):
             self._state.stamp = object()
             self._state.failed = None
@@ -299,7 +299,7 @@ class Sessions(Translation, peewee.Database):
             self._state.replace_error(exc, redacted)
         raise redacted  # outside of `except`: else its context would be the driver's error
 
-    def _settled(self) -> None:
+    def _ensure_usable(self) -> None:
         """Ensure that the connection's next answer belongs to the next statement.
 
         Raises:
@@ -307,9 +307,9 @@ class Sessions(Translation, peewee.Database):
         """
         state = self._state
         if state.transactions:
-            if state.unsettled or state.ended is not None:
+            if state.unusable or state.ended is not None:
                 raise transaction_ended(state.ended)
-        elif state.unsettled and not self.is_closed():
+        elif state.unusable and not self.is_closed():
             if state.pinned:
                 raise peewee.InterfaceError(
                     "a signal interrupted a call on this connection: it cannot be used again"
@@ -317,13 +317,13 @@ class Sessions(Translation, peewee.Database):
             self.replace_connection()
 
     def _call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Call the driver; settle the connection when it returns or the server reports an error.
+        """Call the driver; the connection is usable again once the server has answered.
 
-        A signal handler's exception leaves the connection unsettled: the answer may still arrive,
+        A signal handler's exception leaves the connection unusable: the answer may still arrive,
         and would be read as that of the next statement.
         """
         state = self._state
-        state.unsettled = True
+        state.unusable = True
         try:
             result = function(*args, **kwargs)
         except (peewee.PeeweeException, self.driver_error) as exc:
@@ -338,9 +338,9 @@ class Sessions(Translation, peewee.Database):
                 state.failed = exc
             if is_gone and state.ended is None:
                 state.ended = exc
-            state.unsettled = must_replace
+            state.unusable = must_replace
             raise
-        state.unsettled = False
+        state.unusable = False
         return result
 
     def interruption(self, exc: Exception) -> BaseException | None:  # noqa: ARG002 - of PyMySQL

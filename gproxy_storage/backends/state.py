@@ -13,8 +13,9 @@ class SessionState(threading.local):
     """Replaces Peewee's own connection state, whose attributes are the first five.
 
     Attributes:
-        unsettled: a driver call is in progress, or a signal handler's exception interrupted one,
-            whose answer may still arrive. The connection must not be used again then.
+        unusable: the connection must not be used again: a driver call is in progress, or was
+            interrupted by a signal handler's exception, so that its answer may still arrive; or
+            the server is read-only and is to be replaced.
         ended: what ended the transaction before its block ended, or None.
         failed: the first error in the transaction, or since its last rollback to a savepoint,
             or None; the database may have kept the transaction.
@@ -45,7 +46,7 @@ class SessionState(threading.local):
     def _begin_anew(self) -> None:
         self.transactions: list[Any] = []
         self.commit_callbacks: list[Any] = []
-        self.unsettled = False
+        self.unusable = False
         self.ended: BaseException | None = None
         self.failed: BaseException | None = None
         self.pinned = False
