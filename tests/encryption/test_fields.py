@@ -23,6 +23,7 @@ from gproxy_storage.errors import (
 )
 from gproxy_storage.models import Credential, Provider, User, UserKey
 from gproxy_storage.sealed_fields import Sealed
+from tests.cases import for_each
 from tests.encryption.support import (
     DOCUMENT,
     NOW,
@@ -128,7 +129,7 @@ def test_a_key_of_ones_own_choice_is_sealed_at_once(encrypted: Storage) -> None:
 
 
 @ONE_BACKEND
-@pytest.mark.parametrize(
+@for_each(
     "value",
     ["enc:", "enc:v3:pending", "a\0b", "a\ud800b", 7, b"bytes"],
 )
@@ -141,7 +142,7 @@ def test_what_may_not_be_sealed(encrypted: Storage, value: Any) -> None:
 
 
 @ONE_BACKEND
-@pytest.mark.parametrize(
+@for_each(
     "value",
     [{"$gproxy_enc": "v3"}, {"a": [{"$gproxy_enc": 1}]}, {"a": float("nan")}, {"a": "\ud800"},
      {"a": "\0"}, {1: "a"}, {"a": 2**64}, {"a": {1, 2}}],

@@ -13,6 +13,7 @@ from gproxy_storage import Storage
 from gproxy_storage.errors import InvalidValue
 from gproxy_storage.models import Credential, User
 from gproxy_storage.sealed_fields import Ticket
+from tests.cases import for_each
 from tests.encryption.support import NOW, PASSWORD, stored
 from tests.support import ONE_BACKEND
 
@@ -121,7 +122,7 @@ def test_no_bulk_method_writes_it(storage: Storage) -> None:
     refused(storage, lambda: User.bulk_create([User(**row("plain"))]))
 
 
-@pytest.mark.parametrize(
+@for_each(
     "condition",
     [
         lambda: User.password == "plain",
