@@ -143,7 +143,7 @@ FITS = [
 ]
 
 
-def test_patterns(storage: Storage, alice: User, openai: Provider) -> None:
+def test_permissions_apply_by_patterns(storage: Storage, alice: User, openai: Provider) -> None:
     for granted, model, allowed in FITS:
         storage.access.models.grant(alice, granted, provider=openai)
         assert storage.access.allows(alice, openai, model) is allowed, (granted, model)
@@ -329,7 +329,7 @@ BAD_INPUT: list[tuple[Callable[..., object], str]] = [
 ]
 
 
-def test_bad_input(storage: Storage, alice: User, openai: Provider) -> None:
+def test_bad_input_is_refused(storage: Storage, alice: User, openai: Provider) -> None:
     for number, (call, argument) in enumerate(BAD_INPUT):
         with pytest.raises(InvalidValue) as caught:
             call(storage.access, alice, openai)

@@ -50,7 +50,7 @@ def test_upsert_creates_and_then_changes(storage: Storage, provider: Provider) -
     assert stored.created_at == first.created_at < stored.updated_at
 
 
-def test_enabling_and_changing(storage: Storage, provider: Provider) -> None:
+def test_a_model_is_enabled_disabled_and_changed(storage: Storage, provider: Provider) -> None:
     model = storage.catalog.create(provider, "m", pricing=PRICING)
     storage.catalog.create(provider, "n")
 
@@ -84,7 +84,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-def test_bad_input(storage: Storage, provider: Provider) -> None:
+def test_bad_input_is_refused(storage: Storage, provider: Provider) -> None:
     for given, argument in BAD:
         values = {"provider": provider, "model_id": "m", **given}
         for call in (storage.catalog.create, storage.catalog.upsert):

@@ -16,7 +16,7 @@ from tests.contract.support import NOW, in_threads, insert, opened, refused_unas
 from tests.support import SQLITE_ALONE, assert_query_count, recorded
 
 
-def test_credentials(storage: Storage) -> None:
+def test_a_credential_is_read_as_it_was_created(storage: Storage) -> None:
     openai = storage.providers.upsert("openai", channel="openai")
     other = storage.providers.upsert("other", channel="other")
     secret = {"api_key": "sk-é😀", "nested": {"scopes": ["a", None, 1.5]}}
@@ -98,7 +98,7 @@ def test_bad_input_of_credentials_is_refused(
     assert storage.credentials.list() == []
 
 
-def test_changing_a_credential(storage: Storage) -> None:
+def test_a_credential_is_enabled_disabled_and_changed(storage: Storage) -> None:
     with storage.session():
         provider = insert(Provider)
     secret = {"api_key": "sk-é😀"}
@@ -218,7 +218,7 @@ BAD_STATUSES: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-def test_bad_input_of_statuses(storage: Storage) -> None:
+def test_bad_input_of_statuses_is_refused(storage: Storage) -> None:
     with storage.session():
         credential = insert(Credential)
     for given, argument in BAD_STATUSES:

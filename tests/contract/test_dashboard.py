@@ -24,7 +24,7 @@ def request(storage: Storage, at: datetime, **given: Any) -> None:
     storage.upstream_requests.record(request_method="POST", at=at, **given)
 
 
-def test_nothing(storage: Storage) -> None:
+def test_an_empty_database_has_an_empty_overview(storage: Storage) -> None:
     assert storage.dashboard.overview(DAY, DAY + HOUR) == Overview(NOTHING, [])
     assert storage.dashboard.top_providers(DAY, DAY + HOUR) == []
     assert storage.dashboard.top_models(DAY, DAY + HOUR) == []

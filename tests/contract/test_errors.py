@@ -92,7 +92,9 @@ def test_each_unique_key_is_named(storage: Storage, model: type[Table], index: I
 
 @for_each("length", [1, 255])
 @for_each("letter", ["z", "é", "😀", "'", "\\", "%"])
-def test_whatever_the_value(storage: Storage, letter: str, length: int) -> None:
+def test_a_conflict_names_the_key_whatever_the_value(
+    storage: Storage, letter: str, length: int
+) -> None:
     storage.users.create(letter * length)
     with refused(ConflictError) as caught:
         storage.users.create(letter * length)
@@ -307,7 +309,7 @@ def test_what_another_program_stored_badly(
 # -- schema, read-only, the rest ----------------------------------------------------------------
 
 
-def test_a_missing_table(database_dsn: str) -> None:
+def test_a_missing_table_is_named(database_dsn: str) -> None:
     with Storage.connect(database_dsn, sync=False) as storage:
         with refused(SchemaError, r"lacks a table or column \(users\).*sync"):
             storage.users.list()
@@ -315,7 +317,7 @@ def test_a_missing_table(database_dsn: str) -> None:
             storage.users.create(MARK)
 
 
-def test_a_missing_column(storage: Storage) -> None:
+def test_a_missing_column_is_named(storage: Storage) -> None:
     with refused(SchemaError, r"\(no_column\)"):
         execute(storage, "UPDATE users SET no_column = 1")
 

@@ -151,7 +151,7 @@ BAD_INPUT: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-def test_bad_input(storage: Storage, parents: dict[str, Any]) -> None:
+def test_bad_input_is_refused(storage: Storage, parents: dict[str, Any]) -> None:
     for given, argument in BAD_INPUT:
         with pytest.raises(InvalidValue) as caught:
             storage.files.upsert(**{**parents, "file_id": "file-1", **given})
@@ -175,7 +175,7 @@ BAD_CLAUDE_INPUT: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-def test_bad_input_of_claude_files(storage: Storage, parents: dict[str, Any]) -> None:
+def test_bad_input_of_claude_files_is_refused(storage: Storage, parents: dict[str, Any]) -> None:
     for given, argument in BAD_CLAUDE_INPUT:
         with pytest.raises(InvalidValue) as caught:
             storage.claude_files.upsert(
@@ -197,7 +197,7 @@ BAD_ARGUMENTS: list[tuple[Callable[[Any], object], type[Exception]]] = [
 ]
 
 
-def test_bad_arguments(storage: Storage) -> None:
+def test_bad_arguments_are_refused(storage: Storage) -> None:
     for call, error in BAD_ARGUMENTS:
         with pytest.raises(error):
             call(storage)

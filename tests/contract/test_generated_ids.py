@@ -124,7 +124,9 @@ def test_each_repository(storage: Storage, occupied: dict[type[Table], int], nes
         check_written(occupied)
 
 
-def test_upserts(storage: Storage, occupied: dict[type[Table], int]) -> None:
+def test_upserts_find_keys_that_are_free(
+    storage: Storage, occupied: dict[type[Table], int]
+) -> None:
     for _ in range(2):
         user = storage.users.upsert("new", password="correct horse")
         provider = storage.providers.upsert("new", channel="c")
@@ -135,7 +137,9 @@ def test_upserts(storage: Storage, occupied: dict[type[Table], int]) -> None:
         check_written({model: occupied[model] for model in written})
 
 
-def test_a_batch(storage: Storage, occupied: dict[type[Table], int]) -> None:
+def test_a_batch_finds_keys_that_are_free(
+    storage: Storage, occupied: dict[type[Table], int]
+) -> None:
     with storage.batch() as batch:
         write_everything(batch, lambda user: batch.quotas.set(user, quota=1.0))
         batch.usages.record(cost=0.0)

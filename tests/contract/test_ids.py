@@ -37,7 +37,7 @@ def provider(number: int) -> Provider:
     return row
 
 
-def test_repositories(storage: Storage) -> None:
+def test_repositories_take_ids_below_1(storage: Storage) -> None:
     with storage.transaction():
         for number in IDS:
             provider(number)
@@ -55,7 +55,7 @@ def test_repositories(storage: Storage) -> None:
     assert [row.id for row in providers.iter()] == [IDS[0], -1]
 
 
-def test_batches(storage: Storage) -> None:
+def test_batches_take_ids_below_1(storage: Storage) -> None:
     """A row that a batch has yet to write has a number of its own, which a stored row may have."""
     with storage.transaction():
         for number in IDS:
@@ -92,7 +92,7 @@ def test_batches(storage: Storage) -> None:
 
 
 @pytest.mark.parametrize("model", [Usage, UpstreamRequest, DownstreamRequest])
-def test_pages_of_logs(storage: Storage, model: Any) -> None:
+def test_logs_page_over_ids_below_1(storage: Storage, model: Any) -> None:
     logs: Any = {
         Usage: storage.usages,
         UpstreamRequest: storage.upstream_requests,

@@ -76,7 +76,7 @@ def test_a_key_of_nobody(storage: Storage, by_id: bool) -> None:
     assert storage.keys.list() == []
 
 
-def test_filters_of_keys(storage: Storage) -> None:
+def test_filters_select_keys(storage: Storage) -> None:
     alice, bob = storage.users.create("alice"), storage.users.create("bob")
     first, _ = storage.keys.create(alice, label="ci")
     second, _ = storage.keys.create(alice)

@@ -193,7 +193,7 @@ def start_of(name: str, at: datetime) -> datetime:
     return at.replace(**fields)
 
 
-def test_groups(storage: Storage) -> None:
+def test_groups_are_those_of_python(storage: Storage) -> None:
     world = World(storage)
     columns = ["user_id", "user_key_id", "provider_id", "credential_id", "model", "operation"]
     times = ["hour", "day", "month"]

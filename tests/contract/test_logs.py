@@ -65,7 +65,7 @@ def test_pages_are_stable_while_rows_come_and_go(storage: Storage) -> None:
     assert third.next_cursor is None
 
 
-def test_the_limit(storage: Storage) -> None:
+def test_a_page_has_100_rows_by_default(storage: Storage) -> None:
     record_at(storage, *range(101))
 
     assert len(storage.usages.list()) == 100
@@ -115,7 +115,7 @@ def test_the_channel_is_the_providers(storage: Storage) -> None:
     assert storage.usages.summarize(channel=["Claude"]).count == 1
 
 
-def test_get_of_nothing(storage: Storage) -> None:
+def test_get_of_nothing_names_table_and_key(storage: Storage) -> None:
     with pytest.raises(NotFoundError) as caught:
         storage.usages.get(7)
     assert (caught.value.table, caught.value.key) == ("usages", 7)
@@ -137,7 +137,7 @@ def test_delete_takes_ids_only(storage: Storage) -> None:
     assert storage.usages.delete_all() == 0
 
 
-def test_retention(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retention_deletes_what_is_older(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gproxy_storage.repositories.logs.BATCH_ROWS", 2)
     kept = record_at(storage, 10, 11)
     record_at(storage, *range(5))

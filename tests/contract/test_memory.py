@@ -115,6 +115,6 @@ def test_a_child_is_refused_and_the_parent_goes_on(memory: Storage) -> None:
 
 
 @pytest.mark.parametrize("option", ["mode=ro", "immutable=1", "cache=private", "vfs=unix"])
-def test_what_contradicts_it(option: str) -> None:
+def test_options_that_contradict_memory_are_refused(option: str) -> None:
     with pytest.raises(ConfigError, match="remove it"):
         Storage.connect(f"{DSN}?{option}")

@@ -94,7 +94,7 @@ def test_get_find_and_list(storage: Storage) -> None:
     assert storage.providers.list(channel=[]) == []
 
 
-def test_create(storage: Storage) -> None:
+def test_a_name_is_created_once(storage: Storage) -> None:
     first = storage.providers.create("one", channel="c", label="l", settings={"a": 1})
     with pytest.raises(ConflictError) as caught:
         storage.providers.create("one", channel="d")
@@ -105,7 +105,7 @@ def test_create(storage: Storage) -> None:
     assert (stored.settings_json, stored.routing_json) == ({"a": 1}, {})
 
 
-def test_update(storage: Storage) -> None:
+def test_an_update_changes_what_is_given(storage: Storage) -> None:
     first = storage.providers.create("one", channel="c", label="l", settings={"a": 1})
     storage.providers.create("two", channel="c")
 

@@ -262,7 +262,7 @@ def test_bad_additions_are_refused(storage: Storage, user: Any, cost: Any, argum
     assert quotas(storage) == []
 
 
-def test_no_quota(storage: Storage) -> None:
+def test_a_user_without_a_quota_is_not_found(storage: Storage) -> None:
     alice = storage.users.create("alice")
     with pytest.raises(NotFoundError) as caught:
         storage.quotas.get(alice)

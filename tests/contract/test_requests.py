@@ -293,7 +293,7 @@ def test_bodies_are_cleared(storage: Storage, record: Callable[..., Any]) -> Non
 
 
 @pytest.mark.parametrize("record", SIDES)
-def test_by_status_and_cause(storage: Storage, record: Callable[..., Any]) -> None:
+def test_filters_by_status_and_cause(storage: Storage, record: Callable[..., Any]) -> None:
     logs = repository(storage, record)
     rows = {
         status: record(storage, response_status=status, internal=status == 500)
@@ -316,7 +316,7 @@ def test_by_status_and_cause(storage: Storage, record: Callable[..., Any]) -> No
 
 
 @pytest.mark.parametrize("record", SIDES)
-def test_by_time(storage: Storage, record: Callable[..., Any]) -> None:
+def test_filters_and_pages_by_time(storage: Storage, record: Callable[..., Any]) -> None:
     logs = repository(storage, record)
     step = timedelta(microseconds=1)
     rows = ids(record(storage, at=NOW + place * step) for place in range(4))
@@ -329,7 +329,7 @@ def test_by_time(storage: Storage, record: Callable[..., Any]) -> None:
     assert logs.delete(rows) == 2
 
 
-def test_by_part_of_the_path_or_url(storage: Storage) -> None:
+def test_filters_by_part_of_the_path_or_url(storage: Storage) -> None:
     texts = ["/v1/Messages", "/v1/messages", "/100%/a_b", "/100x/aXb", "/\\x", "/é😀", "/É"]
     for text in texts:
         downstream(storage, request_path=text)
@@ -372,7 +372,7 @@ def test_case_counts_in_tables_that_ignore_it(storage: Storage) -> None:
     assert {part for part, rows in found.items() if rows} == {"/V1", "É", "😀"}
 
 
-def test_by_parents(storage: Storage) -> None:
+def test_filters_by_parents(storage: Storage) -> None:
     user, key = new(storage, User), new(storage, UserKey)
     with storage.session():
         provider = insert(Provider, channel="openai").get_id()
@@ -463,7 +463,9 @@ def test_an_unknown_filter_is_a_type_error(
 
 
 @pytest.mark.parametrize("record", SIDES)
-def test_what_is_not_there(storage: Storage, record: Callable[..., Any]) -> None:
+def test_a_request_that_is_not_there_is_not_found(
+    storage: Storage, record: Callable[..., Any]
+) -> None:
     logs = repository(storage, record)
     with pytest.raises(NotFoundError):
         logs.get(7)

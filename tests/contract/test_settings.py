@@ -99,7 +99,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-def test_bad_input(storage: Storage) -> None:
+def test_bad_input_is_refused(storage: Storage) -> None:
     for given, argument in BAD:
         with pytest.raises(InvalidValue) as caught:
             storage.settings.update(**{"update_channel": "beta", **given})

@@ -201,7 +201,7 @@ def test_full_batches_are_written_without_waiting(storage: Storage) -> None:
     assert spool_files(storage) == []
 
 
-def test_stats(storage: Storage) -> None:
+def test_stats_count_what_was_submitted_and_written(storage: Storage) -> None:
     with storage.sink(flush_rows=2) as sink:
         for _ in range(5):
             sink.submit_usage()

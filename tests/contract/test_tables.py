@@ -80,7 +80,9 @@ def test_every_foreign_key_is_in_the_list() -> None:
 
 
 @for_each(("model", "column", "rule"), FOREIGN_KEYS)
-def test_deleting_a_parent(storage: Storage, model: type[Table], column: str, rule: str) -> None:
+def test_deleting_a_parent_deletes_the_row_or_sets_null(
+    storage: Storage, model: type[Table], column: str, rule: str
+) -> None:
     wipe(storage)
     field = foreign_key(model, column)
     target = field.rel_model

@@ -201,7 +201,7 @@ def test_the_sum_of_nothing(storage: Storage) -> None:
     assert type(found.cost) is Decimal
 
 
-def test_filters(storage: Storage) -> None:
+def test_filters_select_what_is_summed(storage: Storage) -> None:
     rows = ids(parents(storage))
     user, key, provider = rows["user_id"], rows["user_key_id"], rows["provider_id"]
     storage.usages.record(user_id=user, model="a", cost=1.0)

@@ -85,7 +85,7 @@ def test_what_is_no_name_is_refused(storage: Storage, name: object) -> None:
     assert storage.users.count() == 0
 
 
-def test_filters(storage: Storage) -> None:
+def test_filters_select_users(storage: Storage) -> None:
     for name, enabled, is_admin in [("a", True, True), ("b", False, False), ("c", True, False)]:
         storage.users.create(name, enabled=enabled, is_admin=is_admin)
 
@@ -138,7 +138,7 @@ def test_an_unknown_filter_is_never_ignored(
 # -- passwords ----------------------------------------------------------------------------------
 
 
-def test_logging_in(storage: Storage) -> None:
+def test_a_login_needs_the_name_and_the_password(storage: Storage) -> None:
     alice = storage.users.create("alice", password=PASSWORD)
     assert str(alice.password).startswith("$argon2id$v=19$m=19456,t=2,p=1$")
 

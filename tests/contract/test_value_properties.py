@@ -49,7 +49,7 @@ def stored(row: Table, column: str, value: Any) -> Any:
 
 @on_one_row
 @given(text=texts)
-def test_text(row: Table, text: str) -> None:
+def test_text_comes_back(row: Table, text: str) -> None:
     assert stored(row, "filename", text) == text
 
 
@@ -57,7 +57,7 @@ def test_text(row: Table, text: str) -> None:
 @given(at=times)
 @example(at=datetime(1, 1, 1, tzinfo=timezone(timedelta(minutes=1))))
 @example(at=datetime(9999, 12, 31, 23, 59, 59, 999_999, timezone(timedelta(minutes=-1))))
-def test_times(row: Table, at: datetime) -> None:
+def test_times_come_back(row: Table, at: datetime) -> None:
     try:
         at.astimezone(UTC)
     except OverflowError:
@@ -69,7 +69,7 @@ def test_times(row: Table, at: datetime) -> None:
 
 @on_one_row
 @given(document=documents)
-def test_json(row: Table, document: Any) -> None:
+def test_json_comes_back(row: Table, document: Any) -> None:
     found = stored(row, "raw_json", [document])[0]
 
     assert found == document
@@ -78,5 +78,5 @@ def test_json(row: Table, document: Any) -> None:
 
 @on_one_row
 @given(number=st.integers(-(2**63), 2**63 - 1))
-def test_integers(row: Table, number: int) -> None:
+def test_integers_come_back(row: Table, number: int) -> None:
     assert stored(row, "size_bytes", number) == number

@@ -53,7 +53,7 @@ TEXTS: dict[str, tuple[Callable[[str], str], type[CryptoError]]] = {
 
 @ONE_BACKEND
 @pytest.mark.parametrize("damage", TEXTS)
-def test_a_damaged_text(encrypted: Storage, dsn: str, damage: str) -> None:
+def test_a_damaged_text_is_refused(encrypted: Storage, dsn: str, damage: str) -> None:
     spoil, error = TEXTS[damage]
     alice = encrypted.users.create("alice", password=PASSWORD)
     bob = encrypted.users.create("bob", password=PASSWORD)
@@ -131,7 +131,7 @@ JSON: dict[str, tuple[str, type[CryptoError]]] = {
 
 @ONE_BACKEND
 @pytest.mark.parametrize("damage", JSON)
-def test_damaged_json(encrypted: Storage, dsn: str, damage: str) -> None:
+def test_damaged_json_is_refused(encrypted: Storage, dsn: str, damage: str) -> None:
     value, error = JSON[damage]
     row, *_ = rows_of_all_kinds(encrypted)
     store(dsn, "credentials.secret_json", row.id, value)

@@ -97,7 +97,7 @@ def test_the_transaction_is_short(encrypted: Storage) -> None:
     assert len(steps) - looked <= 10
 
 
-def test_bad_input(encrypted: Storage, dsn: str) -> None:
+def test_a_wrong_or_repeated_secret_changes_nothing(encrypted: Storage, dsn: str) -> None:
     change = encrypted.encryption.change_secret
     row = keyring_row(dsn)
     with pytest.raises(SecretError, match="the present one"):

@@ -85,7 +85,7 @@ def test_from_plaintext_and_back(dsn: str, is_damaged: bool) -> None:
         assert done.mode is Mode.ENCRYPTED
 
 
-def test_damaged_rows(encrypted: Storage, dsn: str) -> None:
+def test_dry_runs_say_what_becomes_of_damaged_rows(encrypted: Storage, dsn: str) -> None:
     keys = encrypted.encryption
     left = damaged(encrypted, dsn)
     plaintext = encrypted.users.create("in the clear", password="x").id

@@ -169,7 +169,7 @@ def _key(dsn: str) -> int:
     return int(pk)
 
 
-def test_upgrade(gproxys: str) -> None:
+def test_upgrade_seals_gproxys_values_anew(gproxys: str) -> None:
     with Storage.connect(gproxys, SECRET) as storage:
         assert storage.encryption.upgrade(dry_run=True).sealed == VALUES
         assert storage.encryption.mode is Mode.V2

@@ -208,7 +208,7 @@ def test_a_port_of_something_else(shared_database_dsn: str, said: bytes) -> None
 @pytest.mark.parametrize("backend", ["mysql", "mariadb"], indirect=True)
 @pytest.mark.parametrize("parameter", ["ssl-ca", "ssl-cert"])
 @pytest.mark.parametrize("content", [None, "no certificate"], ids=["missing", "not PEM"])
-def test_a_certificate_that_is_none(
+def test_a_file_that_is_no_certificate_is_named(
     shared_database_dsn: str, tmp_path: Path, parameter: str, content: str | None
 ) -> None:
     path = tmp_path / "file.pem"

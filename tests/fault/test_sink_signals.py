@@ -133,7 +133,9 @@ submit(50)
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_a_signal(synced_dsn: str, tmp_path: Path, end: str) -> None:
+def test_a_signal_ends_the_process_after_the_sink(
+    synced_dsn: str, tmp_path: Path, end: str
+) -> None:
     program, code, rows = ENDS[end]
     settings = {"DSN": synced_dsn, "DATA_DIR": str(tmp_path / "data")}
     if "fork" in program:
@@ -160,7 +162,9 @@ while True:
 
 
 @pytest.mark.parametrize("when_full", ["block", "spool"])
-def test_wherever_it_interrupts(synced_dsn: str, tmp_path: Path, when_full: str) -> None:
+def test_each_row_that_was_taken_is_stored_wherever_it_interrupts(
+    synced_dsn: str, tmp_path: Path, when_full: str
+) -> None:
     """In the queue's lock, in the wait for room: each row that was taken is stored."""
     settings = {"DSN": synced_dsn, "DATA_DIR": str(tmp_path / "data")}
     taken = stored = 0

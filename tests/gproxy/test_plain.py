@@ -39,7 +39,7 @@ def test_a_second_sync_is_a_no_op(dsn: str) -> None:
     assert not statements.locks
 
 
-def test_logins(dsn: str) -> None:
+def test_gproxys_users_log_in(dsn: str) -> None:
     with Storage.connect(dsn) as storage:
         key = storage.keys.authenticate("sk-api01-alice10")
         assert key is not None

@@ -74,7 +74,9 @@ def stored(headers: Any) -> str:
 @given(
     st.lists(st.tuples(header_names | harmless_names, st.lists(st.none(), max_size=2))), st.data()
 )
-def test_headers(shape: list[tuple[str, list[None]]], data: st.DataObject) -> None:
+def test_no_secret_stays_in_headers(
+    shape: list[tuple[str, list[None]]], data: st.DataObject
+) -> None:
     harmless = {"accept", "User-Agent", "x-request-id", "content-type"}
     pairs = [
         (name, [data.draw(plain_text) if name in harmless else f"Bearer {SECRET}" for _ in values])
@@ -93,14 +95,14 @@ def test_headers(shape: list[tuple[str, list[None]]], data: st.DataObject) -> No
 
 
 @given(urls(), st.sampled_from(["Location", "Referer", "X-Original-Url", "Link"]))
-def test_urls(url: str, name: str) -> None:
+def test_no_secret_stays_in_urls(url: str, name: str) -> None:
     assert SECRET not in redact_url(url)
     assert SECRET not in stored({name: url})
     assert SECRET not in stored([(name, url, url)])
 
 
 @given(parameters(), st.sampled_from(["", "?"]))
-def test_queries(query: str, start: str) -> None:
+def test_no_secret_stays_in_queries(query: str, start: str) -> None:
     assert SECRET not in redact_query(start + query)
 
 

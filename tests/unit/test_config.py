@@ -48,7 +48,7 @@ def refusal(load: Callable[[], Settings]) -> ConfigError:
 # ------------------------------------------------------------------------------------ the defaults
 
 
-def test_nothing_given(workplace: Path) -> None:
+def test_without_settings_the_defaults_apply(workplace: Path) -> None:
     settings = Settings.load(environ={})
 
     assert settings.dsn == Dsn.for_file(Path("data/gproxy.db"))
@@ -261,7 +261,7 @@ def test_dotenv_leaves_the_environment_alone(workplace: Path) -> None:
         ("# GPROXY_DSN=sqlite:a\nGPROXY_DSN_OLD='\nGPROXY_DSN=sqlite:b", "b"),
     ],
 )
-def test_dotenv_syntax(
+def test_dotenv_is_read_as_its_syntax_says(
     workplace: Path, line: str, path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL, "dotenv.main")
@@ -475,7 +475,7 @@ def test_toml_without_our_keys(workplace: Path, text: str) -> None:
         ("[global.dsn]\n", "dsn in 'gproxy.toml' must be a string, not dict"),
     ],
 )
-def test_toml_refusals(workplace: Path, text: str, says: str) -> None:
+def test_bad_toml_is_refused(workplace: Path, text: str, says: str) -> None:
     (workplace / "gproxy.toml").write_text(text)
 
     assert says in str(refusal(lambda: Settings.load(environ={})))
@@ -683,7 +683,7 @@ def test_a_secret_that_is_not_utf_8(text: str) -> None:
         (b" " * 65_537, "cannot be read: it is longer than 65536 bytes"),
     ],
 )
-def test_secret_file_refusals(workplace: Path, content: bytes, says: str) -> None:
+def test_bad_secret_files_are_refused(workplace: Path, content: bytes, says: str) -> None:
     path = workplace / "secret"
     path.write_bytes(content)
 

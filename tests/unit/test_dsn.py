@@ -67,7 +67,7 @@ def refusal(text: str, setting: str | None = "GPROXY_DSN") -> DSNError:
         ("sqlite:sqlite://x", "sqlite://x", "rw"),
     ],
 )
-def test_sqlite_path(text: str, path: str, mode: str) -> None:
+def test_a_sqlite_dsn_has_a_path_and_a_mode(text: str, path: str, mode: str) -> None:
     dsn = Dsn.parse(text)
 
     assert (dsn.backend, dsn.path, dsn.mode, dsn.in_memory) == ("sqlite", path, mode, False)
@@ -91,7 +91,7 @@ def test_sqlite_path(text: str, path: str, mode: str) -> None:
         "sqlite://name?mode=memory",  # SQLx's way to share one: ours is private
     ],
 )
-def test_sqlite_in_memory(text: str) -> None:
+def test_memory_is_named_in_several_ways(text: str) -> None:
     dsn = Dsn.parse(text)
 
     assert dsn.in_memory
@@ -113,7 +113,7 @@ def test_sqlite_in_memory(text: str) -> None:
         ("sqlite:x?%6Dode=ro", "ro", {}),
     ],
 )
-def test_sqlite_parameters(text: str, mode: str, parameters: Mapping[str, str]) -> None:
+def test_sqlite_takes_its_parameters(text: str, mode: str, parameters: Mapping[str, str]) -> None:
     dsn = Dsn.parse(text)
 
     assert (dsn.mode, dict(dsn.parameters)) == (mode, parameters)
@@ -156,7 +156,7 @@ def test_sqlite_parameters(text: str, mode: str, parameters: Mapping[str, str]) 
         (f"sqlite://me:?{PASSWORD}@h/db", "path", "no user, password or host"),
     ],
 )
-def test_sqlite_refusals(text: str, part: str, says: str) -> None:
+def test_bad_sqlite_dsns_are_refused(text: str, part: str, says: str) -> None:
     error = refusal(text)
 
     assert error.part == part
@@ -195,7 +195,7 @@ def test_for_file_takes_the_mode() -> None:
     ("path", "says"),
     [(":memory:", "in memory"), ("a\0b", "%00"), ("a\udcff", "not UTF-8"), ("\ud800", "not UTF-8")],
 )
-def test_for_file_refusals(path: str, says: str) -> None:
+def test_for_file_refuses_what_no_dsn_can_name(path: str, says: str) -> None:
     with pytest.raises(DSNError, match=r"^GPROXY_DATA_DIR: path: ") as caught:
         Dsn.for_file(Path(path), setting="GPROXY_DATA_DIR")
 
@@ -249,7 +249,7 @@ def test_for_file_refusals(path: str, says: str) -> None:
         ("mysql://[::1]:3307/db", None, None, [("::1", 3307)], "db"),
     ],
 )
-def test_network_parts(
+def test_network_dsns_have_user_password_hosts_and_database(
     text: str,
     user: str | None,
     password: str | None,
@@ -321,7 +321,9 @@ def test_postgres_query_goes_before_the_rest(text: str, reveals: str) -> None:
         ("ssl_min_protocol_version", "tlsv1.3", {"ssl_min_protocol_version": "TLSv1.3"}),
     ],
 )
-def test_postgres_parameters(name: str, value: str, stored: Mapping[str, str] | None) -> None:
+def test_postgres_takes_its_parameters(
+    name: str, value: str, stored: Mapping[str, str] | None
+) -> None:
     dsn = Dsn.parse(f"postgres://h/db?{name}={value}")
 
     assert dict(dsn.parameters) == (stored or {name: value})
@@ -357,7 +359,7 @@ def test_libpq_refuses_what_is_refused(name: str) -> None:
     ],
 )
 @for_each("base", ["mysql://u@localhost:3306/db", "mariadb:///db"])
-def test_mysql_parameters(base: str, query: str, stored: Mapping[str, str]) -> None:
+def test_mysql_takes_its_parameters(base: str, query: str, stored: Mapping[str, str]) -> None:
     dsn = Dsn.parse(f"{base}?{query}")
 
     assert dict(dsn.parameters) == stored
@@ -443,7 +445,7 @@ def test_mysql_parameters(base: str, query: str, stored: Mapping[str, str]) -> N
         ("mysql://h/db?collation=x", "parameter 'collation'", "their own collation"),
     ],
 )
-def test_network_refusals(text: str, part: str, says: str) -> None:
+def test_bad_network_dsns_are_refused(text: str, part: str, says: str) -> None:
     error = refusal(text)
 
     assert error.part == part
@@ -496,7 +498,7 @@ def test_network_refusals(text: str, part: str, says: str) -> None:
         (f"postgres://u:{PASSWORD * 1000}@h/db", "text", "longer than 8192 characters"),
     ],
 )
-def test_text_refusals(text: str, part: str, says: str) -> None:
+def test_what_is_no_dsn_is_refused(text: str, part: str, says: str) -> None:
     error = refusal(text)
 
     assert error.part == part
@@ -634,7 +636,7 @@ def test_a_long_refused_dsn_is_shown_in_part() -> None:
         ),
     ],
 )
-def test_pool_options(base: str, query: str, options: PoolOptions) -> None:
+def test_every_backend_takes_pool_options(base: str, query: str, options: PoolOptions) -> None:
     dsn = Dsn.parse(f"{base}?{query}")
 
     assert dsn.pool == options
@@ -642,7 +644,7 @@ def test_pool_options(base: str, query: str, options: PoolOptions) -> None:
     assert Dsn.parse(dsn.reveal()) == dsn
 
 
-def test_pool_defaults() -> None:
+def test_the_pool_has_defaults() -> None:
     assert PoolOptions() == PoolOptions(
         max_connections=10, stale_timeout_s=1800, pool_timeout_s=30, connect_timeout_s=10
     )
@@ -657,7 +659,7 @@ def test_pool_defaults() -> None:
         *(("connect_timeout", value) for value in ("0", "99999999999", "+1", " 1", "1s")),
     ],
 )
-def test_pool_refusals(name: str, value: str) -> None:
+def test_bad_pool_options_are_refused(name: str, value: str) -> None:
     assert refusal(f"postgres:///db?{name}={value}").part == f"parameter {name!r}"
 
 
@@ -699,7 +701,9 @@ def test_equality_is_by_meaning() -> None:
         ),
     ],
 )
-def test_replace(text: str, changes: dict[str, Any], reveals: str | None) -> None:
+def test_replace_changes_what_is_given(
+    text: str, changes: dict[str, Any], reveals: str | None
+) -> None:
     changed = Dsn.parse(text).replace(**changes)
 
     assert changed.reveal() == (reveals or "postgres://h/db?sslmode=require")

@@ -20,13 +20,13 @@ from tests.cases import for_each
     "code",
     [3, 1021, 1026, 1030, 1037, 1038, 1041, 1114, 1194, 1206, 1226, 1317, 1812, 1878, 1969, 3019],
 )
-def test_mysql(code: int) -> None:
+def test_codes_of_mysql_mean_exhausted(code: int) -> None:
     database = MySQLBackend(Dsn.parse("mysql://h/db"))
     assert database.classify(pymysql.err.OperationalError(code, "")) is Failure.EXHAUSTED
 
 
 @for_each("state", ["53000", "53100", "53200", "53300", "53400", "57014", "58030"])
-def test_postgres(state: str) -> None:
+def test_states_of_postgres_mean_exhausted(state: str) -> None:
     database = PostgresBackend(Dsn.parse("postgres://h/db"))
     error = type("Error", (psycopg2.OperationalError,), {"pgcode": state})()
     assert database.classify(error) is Failure.EXHAUSTED

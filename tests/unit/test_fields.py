@@ -139,7 +139,9 @@ def assert_carries_nothing(error: BaseException) -> None:
 
 
 @for_each(("field", "value", "why"), REFUSED)
-def test_refused(field: peewee.Field[Any], value: object, why: str) -> None:
+def test_what_is_no_value_of_a_field_is_refused(
+    field: peewee.Field[Any], value: object, why: str
+) -> None:
     with pytest.raises(InvalidValue) as caught:
         field.db_value(value)
 

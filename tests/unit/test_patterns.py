@@ -60,7 +60,7 @@ from tests.cases import for_each
         ("*b*", "*bc", True),
     ],
 )
-def test_what_fits(pattern: str, model: str, fits: bool) -> None:
+def test_a_pattern_fits_the_names_it_describes(pattern: str, model: str, fits: bool) -> None:
     assert matches(pattern, model) is fits
     assert (pattern in candidates(model)) is fits
 

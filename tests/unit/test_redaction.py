@@ -58,7 +58,9 @@ SPELLINGS: list[Callable[[str], str]] = [
 
 @for_each("name", sorted(names.HEADERS))
 @for_each("spelled", SPELLINGS)
-def test_secret_headers(name: str, spelled: Callable[[str], str]) -> None:
+def test_secret_headers_are_redacted_however_spelled(
+    name: str, spelled: Callable[[str], str]
+) -> None:
     name = spelled(name)
     redact_headers({"host": "h"})  # a name that is known to be harmless
 
@@ -122,7 +124,7 @@ def test_names_that_look_alike_stay(name: str) -> None:
         assert redact_query(f"{spelled(name)}=5&a=b") == f"{spelled(name)}=5&a=b"
 
 
-def test_the_tables() -> None:
+def test_the_tables_are_written_as_names_are_compared() -> None:
     assert len(names.HEADERS) >= 40
     for name in (*names.HEADERS, *names.PARAMETERS, *names.HARMLESS):
         assert names.words_of(name) == name
@@ -210,7 +212,7 @@ QUERIES = [
 
 
 @for_each(("query", "expected"), QUERIES)
-def test_secrets_in_queries(query: str, expected: str) -> None:
+def test_secrets_in_queries_are_redacted(query: str, expected: str) -> None:
     expected = expected.replace("{}", REDACTED)
 
     assert redact_query(query) == expected
