@@ -367,6 +367,19 @@ def test_an_interrupted_call_keeps_no_place(driver: Driver, clock: Clock, call: 
     assert pool.acquire().number == 2
 
 
+def test_a_lock_that_an_interrupted_thread_left_locked_is_released(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gproxy_storage.backends.pool._LEFT_LOCKED_S", 0.01)
+    pool = make_pool(driver)
+    pool.acquire()
+    pool._lock.acquire()  # and its holder is still this thread, as it was for `acquire`
+    pool.recover()
+
+    assert (driver.closed, pool._slots, pool._lock.locked()) == ([1], 0, False)
+    assert pool.acquire().number == 2
+
+
 def test_no_lock_is_held_while_the_driver_works(driver: Driver, clock: Clock) -> None:
     pool = make_pool(driver)
     seen = set()
