@@ -237,15 +237,6 @@ class Sessions(Translation, peewee.Database):
         if self.in_transaction() and not getattr(savepoint, "left", False):
             self.end_transaction(cause)
 
-    def refuse_if_ended(self) -> None:
-        """Raise if the transaction has ended.
-
-        Raises:
-            WriteError: when it has; the `__cause__` is what ended it.
-        """
-        if self.is_ended():
-            raise transaction_ended(self._state.ended)
-
     def roll_back_block(self) -> bool:
         """Roll the outermost block back without raising; return whether it was still open."""
         state = self._state

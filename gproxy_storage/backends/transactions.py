@@ -90,7 +90,6 @@ class Transaction(peewee._transaction):
     def _commit_block(self) -> None:
         database = self.db
         try:
-            database.refuse_if_ended()
             database.commit()
         except WriteError:
             database.roll_back_block()
