@@ -300,9 +300,9 @@ class Connections:
     def is_open(self, number: int) -> bool:
         """Tell whether a server still has a connection."""
         table, column = (
-            ("pg_stat_activity", "pid")
-            if self.server.backend == "postgres"
-            else ("information_schema.processlist", "id")
+            (self.server.processlist, "id")
+            if isinstance(self.server, servers.MySQLServer)
+            else ("pg_stat_activity", "pid")
         )
         return bool(self.server.execute(f"SELECT 1 FROM {table} WHERE {column} = %s", (number,)))
 

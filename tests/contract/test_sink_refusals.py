@@ -332,8 +332,9 @@ def test_users_are_locked_in_their_order(
     dsn = storage.database.dsn
     rival = server.connect(dsn.database, autocommit=False)
     lock = "SELECT id FROM users WHERE id = %s FOR UPDATE"
+    assert isinstance(server, servers.MySQLServer)
     waiting = (
-        "SELECT 1 FROM information_schema.innodb_trx t JOIN information_schema.processlist p "
+        f"SELECT 1 FROM information_schema.innodb_trx t JOIN {server.processlist} p "
         "ON p.id = t.trx_mysql_thread_id WHERE t.trx_state = 'LOCK WAIT' AND p.db = %s"
     )
     try:

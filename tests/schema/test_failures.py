@@ -192,9 +192,8 @@ def kill_connections(server: servers.Server, database: str) -> None:
             (database,),
         )
         return
-    rows = server.execute(
-        "SELECT id FROM information_schema.processlist WHERE db = %s", (database,)
-    )
+    assert isinstance(server, servers.MySQLServer)
+    rows = server.execute(f"SELECT id FROM {server.processlist} WHERE db = %s", (database,))
     for (number,) in rows:
         server.execute(f"KILL {number}")
 

@@ -30,6 +30,7 @@ from .base import (
     Unavailable,
     database_name,
 )
+from .mysql import MySQLServer
 from .process import PrivateServer
 from .sqlite import SQLiteServer, file_dsn
 from .workspace import reap
@@ -39,6 +40,7 @@ __all__ = [
     "SERVER_BACKENDS",
     "TEST_PASSWORD",
     "TEST_USER",
+    "MySQLServer",
     "NoServerError",
     "PrivateServer",
     "Server",

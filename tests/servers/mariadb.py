@@ -25,6 +25,7 @@ class MariaDBServer(MySQLServer):
 
     backend = "mariadb"
     product = "MariaDB"
+    processlist = "information_schema.processlist"
 
 
 def from_dsn(text: str, origin: str) -> MariaDBServer:

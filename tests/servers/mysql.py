@@ -45,6 +45,9 @@ class MySQLServer(Server):
     scheme = "mysql"
     socket_option = "socket"
     product: ClassVar[str] = "MySQL"
+    # In information_schema its texts are utf8mb3: a query fails that shows an emoji
+    # of another session's statement.
+    processlist: ClassVar[str] = "performance_schema.processlist"
 
     def open(self) -> None:
         try:
@@ -109,7 +112,7 @@ class MySQLServer(Server):
 
     def drop_database(self, name: str) -> None:
         # an open transaction of a forgotten connection would hold up DROP DATABASE
-        rows = self.execute("SELECT id FROM information_schema.processlist WHERE db = %s", (name,))
+        rows = self.execute(f"SELECT id FROM {self.processlist} WHERE db = %s", (name,))
         for (connection_id,) in rows:
             try:
                 self.execute(f"KILL {int(connection_id)}")
