@@ -70,7 +70,10 @@ class Users(Repository[User]):
         # Read only for its hash: a batch of a thousand users would read each.
         user = self.find(name=name) if isinstance(password, str) else None
         changed = _changed_hash(user, password)
-        values = _values(name, None if changed is KEEP else changed, enabled, is_admin)
+        new = None if changed is KEEP else changed
+        if changed is KEEP and user is not None and password:
+            new = user.password  # of a user who is deleted before this is written
+        values = _values(name, new, enabled, is_admin)
         changes = {"password": changed, "enabled": enabled, "is_admin": is_admin}
         return self._insert_or_update(
             lambda: self._select(name=name).get_or_none(),
