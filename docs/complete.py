@@ -11,7 +11,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util.logging import getLogger
 
 import gproxy_storage
-from gproxy_storage import Sink, WriteBatch, row_types
+from gproxy_storage import Sink, row_types
 from gproxy_storage.repositories.access import Access
 from gproxy_storage.repositories.base import Repository
 from gproxy_storage.repositories.dashboard import Dashboard
@@ -20,7 +20,6 @@ INTERNAL = {
     f"gproxy_storage.{kind.__name__}.{name}"
     for kind, names in {
         Sink: ("before_fork", "after_fork_in_parent", "after_fork_in_child"),
-        WriteBatch: ("add", "new_id", "pending_row"),
     }.items()
     for name in names
 }
