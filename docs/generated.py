@@ -8,6 +8,7 @@ types and indexes. ``dsn-parameters``: what a backend's DSN may carry.
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, NamedTuple, get_args, get_type_hints
 
@@ -76,15 +77,16 @@ def _repositories(candidates: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             yield path, value
 
 
-class Generated(SphinxDirective):
+class Generated(SphinxDirective, ABC):
     """Content in Markdown, written by `lines`."""
 
     def run(self) -> list[nodes.Node]:
         text = "\n".join(self.lines())
         return self.parse_text_to_nodes(text, allow_section_headings=True)
 
+    @abstractmethod
     def lines(self) -> Iterator[str]:
-        raise NotImplementedError
+        """Yield the lines of Markdown."""
 
 
 class Repositories(Generated):

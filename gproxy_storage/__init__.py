@@ -36,7 +36,6 @@ from .errors import (
     WrongSecret,
 )
 from .repositories.base import ANY, KEEP
-from .repositories.pages import Page
 from .secret import Secret
 from .sink.settings import SinkSettings
 from .storage import Storage
@@ -44,6 +43,7 @@ from .storage import Storage
 if TYPE_CHECKING:
     from .batch import BatchReport, WriteBatch
     from .money import Amount
+    from .repositories.pages import Page
     from .row_types import DownstreamRow, SubmittedDownstreamRow, UpstreamRow, UsageRow
     from .schema.plan import Plan
     from .schema.sync import SyncReport
@@ -107,6 +107,7 @@ _LATER = {
     "UpstreamRow": ".row_types",
     "UsageRow": ".row_types",
     "BatchReport": ".batch",
+    "Page": ".repositories.pages",
     "Plan": ".schema.plan",
     "SyncReport": ".schema.sync",
     "WriteBatch": ".batch",

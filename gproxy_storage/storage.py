@@ -26,10 +26,8 @@ from .repositories.catalog import Catalog
 from .repositories.credentials import Credentials
 from .repositories.keys import Keys
 from .repositories.providers import Providers
-from .repositories.quotas import Quotas
 from .repositories.settings import ProxySettings
 from .repositories.statuses import Statuses
-from .repositories.usages import Usages
 from .repositories.users import Users
 from .schema import LOCK_TIMEOUT_S
 from .secret import Secret, without_locals
@@ -44,7 +42,9 @@ if TYPE_CHECKING:
     from .repositories.dashboard import Dashboard
     from .repositories.downstream_requests import DownstreamRequests
     from .repositories.files import ClaudeFiles, Files
+    from .repositories.quotas import Quotas
     from .repositories.upstream_requests import UpstreamRequests
+    from .repositories.usages import Usages
     from .schema.plan import Plan
     from .schema.sync import SyncReport
     from .sink.orphaned_spools import Replayed
@@ -88,8 +88,6 @@ class Storage:
         self.statuses = Statuses(database)
         self.catalog = Catalog(database)
         self.settings = ProxySettings(database)
-        self.usages = Usages(database)
-        self.quotas = Quotas(database)
 
     # -- opening and closing ------------------------------------------------------------------
 
@@ -266,6 +264,20 @@ class Storage:
         from .repositories.files import ClaudeFiles  # noqa: PLC0415 - as above
 
         return ClaudeFiles(self.database)
+
+    @cached_property
+    def quotas(self) -> Quotas:
+        """What users may cost, and have cost."""
+        from .repositories.quotas import Quotas  # noqa: PLC0415 - as above
+
+        return Quotas(self.database)
+
+    @cached_property
+    def usages(self) -> Usages:
+        """The log of what calls used and cost."""
+        from .repositories.usages import Usages  # noqa: PLC0415 - as above
+
+        return Usages(self.database)
 
     @cached_property
     def upstream_requests(self) -> UpstreamRequests:

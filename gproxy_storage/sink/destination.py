@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 import uuid
 from typing import Protocol
 
@@ -66,11 +65,9 @@ class Destination:
 
     Attributes:
         identity: the database's id.
-        read_at: when they were read from the database, by the monotonic clock.
     """
 
     def __init__(self, database: Backend) -> None:
-        self.read_at = time.monotonic()
         self.identity = database_id(database)
         self._database = database
         self._vault: Vault = database.vault
@@ -93,7 +90,6 @@ class Destination:
         A keyring that this process cannot open is logged; rows are still sealed under the former
         key then.
         """
-        self.read_at = time.monotonic()
         self.identity = database_id(self._database)
         try:
             self._vault.refresh()

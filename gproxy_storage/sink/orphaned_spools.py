@@ -15,7 +15,7 @@ from .destination import Destination
 from .records import SpoolError
 from .rejects import RejectsFile
 from .settings import SinkSettings
-from .spool import SUFFIX, SpoolFile
+from .spool import SUFFIX, SpoolFile, is_orphaned
 from .store import BatchStore
 
 _log = logging.getLogger(__name__)
@@ -61,6 +61,10 @@ class OrphanedSpools:
         self._destination = destination
         self._store = store
         self._rejects: dict[str, RejectsFile] = {}
+
+    def exist(self) -> bool:
+        """Tell whether there are files that no process uses; reads none of them."""
+        return any(map(is_orphaned, self._directory.glob(f"*{SUFFIX}")))
 
     def adopt(self) -> None:
         """Open and lock the files that no process uses."""

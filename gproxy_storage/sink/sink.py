@@ -39,6 +39,8 @@ _LONG = {
 class Sink:
     """Takes rows from any thread in microseconds; its own thread writes them in batches.
 
+    The thread starts with the first row, or at once where ended processes left spool files.
+
     A batch's transaction writes the rows, the users' quotas, and a sequence number by which a
     stored batch is recognised. While the database is away, batches go to a spool file and are
     stored later.
@@ -79,6 +81,8 @@ class Sink:
         self._writer: Writer | None = None
         self._queue = self._new_queue()
         self._writer = self._new_writer()
+        if self._writer.orphans.exist():
+            self._writer.start()
         open_sinks.add(self)
         raise_exit_on_signals()
 
@@ -195,7 +199,7 @@ class Sink:
             flush_after_s=settings.flush_after_s,
             max_rows=settings.max_queue_rows,
             max_bytes=settings.max_queue_bytes,
-            on_first=self._ensure_writer,
+            on_first=self._start_writer,
             make_room=self._make_room,
             in_child=self._own_queue,
         )
@@ -214,9 +218,10 @@ class Sink:
             destination=self._destination,
         )
 
-    def _ensure_writer(self) -> None:
-        if self._writer is None:  # in a forked child, at its first row
+    def _start_writer(self) -> None:
+        if self._writer is None:  # in a forked child
             self._writer = self._new_writer()
+        self._writer.start()
 
     def _is_interrupted(self) -> bool:
         writer = self._writer

@@ -334,6 +334,18 @@ def open_regular(path: Path, mode: str) -> BinaryIO:
     return path.open(mode, buffering=0)  # type: ignore[return-value]  # FileIO, which is one
 
 
+def is_orphaned(path: Path) -> bool:
+    """Tell whether no process uses a spool file; one that cannot be opened counts as such."""
+    try:
+        with open_regular(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    except OSError as exc:
+        raise_interruption(exc)
+    return True
+
+
 def _is_at(path: Path, file: BinaryIO) -> bool:
     """Whether the path still leads to the file: it may have been deleted or renamed."""
     try:

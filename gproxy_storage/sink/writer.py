@@ -38,7 +38,8 @@ class Writer:
     Batches are stored in the order of their numbers, since one that is not above the stored number
     counts as stored. So while any batch is in the spool, later ones go there, too.
 
-    Its thread runs from the constructor to `stop`.
+    Its threads run from `start` to `stop`. Before, it has none: a server that forks in C does so
+    without the interpreter's lock, and a child that is forked while a thread holds it hangs.
 
     Attributes:
         spool_file: used, and replaced, under `spool_lock` only.
@@ -82,18 +83,20 @@ class Writer:
         self._probe_at = 0.0
         self._probe_s = _MIN_PROBE_S
         self._check_at = 0.0
-        # Not at once: a fork without hooks may follow, and its child could not use a SQLite file to
-        # which the parent had a connection in use.
-        self._refresh_at = destination.read_at + _CHECK_S
         self._closing = threading.Event()
         self._give_up_at = float("inf")
         self._is_drained = False  # under spool_lock: nothing more is spooled
         self._ended = threading.Event()  # the thread has finished its work
-        self._thread = threading.Thread(target=self._run, name="gproxy-sink", daemon=True)
-        self._thread.start()
-        self._store.watchdog.start()
+        self._running = threading.Lock()  # held by the thread, for good
+        self._thread: threading.Thread | None = None
 
     # -- for other threads --------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the thread unless it runs, also after an interruption of this method."""
+        if not self._running.locked():
+            self._thread = threading.Thread(target=self._run, name="gproxy-sink", daemon=True)
+            self._thread.start()
 
     def spool_queued(self) -> bool:
         """Move a batch from the full queue to the spool; return whether that made room.
@@ -121,6 +124,9 @@ class Writer:
         May be called again after an interruption.
         """
         self._close(timeout_s)
+        if self._thread is None:  # no row came; the interpreter's exit starts no threads
+            self._end()
+            return
         # Not Thread.join: before Python 3.13, one interrupted by Ctrl-C marks the thread as ended.
         ended = self._ended.wait(timeout_s)
         settled = -1
@@ -186,15 +192,21 @@ class Writer:
 
     def _run(self) -> None:
         """Write until the queue is closed and empty, or the rest cannot be stored or spooled."""
-        while True:
+        if not self._running.acquire(blocking=False):
+            return  # `start` was interrupted, and called again
+        self._store.watchdog.start()
+        is_done = False
+        while not is_done:
             try:
-                if self._is_done():
-                    break
                 self._step()
             except Exception:
                 # A bug must not end the thread: the batch is held and tried again.
                 _log.exception("the sink's writer had an unexpected error and continues")
                 self._closing.wait(_MIN_PROBE_S)
+            is_done = self._is_done()
+        self._end()
+
+    def _end(self) -> None:
         try:
             self._finish()
         except Exception:
@@ -328,7 +340,7 @@ class Writer:
         if self._away is None:
             _log.warning("the sink cannot write to the database, and spools: %s", why)
         self._away = why
-        self._check_at = self._refresh_at = 0.0  # afterwards it may be another database
+        self._check_at = 0.0  # afterwards it may be another database
         self._probe_at = time.monotonic() + self._probe_s
         self._probe_s = min(self._probe_s * 2, _MAX_PROBE_S)
 
@@ -355,10 +367,8 @@ class Writer:
             self._note_away(str(exc))
 
     def _check(self) -> None:
-        if time.monotonic() >= self._refresh_at:
-            self._refresh_at = time.monotonic() + _CHECK_S
-            with suppress(DatabaseAway):
-                self._store.run_watched(self._destination.refresh)
+        with suppress(DatabaseAway):
+            self._store.run_watched(self._destination.refresh)
         with suppress(OSError), self.spool_lock:  # after an error, with the next spooled batch
             self._match_destination()
         self.orphans.adopt()
@@ -391,6 +401,7 @@ class Writer:
             self.spool_file.finish()
             return
         self.spool_file.remove()
-        if self._away is None and not self.spool_file.damages:  # see `OrphanedSpools`
+        # See `OrphanedSpools` for damages. Without a thread nothing was stored.
+        if self._thread is not None and self._away is None and not self.spool_file.damages:
             with suppress(DatabaseAway):  # worst case: a stale row remains
                 self._store.forget(self._name)

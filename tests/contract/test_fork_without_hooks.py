@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 
 import pytest
 
 from gproxy_storage import Storage
-from gproxy_storage.sink.store import BatchStore
+from gproxy_storage.errors import WriteError
 from tests import servers
-from tests.contract.support import PATIENCE_S, Connections, until
+from tests.contract.support import PATIENCE_S, Connections
 from tests.contract.test_fork import (
     fork_inside_a_session,
     leave_the_parents_transaction,
@@ -116,17 +117,26 @@ def test_a_sink_of_before_the_fork_works_in_both(storage: Storage) -> None:
     assert storage.quotas.get(alice).cost_used == 30
 
 
-def test_a_sink_that_was_just_opened_uses_no_connection(
-    storage: Storage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Servers that fork in C do so soon after the application was imported."""
-    asked: list[object] = []
-    monkeypatch.setattr(BatchStore, "run_watched", lambda _, callback: asked.append(callback))
-    writer = storage.sink()._writer
-    assert writer is not None
-    until(lambda: writer._check_at)
-    with writer.storing:  # it has looked for spool files
-        assert asked == []
+def test_a_sink_has_no_thread_before_its_first_row(storage: Storage) -> None:
+    """C code forks without the interpreter's lock: where a thread has it, the child hangs."""
+    before = {*threading.enumerate()}
+    sink = storage.sink()
+    assert {*threading.enumerate()} == before
+    sink.submit_usage()
+    names = {thread.name for thread in {*threading.enumerate()} - before}
+    assert "gproxy-sink" in names
+    sink.close(timeout_s=PATIENCE_S)
+    assert storage.usages.count() == 1
+
+
+def test_a_sink_without_rows_leaves_nothing(storage: Storage) -> None:
+    sink = storage.sink()
+    assert sink.flush(timeout_s=0)
+    sink.close()
+    sink.close()
+    assert list(storage.spool_dir.iterdir()) == []
+    with pytest.raises(WriteError, match="the sink is closed"):
+        sink.submit_usage()
 
 
 def test_a_child_that_does_nothing_with_it_harms_nobody(storage: Storage) -> None:

@@ -56,7 +56,7 @@ def test_forks_while_rows_are_written(storage: Storage) -> None:
     def submit() -> None:
         while not stop.is_set():
             sink.submit_usage(model="parent")
-            time.sleep(0.0001)
+            time.sleep(0.0001)  # so that the queue does not fill: it only has to go on
 
     def child() -> str:
         for _ in range(25):
@@ -98,8 +98,8 @@ def test_a_fork_while_a_child_takes_its_first_row(storage: Storage) -> None:
     with sink._queue.lock:
         forking = threading.Thread(target=fork)
         forking.start()
-        time.sleep(0.05)
-        sink._ensure_writer()
+        time.sleep(0.05)  # long enough for it to wait for the lock; if not, nothing is tested
+        sink._start_writer()
     forking.join(PATIENCE_S)
     assert sink._writer is not None
     assert held == [True]

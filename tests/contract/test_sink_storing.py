@@ -165,6 +165,11 @@ def test_a_flush_is_one_transaction_of_few_statements(storage: Storage) -> None:
     with storage.sink(flush_rows=100, flush_after_s=3600) as sink:
         sink.submit_usage()
         assert sink.flush(PATIENCE_S)
+        writer = sink._writer
+        assert writer is not None
+        until(lambda: writer._check_at)
+        with writer.storing:  # the first check asks the database, too
+            pass
         with recorded(storage.database) as statements:
             for number in range(100):
                 sink.submit_usage(user_id=users[number % 20].id, cost=0.25)

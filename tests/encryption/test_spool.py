@@ -15,6 +15,7 @@ from gproxy_storage.cli import main
 from gproxy_storage.models import DownstreamRequest
 from gproxy_storage.sink.destination import KeyCipher, find_database_id
 from gproxy_storage.sink.rejects import read_rejects
+from tests.contract.support import until
 from tests.encryption.support import SECRET, keyring_row, query
 from tests.processes import run_python, start_python
 from tests.support import PATIENCE_S
@@ -63,8 +64,7 @@ def test_spooled_rows_and_rejects_are_sealed(dsn: str, spool: Path) -> None:
 
     with Storage.connect(dsn, SECRET, data_dir=spool.parent) as storage:
         with storage.sink() as sink:
-            assert sink.flush()
-        assert sink.stats().adopted == 2
+            until(lambda: sink.stats().adopted == 2)
         with storage.session():
             found = DownstreamRequest.select().order_by(DownstreamRequest.trace_id)
             assert [(row.trace_id, row.request_body) for row in found] == [

@@ -1,4 +1,7 @@
-"""A WSGI application that is loaded before its server forks: each request looks up API keys."""
+"""A WSGI application that is loaded before its server forks.
+
+Each request looks up API keys, and puts a usage into a sink.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ plaintexts = [
 master = os.getpid()
 storage.users.count()  # a connection is idle in the pool when the server forks
 warnings.simplefilter("ignore")
+sink = storage.sink()  # last: the server forks just after it
 
 
 def application(
@@ -35,6 +39,14 @@ def application(
             errors.append(f"{type(exc).__name__}: {exc}")
         else:
             wrong += key is None or key.user.name != f"user{asked}"
+    try:
+        sink.submit_usage(downstream_trace_id=first)
+        if not sink.flush(60):
+            errors.append(f"not flushed: {sink.stats()}")
+        if sink.stats().spooled:
+            errors.append(f"spooled: {sink.stats()}")
+    except Exception as exc:
+        errors.append(f"{type(exc).__name__}: {exc}")
     told = {
         "pid": os.getpid(),
         "wrong": wrong,

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from gproxy_storage import Storage
 from tests import leaks
 from tests.contract.support import PATIENCE_S, with_options
 from tests.processes import environment
@@ -92,6 +93,8 @@ def look_up(server: str, dsn: str, directory: Path, lookups: int) -> None:
     assert [error for one in told for error in one["errors"]] == []
     assert sum(one["wrong"] for one in told) == 0
     assert len({one["pid"] for one in told}) > 1
+    with Storage.connect(dsn, data_dir=directory) as storage:
+        assert storage.usages.count() == len(told) + 1  # one of them whether it answers
     assert not any(one["is_master"] for one in told)
 
 

@@ -154,7 +154,7 @@ _CONTENT = (
 @pytest.mark.parametrize("backend", ["postgres"], indirect=True)
 def test_an_emptied_database_is_as_a_new_one(server: servers.Server) -> None:
     if int(server.version.split(".")[0]) < 15:
-        pytest.skip("the others are dropped")
+        pytest.skip("databases of PostgreSQL before 15 are dropped, not emptied")
     name = servers.database_name()
     dsn = server.create_database(name)
     try:

@@ -11,7 +11,11 @@ from tests.processes import run_python
 
 LATER = ["argon2", "click", "dotenv", "tomllib", "asyncio", "hypothesis", "pytest"]
 LATER += [
-    f"gproxy_storage.{name}" for name in ("batch", "schema.sync", "sink.sink", "encryption.startup")
+    f"gproxy_storage.{name}"
+    for name in (
+        *("batch", "schema.sync", "sink.sink", "encryption.startup"),
+        *("repositories.quotas", "repositories.usages"),
+    )
 ]
 ALONE = "peewee, cryptography.hazmat.primitives.ciphers.aead"
 
@@ -31,7 +35,7 @@ def test_what_is_not_always_needed_is_imported_later(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_importing_costs_little_more_than_the_dependencies(tmp_path: Path) -> None:
-    """At most 1.8 times, as a ratio of medians of alternating runs: 1.5 where nothing else runs."""
+    """At most 1.6 times, as a ratio of medians of alternating runs."""
 
     def seconds(modules: str) -> float:
         done = run_python("-c", PROGRAM.format(modules=modules), cwd=tmp_path)
@@ -42,4 +46,4 @@ def test_importing_costs_little_more_than_the_dependencies(tmp_path: Path) -> No
     pairs = [(seconds(ALONE), seconds("gproxy_storage")) for _ in range(40)]
     alone, whole = (statistics.median(times) for times in zip(*pairs, strict=True))
 
-    assert whole <= 1.8 * alone, f"{whole * 1000:.0f} ms against {alone * 1000:.0f} ms"
+    assert whole <= 1.6 * alone, f"{whole * 1000:.0f} ms against {alone * 1000:.0f} ms"
