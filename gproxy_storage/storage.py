@@ -42,9 +42,7 @@ if TYPE_CHECKING:
     from .repositories.dashboard import Dashboard
     from .repositories.downstream_requests import DownstreamRequests
     from .repositories.files import ClaudeFiles, Files
-    from .repositories.quotas import Quotas
     from .repositories.upstream_requests import UpstreamRequests
-    from .repositories.usages import Usages
     from .schema.plan import Plan
     from .schema.sync import SyncReport
     from .sink.orphaned_spools import Replayed
@@ -88,6 +86,13 @@ class Storage:
         self.statuses = Statuses(database)
         self.catalog = Catalog(database)
         self.settings = ProxySettings(database)
+        # Imported with the first storage, not in a request: importlib mistakes a TimeoutError that a
+        # signal handler raises for a missing file.
+        from .repositories.quotas import Quotas  # noqa: PLC0415 - see above
+        from .repositories.usages import Usages  # noqa: PLC0415 - see above
+
+        self.usages = Usages(database)
+        self.quotas = Quotas(database)
 
     # -- opening and closing ------------------------------------------------------------------
 
@@ -264,20 +269,6 @@ class Storage:
         from .repositories.files import ClaudeFiles  # noqa: PLC0415 - as above
 
         return ClaudeFiles(self.database)
-
-    @cached_property
-    def quotas(self) -> Quotas:
-        """What users may cost, and have cost."""
-        from .repositories.quotas import Quotas  # noqa: PLC0415 - as above
-
-        return Quotas(self.database)
-
-    @cached_property
-    def usages(self) -> Usages:
-        """The log of what calls used and cost."""
-        from .repositories.usages import Usages  # noqa: PLC0415 - as above
-
-        return Usages(self.database)
 
     @cached_property
     def upstream_requests(self) -> UpstreamRequests:
