@@ -86,8 +86,8 @@ class Storage:
         self.statuses = Statuses(database)
         self.catalog = Catalog(database)
         self.settings = ProxySettings(database)
-        # Imported with the first storage, not in a request: importlib mistakes a TimeoutError that a
-        # signal handler raises for a missing file.
+        # Imported with the first storage, not in a request: importlib mistakes a TimeoutError that
+        # a signal handler raises for a missing file.
         from .repositories.quotas import Quotas  # noqa: PLC0415 - see above
         from .repositories.usages import Usages  # noqa: PLC0415 - see above
 

@@ -19,6 +19,7 @@ from typing import Any
 import peewee
 
 from gproxy_storage import Storage, StorageError
+from gproxy_storage.database import run_query
 from gproxy_storage.models import (
     TABLES,
     Credential,
@@ -240,8 +241,9 @@ class Player:
     # -- what is written down -----------------------------------------------------------------
 
     def _rows(self, model: type[Table]) -> list[Any]:
-        with self.storage.session():
-            return list(model.select().order_by(model._meta.primary_key))
+        # As repositories read: anew where a time-out of the server ended the idle connection.
+        query = model.select().order_by(model._meta.primary_key)
+        return run_query(self.storage.database, lambda: list(query))
 
     def _shown(self, value: Any) -> str:
         if isinstance(value, tuple | list):
