@@ -45,7 +45,7 @@ def test_importing_costs_little_more_than_the_dependencies(tmp_path: Path) -> No
         """Return the ratio of medians of alternating runs."""
         pairs = [(seconds(ALONE), seconds("gproxy_storage")) for _ in range(40)]
         alone, whole = (statistics.median(times) for times in zip(*pairs, strict=True))
-        return whole / alone
+        return float(whole / alone)
 
     for modules in (ALONE, "gproxy_storage"):  # compiles, and fills the system's caches
         seconds(modules)
