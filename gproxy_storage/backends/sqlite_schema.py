@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 import peewee
 
 from .base import Backend
-from .catalog import CatalogRows, ColumnRow, ForeignKeyRow, IndexRow, has_versions
+from .catalog import CatalogNames, CatalogRows, ColumnRow, ForeignKeyRow, IndexRow
 from .failures import Failure, SyncLockHeldError
 
 BUSY_TIMEOUT_S = 5.0
@@ -95,23 +95,16 @@ class SqliteSchema(Backend):
         del tables  # the file is locked as a whole
         return self.sync_lock_holder()
 
-    def read_catalog(
-        self,
-        tables: Sequence[str],
-        index_names: Sequence[str],
-        key_names: Sequence[str],
-        ledger: str,
-    ) -> CatalogRows:
-        del key_names  # foreign keys need no unique names here
-        ours, indexes = json.dumps(tables), json.dumps(index_names)
-        names = json.dumps([*tables, *index_names])
-        columns = [ColumnRow(*row) for row in self.query(_COLUMNS, (names, ours))]
+    def read_catalog(self, names: CatalogNames) -> CatalogRows:
+        # Not foreign keys: their names need not be unique here.
+        ours, indexes = json.dumps(names.tables), json.dumps(names.indexes)
+        both = json.dumps([*names.tables, *names.indexes])
+        columns = [ColumnRow(*row) for row in self.query(_COLUMNS, (both, ours))]
         rows = [IndexRow(*row[:-1]) for row in self.query(_INDEXES, (ours, indexes, ours))]
         # A primary key without an index is the rowid, which is generated.
         indexed = {row.table for row in rows if row.primary}
         rowids = [row for row in columns if row.auto_increment and row.table not in indexed]
-        versions = _VERSIONS.format(ledger=ledger) if has_versions(columns, ledger) else ""
-        keys = self.query(_FOREIGN_KEYS.format(versions=versions), (ours,))
+        keys = self.query(names.with_versions(_FOREIGN_KEYS, _VERSIONS, columns), (ours,))
         return CatalogRows(
             [row._replace(auto_increment=row in rowids) for row in columns],
             [IndexRow(row.table, "rowid", row.column, True, primary=True) for row in rowids] + rows,

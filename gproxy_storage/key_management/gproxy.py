@@ -11,7 +11,7 @@ import time
 import peewee
 
 from ..backends.base import Backend
-from ..backends.catalog import CatalogRows
+from ..backends.catalog import CatalogNames, CatalogRows
 from ..models import Ledger
 
 LEDGER = Ledger._meta.table_name
@@ -78,7 +78,7 @@ def unblock(database: Backend) -> None:
 
 def _look(database: Backend) -> CatalogRows:
     table, _ = _INDEX
-    return database.read_catalog([LEDGER, table], [], [], LEDGER)
+    return database.read_catalog(CatalogNames([LEDGER, table], [], [], LEDGER))
 
 
 def _exists(found: CatalogRows) -> bool:
