@@ -7,10 +7,8 @@ import hmac
 import os
 from typing import Self
 
-from .opaque import Opaque
-
-KEY_BYTES = 32
-NONCE_BYTES = 24
+from ..secret import Opaque
+from . import KEY_BYTES, NONCE_BYTES
 
 _KID_CONTEXT = b"gproxy-storage/kid/v1"
 _KID_HEX = 16
