@@ -1,14 +1,14 @@
 """The tables, declared once for all backends; no behaviour.
 
 Names and formats are GPROXY v1's, so that both programs can work on one database. Foreign keys
-carry no index of their own; every index is written out below its table.
+carry no index of their own; every index but that of the natural key is written out below its table.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, overload
 
 import peewee
 from peewee import SQL
@@ -47,7 +47,16 @@ T = TypeVar("T", bound="Table")
 
 
 class Table(peewee.Model):
-    """What all tables share. Bound to a database by `Storage`."""
+    """What all tables share. Bound to a database by `Storage`.
+
+    Attributes:
+        natural_key: the fields that identify a row beside its id, by which it is upserted, and
+            of which there is a unique index; empty where only the id does.
+        is_log: whether rows outlive what they refer to, with NULL in its place.
+    """
+
+    natural_key: ClassVar[tuple[str, ...]] = ()
+    is_log: ClassVar[bool] = False
 
     class Meta:
         legacy_table_names = False
@@ -96,8 +105,7 @@ INDEXES: dict[type[Table], list[Index]] = {}
 """The indexes of each table beside its primary key."""
 
 
-def _add_index(model: type[Table], *columns: Any, unique: bool = False) -> None:
-    """Declare an index over fields, or over ``field.desc()``."""
+def _index(model: type[Table], *columns: Any, unique: bool) -> Index:
     described = tuple(
         (column.node.column_name, True)
         if isinstance(column, peewee.Ordering)
@@ -107,7 +115,12 @@ def _add_index(model: type[Table], *columns: Any, unique: bool = False) -> None:
     name = "_".join(
         ("uq" if unique else "ix", model._meta.table_name, *(column for column, _ in described))
     )
-    INDEXES.setdefault(model, []).append(Index(name, described, unique))
+    return Index(name, described, unique)
+
+
+def _add_index(model: type[Table], *columns: Any, unique: bool = False) -> None:
+    """Declare an index over fields, or over ``field.desc()``; beside that of the natural key."""
+    INDEXES.setdefault(model, []).append(_index(model, *columns, unique=unique))
 
 
 class GlobalSettings(Table):
@@ -135,6 +148,8 @@ class GlobalSettings(Table):
 class Provider(Table):
     """An upstream provider of LLMs."""
 
+    natural_key = ("name",)
+
     id = BigAutoField()
     name = CharField()
     channel = CharField()
@@ -148,7 +163,6 @@ class Provider(Table):
         table_name = "providers"
 
 
-_add_index(Provider, Provider.name, unique=True)
 _add_index(Provider, Provider.channel)
 
 
@@ -175,6 +189,8 @@ _add_index(Credential, Credential.provider)
 class CredentialStatus(Table):
     """The health of a credential on a channel."""
 
+    natural_key = ("credential", "channel")
+
     id = BigAutoField()
     credential_id: int
     credential = _foreign_key(Credential, "credential_statuses", "credential_id", "CASCADE")
@@ -189,11 +205,10 @@ class CredentialStatus(Table):
         table_name = "credential_statuses"
 
 
-_add_index(CredentialStatus, CredentialStatus.credential, CredentialStatus.channel, unique=True)
-
-
 class User(SealedRow, Table):
     """A user of the proxy; `password` is an Argon2id hash, itself encrypted."""
+
+    natural_key = ("name",)
 
     id = BigAutoField()
     name = CharField()
@@ -205,9 +220,6 @@ class User(SealedRow, Table):
 
     class Meta:
         table_name = "users"
-
-
-_add_index(User, User.name, unique=True)
 
 
 class UserKey(SealedRow, Table):
@@ -236,6 +248,8 @@ _add_index(UserKey, UserKey.user)
 class LLMModel(Table):
     """A model that a provider offers."""
 
+    natural_key = ("provider", "model_id")
+
     id = BigAutoField()
     provider_id: int
     provider = _foreign_key(Provider, "models", "provider_id", "CASCADE")
@@ -250,12 +264,16 @@ class LLMModel(Table):
         table_name = "models"
 
 
-_add_index(LLMModel, LLMModel.provider, LLMModel.model_id, unique=True)
 _add_index(LLMModel, LLMModel.provider)
 
 
 class UserModelPermission(Table):
     """A user may use the models that the pattern fits; provider NULL = every provider."""
+
+    # NULLs are distinct in its index: permissions are unique by a lock, see
+    # repositories/permission_rows.py. One more unique index, and GPROXY no longer starts, or
+    # drops it.
+    natural_key = ("user", "provider", "model_pattern")
 
     id = BigAutoField()
     user_id: int
@@ -269,20 +287,13 @@ class UserModelPermission(Table):
         table_name = "user_model_permissions"
 
 
-# NULLs are distinct in it: permissions are unique by a lock, see repositories/permissions.py. One
-# more unique index, and GPROXY no longer starts, or drops it.
-_add_index(
-    UserModelPermission,
-    UserModelPermission.user,
-    UserModelPermission.provider,
-    UserModelPermission.model_pattern,
-    unique=True,
-)
 _add_index(UserModelPermission, UserModelPermission.user)
 
 
 class UserFilePermission(Table):
     """A user may use the files of a provider."""
+
+    natural_key = ("user", "provider")
 
     id = BigAutoField()
     user_id: int
@@ -295,12 +306,13 @@ class UserFilePermission(Table):
         table_name = "user_file_permissions"
 
 
-_add_index(UserFilePermission, UserFilePermission.user, UserFilePermission.provider, unique=True)
 _add_index(UserFilePermission, UserFilePermission.user)
 
 
 class UserRateLimit(Table):
     """Limits of a user on the models that the pattern fits; NULL = no limit."""
+
+    natural_key = ("user", "model_pattern")
 
     id = BigAutoField()
     user_id: int
@@ -316,12 +328,13 @@ class UserRateLimit(Table):
         table_name = "user_rate_limits"
 
 
-_add_index(UserRateLimit, UserRateLimit.user, UserRateLimit.model_pattern, unique=True)
 _add_index(UserRateLimit, UserRateLimit.user)
 
 
 class UserQuota(Table):
     """What a user may cost, and has cost; a quota <= 0 is unlimited."""
+
+    natural_key = ("user",)
 
     id = BigAutoField()
     user_id: int
@@ -334,11 +347,10 @@ class UserQuota(Table):
         table_name = "user_quotas"
 
 
-_add_index(UserQuota, UserQuota.user, unique=True)
-
-
 class Usage(Table):
     """What one call used and cost."""
+
+    is_log = True
 
     trace_id = BigAutoField()
     downstream_trace_id = BigIntegerField(null=True)
@@ -383,6 +395,8 @@ _add_index(Usage, Usage.user_key, Usage.at)
 class UpstreamRequest(Table):
     """A request that the proxy sent to a provider."""
 
+    is_log = True
+
     trace_id = BigAutoField()
     downstream_trace_id = BigIntegerField(null=True)
     at = UtcDateTimeField()
@@ -414,6 +428,8 @@ _add_index(UpstreamRequest, UpstreamRequest.at.desc(), UpstreamRequest.trace_id.
 class DownstreamRequest(Table):
     """A request that a user sent to the proxy; the caller gives the trace id."""
 
+    is_log = True
+
     trace_id = BigAutoField()
     at = UtcDateTimeField()
     internal = BooleanField(default=False)
@@ -441,6 +457,8 @@ _add_index(DownstreamRequest, DownstreamRequest.at.desc(), DownstreamRequest.tra
 class UserCredentialFile(Table):
     """A file that a user uploaded through a credential."""
 
+    natural_key = ("user", "provider", "file_id")
+
     id = BigAutoField()
     user_id: int
     user = _foreign_key(User, "user_credential_files", "user_id", "CASCADE")
@@ -464,13 +482,6 @@ _add_index(
     UserCredentialFile,
     UserCredentialFile.user,
     UserCredentialFile.provider,
-    UserCredentialFile.file_id,
-    unique=True,
-)
-_add_index(
-    UserCredentialFile,
-    UserCredentialFile.user,
-    UserCredentialFile.provider,
     UserCredentialFile.active,
 )
 _add_index(UserCredentialFile, UserCredentialFile.credential)
@@ -478,6 +489,8 @@ _add_index(UserCredentialFile, UserCredentialFile.credential)
 
 class ClaudeFile(Table):
     """What Anthropic says of a file."""
+
+    natural_key = ("provider", "file_id")
 
     id = BigAutoField()
     provider_id: int
@@ -496,7 +509,6 @@ class ClaudeFile(Table):
         table_name = "claude_files"
 
 
-_add_index(ClaudeFile, ClaudeFile.provider, ClaudeFile.file_id, unique=True)
 _add_index(ClaudeFile, ClaudeFile.provider)
 
 
@@ -571,6 +583,14 @@ TABLES: tuple[type[Table], ...] = (
     SinkWriter,
 )
 """Every table that holds data, parents before children."""
+
+LOGS = tuple(model for model in TABLES if model.is_log)
+"""The logs, in the order in which a batch is written."""
+
+for _model in TABLES:
+    if _model.natural_key:
+        _key = [_model._meta.fields[name] for name in _model.natural_key]
+        INDEXES.setdefault(_model, []).insert(0, _index(_model, *_key, unique=True))
 
 NAMES: frozenset[str] = frozenset(
     {index.name for indexes in INDEXES.values() for index in indexes}

@@ -10,41 +10,14 @@ from typing import Any, TypeAlias
 
 import peewee
 
-from ..models import (
-    ClaudeFile,
-    CredentialStatus,
-    DownstreamRequest,
-    GlobalSettings,
-    LLMModel,
-    Provider,
-    Table,
-    UpstreamRequest,
-    Usage,
-    User,
-    UserCredentialFile,
-    UserFilePermission,
-    UserModelPermission,
-    UserQuota,
-    UserRateLimit,
-)
+from ..models import LOGS as LOGS  # noqa: PLC0414 - for those who import it from here
+from ..models import TABLES, GlobalSettings, Table
 
 NATURAL_KEYS: dict[type[Table], tuple[str, ...]] = {
     GlobalSettings: ("id",),
-    Provider: ("name",),
-    CredentialStatus: ("credential", "channel"),
-    User: ("name",),
-    LLMModel: ("provider", "model_id"),
-    UserModelPermission: ("user", "provider", "model_pattern"),
-    UserFilePermission: ("user", "provider"),
-    UserRateLimit: ("user", "model_pattern"),
-    UserQuota: ("user",),
-    UserCredentialFile: ("user", "provider", "file_id"),
-    ClaudeFile: ("provider", "file_id"),
+    **{model: model.natural_key for model in TABLES if model.natural_key},
 }
 """The fields that tell a table's rows apart; of tables not named here, only the id does."""
-
-LOGS = (Usage, UpstreamRequest, DownstreamRequest)
-"""Tables whose rows outlive what they refer to, with NULL in its place."""
 
 
 class PendingId(int):
