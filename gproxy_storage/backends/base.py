@@ -193,6 +193,7 @@ class Backend(BulkWriting, Sessions, Values, SchemaWork):
         update |= {
             field: self.money_added(self.stored(field), self.inserted(field)) for field in add
         }
+        # Not DO NOTHING: MySQL's, INSERT IGNORE, would swallow other errors.
         return self._on_conflict(insert, key, update or {key[0]: self.stored(key[0])})
 
     def inserted(self, field: peewee.Field[Any]) -> peewee.ColumnBase:

@@ -11,7 +11,8 @@ import peewee
 from ..backends.base import Backend
 from ..models import Table, UserQuota
 from ..repositories.arguments import require_id, require_ids
-from ..repositories.base import KEEP, Repository, now
+from ..repositories.base import KEEP, now
+from ..repositories.base import BaseRepository as Repository
 from .operations import (
     NATURAL_KEYS,
     AddCost,

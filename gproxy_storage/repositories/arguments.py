@@ -110,6 +110,13 @@ def require_reference(argument: str, value: M | int, model: type[M]) -> M | int:
     return value
 
 
+def require_row_id(argument: str, value: M | int, model: type[M]) -> int:
+    """Return the id of a row of that model; see `require_reference`."""
+    found = require_reference(argument, value, model)
+    row_id: int = found if isinstance(found, int) else found.get_id()
+    return row_id  # as it is, not int(): the id of a row in a batch is a class of its own
+
+
 def require_json(argument: str, value: Any) -> str:
     """Return the text of a JSON value that every backend gives back unchanged."""
     return to_json(JSONField(column_name=argument), value)

@@ -15,10 +15,28 @@ from ..backends.bulk import parts
 from ..database import run_query, run_transaction
 from ..errors import ConflictError, InvalidValue, MissingReference, NotFoundError
 from ..models import Table
-from .arguments import KEEP, Kept, require_id, require_ids, require_limit, require_text
+from .arguments import (
+    KEEP,
+    Kept,
+    require_id,
+    require_ids,
+    require_limit,
+    require_reference,
+    require_text,
+)
 from .conflicts import explained
+from .keywords import StrictKeywords
 
-__all__ = ["ANY", "KEEP", "Change", "Filter", "Repository", "condition", "now"]
+__all__ = [
+    "ANY",
+    "KEEP",
+    "BaseRepository",
+    "Change",
+    "Filter",
+    "Repository",
+    "condition",
+    "now",
+]
 
 M = TypeVar("M", bound=Table)
 T = TypeVar("T")
@@ -43,14 +61,14 @@ Change: TypeAlias = T | Kept
 """A change: a value to store, or KEEP."""
 
 
-class Repository(Generic[M]):
+class BaseRepository(StrictKeywords, Generic[M]):
     """One table's rows: reading them and writing them, each call in a session of its own.
 
-    A subclass gives each public method its real signature and calls the `_method` of that name,
-    so that a filter or a column that does not exist is a TypeError.
+    A subclass gives each public method, a verb, its real signature and calls the `_method` for it.
 
     Attributes:
         model: the table.
+        filters: the TypedDict of what `list`, `iter` and `count` filter by.
         not_blank: columns whose text must say something.
     """
 
@@ -66,6 +84,10 @@ class Repository(Generic[M]):
         assert isinstance(key, peewee.Field)  # noqa: S101 - for the types: no table lacks one
         return key
 
+    @property
+    def _natural_key(self) -> Sequence[peewee.Field[Any]]:
+        return [self.model._meta.fields[name] for name in self.model.natural_key]
+
     def _read(self, callback: Callable[[], T]) -> T:
         return run_query(self._database, callback)
 
@@ -77,15 +99,18 @@ class Repository(Generic[M]):
     def _select(self, **filters: Any) -> peewee.ModelSelect[M]:
         query = self.model.select()
         conditions = [
-            condition(getattr(self.model, name), value)
-            for name, value in filters.items()
-            if value is not ANY
+            self._condition(name, value) for name, value in filters.items() if value is not ANY
         ]
         return query.where(*conditions) if conditions else query
+
+    def _condition(self, name: str, value: Any) -> peewee.Expression:
+        """Return the condition that one filter asks for."""
+        return condition(getattr(self.model, name), value)
 
     def _find(self, **filters: Any) -> M | None:
         if self._key.name in filters:  # one id: a list would give whichever row comes first
             require_id(self._key.name, filters[self._key.name])
+        self._check_references(filters)
         found: M | None = self._read(lambda: self._select(**filters).get_or_none())
         return found
 
@@ -134,19 +159,20 @@ class Repository(Generic[M]):
         named = ", ".join(f"{name} {value!r}" for name, value in filters.items())
         return NotFoundError(f"{table} has no row with {named}", table=table, key=key)
 
-    # -- writing ------------------------------------------------------------------------------
+    # -- what verbs that write call ------------------------------------------------------------
 
-    def _insert(self, **values: Any) -> M:
-        """Insert one row and return it with its id."""
-        self._check(values)
+    def _create(self, **values: Any) -> M:
+        """Insert a row of these values, references as rows or ids, and return it with its id."""
+        return self._insert(**self._prepared(values))
 
-        def write() -> M:
-            row = self.model(**values)  # a new one each attempt: a failed one may have left an id
-            row.save(force_insert=True)
-            return row
+    def _create_or_update(self, values: Mapping[str, Any], *, keep: Collection[str] = ()) -> M:
+        """Insert such a row, or give the one with its natural key these values, and return it.
 
-        with self._naming_reference(values), self._naming_row(values, creating=True):
-            return self._write(write)
+        Args:
+            keep: what a row that exists keeps, beside `created_at`.
+        """
+        values = self._prepared(values)
+        return self._upsert(self._natural_key, values, keep={"created_at", *keep})
 
     def _update(self, row_id: int, changes: Mapping[str, Any]) -> M:
         """Change columns of one row and return it; without a change it stays as it is.
@@ -168,6 +194,29 @@ class Repository(Generic[M]):
         with self._naming_reference(given), self._naming_row(given):
             return self._write(write)
 
+    def _delete(self, ids: int | Iterable[int]) -> int:
+        return self._write_all(self.model.delete(), require_ids("ids", ids))
+
+    # -- writing ------------------------------------------------------------------------------
+
+    def _prepared(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values of a new row, checked, with the time in the columns for it."""
+        at, fields = now(), self.model._meta.fields
+        times = {name: at for name in ("created_at", "updated_at") if name in fields}
+        self._check(values)
+        return {**values, **times}
+
+    def _insert(self, **values: Any) -> M:
+        """Insert one row of prepared values."""
+
+        def write() -> M:
+            row = self.model(**values)  # a new one each attempt: a failed one may have left an id
+            row.save(force_insert=True)
+            return row
+
+        with self._naming_reference(values), self._naming_row(values, creating=True):
+            return self._write(write)
+
     def _save(self, row: M, changes: Mapping[str, Any]) -> bool:
         """Store the changes of a row that was just read; False when it is gone."""
         if not changes:
@@ -183,19 +232,18 @@ class Repository(Generic[M]):
         key: Sequence[peewee.Field[Any]],
         values: Mapping[str, Any],
         *,
-        keep: Collection[str] = ("created_at",),
+        keep: Collection[str],
     ) -> M:
-        """Insert a row, or update the one that has the same natural key, and return it.
+        """Insert a row of prepared values, or update the one with the same natural key.
 
         One statement, then the row is read by its key: drivers answer with no id or a wrong one.
         Not for tables with secret columns, which are written through rows only.
 
         Args:
-            key: the fields of the unique index.
+            key: the fields of the natural key.
             values: every column by its field's name, without the id, which MySQL would update by.
             keep: what an update leaves as it is.
         """
-        self._check(values)
         named = {field.name for field in key}
         fields = self.model._meta.combined
         taken = [fields[name] for name in values if name not in {*named, *keep}]
@@ -219,8 +267,8 @@ class Repository(Generic[M]):
         """Update the row that `find` finds, else insert one: for tables with secret columns.
 
         Args:
-            values: of a new row.
-            changes: to one that exists.
+            values: of a new row, prepared.
+            changes: to one that exists; some of these.
         """
 
         def write() -> M:
@@ -236,18 +284,7 @@ class Repository(Generic[M]):
                 return self._insert(**values)
             return row
 
-        self._check(changes)
         return self._write(write)
-
-    def _delete(self, ids: int | Iterable[int]) -> int:
-        """Delete rows by id, all or none, and what hangs on them as the foreign keys say.
-
-        Args:
-            ids: one or several; an empty list deletes nothing.
-        Returns:
-            Number of rows deleted; ids without a row count nothing.
-        """
-        return self._write_all(self.model.delete(), require_ids("ids", ids))
 
     def _write_all(self, query: Any, ids: Sequence[int]) -> int:
         """Run an update or delete for the rows with these ids, all or none; return how many fit."""
@@ -256,17 +293,22 @@ class Repository(Generic[M]):
             return 0
         return self._write(lambda: sum(int(each.execute()) for each in queries))
 
-    def _delete_all(self) -> int:
-        """Delete every row, and what hangs on them; return how many there were."""
-        return int(self._write(lambda: self.model.delete().execute()))
+    # -- checks and errors ----------------------------------------------------------------------
 
     def _check(self, values: Mapping[str, Any]) -> None:
         """Refuse what the fields let pass: NULL where there must be a value, blank names."""
+        self._check_references(values)
         for name, value in values.items():
             if name in self.not_blank:
                 require_text(name, value)
             elif value is None and not _takes_none(self.model._meta.combined[name]):
                 raise InvalidValue(f"{name} must not be None", argument=name)
+
+    def _check_references(self, values: Mapping[str, Any]) -> None:
+        """Refuse what is neither a row of the table that a field refers to nor an id of one."""
+        for field, target in self.model._meta.refs.items():
+            if field.name in values and not (field.null and values[field.name] is None):
+                require_reference(field.name, values[field.name], target)
 
     @contextmanager
     def _naming_row(self, values: Mapping[str, Any], *, creating: bool = False) -> Iterator[None]:
@@ -285,9 +327,8 @@ class Repository(Generic[M]):
         except MissingReference as exc:
             keys = [
                 field
-                for field in self.model._meta.sorted_fields
-                if isinstance(field, peewee.ForeignKeyField)
-                and values.get(field.name, values.get(field.column_name)) is not None
+                for field in self.model._meta.refs
+                if values.get(field.name, values.get(field.column_name)) is not None
             ]
             named = [field for field in keys if field.constraint_name == exc.argument] or keys
             if len(keys) > 1:  # of several that are missing, always the first
@@ -302,6 +343,35 @@ class Repository(Generic[M]):
                 f"{named[0].name} points to a row of {table} that does not exist",
                 argument=named[0].name,
             ) from exc
+
+
+class Repository(BaseRepository[M]):
+    """A table whose rows are read and deleted by their ids."""
+
+    def get(self, row_id: int, /) -> M:
+        """Return the row with that id.
+
+        Raises:
+            NotFoundError: when there is none.
+            InvalidValue: when the id is no int.
+        """
+        return self._get(**{self._key.name: row_id})
+
+    def delete(self, ids: int | Iterable[int]) -> int:
+        """Delete rows by id, all or none, and their dependents as the foreign keys say.
+
+        Args:
+            ids: one or several; an empty list deletes nothing.
+        Returns:
+            Number of rows deleted; ids without a row count nothing.
+        Raises:
+            InvalidValue: when an id is no int.
+        """
+        return self._delete(ids)
+
+    def delete_all(self) -> int:
+        """Delete every row and their dependents, in one transaction; return how many there were."""
+        return int(self._write(lambda: self.model.delete().execute()))
 
 
 def _points_to_nothing(key: peewee.ForeignKeyField, values: Mapping[str, Any]) -> bool:

@@ -17,6 +17,7 @@ from ..models import Provider, UpstreamRequest, Usage
 from ..money import from_nano
 from .arguments import require_id
 from .base import condition
+from .keywords import StrictKeywords
 from .logs import require_time
 from .summaries import bucket_start
 from .traffic import Logged, Overview, TopModel, TopProvider, Used, overview
@@ -50,7 +51,7 @@ def _logged_sums() -> tuple[Any, ...]:
     return _COUNT, *classes, fn.COUNT(latency), fn.SUM(latency), fn.MAX(latency)
 
 
-class Dashboard:
+class Dashboard(StrictKeywords):
     """Sums over the logs. Each method reads a period, whose bounds are both inclusive."""
 
     def __init__(self, database: Backend) -> None:

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from ..errors import InvalidValue
 from ..models import ClaudeFile, Credential, Provider, User, UserCredentialFile, UserKey
-from .arguments import require_id, require_ids, require_json_object, require_reference
-from .base import ANY, Filter, Repository, now
+from .arguments import require_id, require_ids, require_json_object
+from .base import Filter, Repository, now
+
+
+class FileFilters(TypedDict, total=False):
+    """The filters of users' files."""
+
+    user_id: Filter[int]
+    user_key_id: Filter[int]
+    provider_id: Filter[int]
+    credential_id: Filter[int]
+    file_id: Filter[str]
+    active: Filter[bool]
 
 
 class Files(Repository[UserCredentialFile]):
@@ -18,6 +29,7 @@ class Files(Repository[UserCredentialFile]):
     """
 
     model = UserCredentialFile
+    filters = FileFilters
     not_blank = ("file_id",)
 
     def upsert(
@@ -39,20 +51,16 @@ class Files(Repository[UserCredentialFile]):
             MissingReference: when there is no such user, key, provider or credential.
             InvalidValue: when the id is blank or too long.
         """
-        at = now()
         values = {
-            "user": require_reference("user", user, User),
-            "user_key": require_reference("user_key", user_key, UserKey),
-            "provider": require_reference("provider", provider, Provider),
-            "credential": require_reference("credential", credential, Credential),
+            "user": user,
+            "user_key": user_key,
+            "provider": provider,
+            "credential": credential,
             "file_id": file_id,
             "active": True,
-            "created_at": at,
-            "updated_at": at,
             "deleted_at": None,
         }
-        file = UserCredentialFile
-        return self._upsert([file.user, file.provider, file.file_id], values)
+        return self._create_or_update(values)
 
     def mark_deleted(self, ids: int | Iterable[int]) -> int:
         """Note that files are gone at the provider; the rows stay, no longer active.
@@ -64,95 +72,29 @@ class Files(Repository[UserCredentialFile]):
         """
         return self._mark_deleted(require_ids("ids", ids))
 
-    def get(self, row_id: int) -> UserCredentialFile:
-        """Return the file with that row's id.
-
-        Raises:
-            NotFoundError: when there is none.
-        """
-        return self._get(id=row_id)
-
     def find(
         self, user: User | int, provider: Provider | int, file_id: str
     ) -> UserCredentialFile | None:
         """Return a user's file by the provider's id of it, active or not, or None."""
-        return self._find(
-            user=require_reference("user", user, User),
-            provider=require_reference("provider", provider, Provider),
-            file_id=file_id,
-        )
+        return self._find(user=user, provider=provider, file_id=file_id)
 
     def list(
         self,
         *,
-        user_id: Filter[int] = ANY,
-        user_key_id: Filter[int] = ANY,
-        provider_id: Filter[int] = ANY,
-        credential_id: Filter[int] = ANY,
-        file_id: Filter[str] = ANY,
-        active: Filter[bool] = ANY,
         after_id: int | None = None,
         limit: int | None = None,
+        **filters: Unpack[FileFilters],
     ) -> list[UserCredentialFile]:
         """Return the files that fit, by id: the first `limit` after `after_id`."""
-        return self._list(
-            after_id=after_id,
-            limit=limit,
-            user_id=user_id,
-            user_key_id=user_key_id,
-            provider_id=provider_id,
-            credential_id=credential_id,
-            file_id=file_id,
-            active=active,
-        )
+        return self._list(after_id=after_id, limit=limit, **filters)
 
-    def iter(
-        self,
-        *,
-        user_id: Filter[int] = ANY,
-        user_key_id: Filter[int] = ANY,
-        provider_id: Filter[int] = ANY,
-        credential_id: Filter[int] = ANY,
-        file_id: Filter[str] = ANY,
-        active: Filter[bool] = ANY,
-    ) -> Iterator[UserCredentialFile]:
+    def iter(self, **filters: Unpack[FileFilters]) -> Iterator[UserCredentialFile]:
         """Return the files that fit, by id, read as they are asked for."""
-        return self._iter(
-            user_id=user_id,
-            user_key_id=user_key_id,
-            provider_id=provider_id,
-            credential_id=credential_id,
-            file_id=file_id,
-            active=active,
-        )
+        return self._iter(**filters)
 
-    def count(
-        self,
-        *,
-        user_id: Filter[int] = ANY,
-        user_key_id: Filter[int] = ANY,
-        provider_id: Filter[int] = ANY,
-        credential_id: Filter[int] = ANY,
-        file_id: Filter[str] = ANY,
-        active: Filter[bool] = ANY,
-    ) -> int:
+    def count(self, **filters: Unpack[FileFilters]) -> int:
         """Return how many files fit."""
-        return self._count(
-            user_id=user_id,
-            user_key_id=user_key_id,
-            provider_id=provider_id,
-            credential_id=credential_id,
-            file_id=file_id,
-            active=active,
-        )
-
-    def delete(self, ids: int | Iterable[int]) -> int:
-        """Delete the rows of files; return how many. An empty list deletes nothing."""
-        return self._delete(ids)
-
-    def delete_all(self) -> int:
-        """Delete the rows of every file; return how many there were."""
-        return self._delete_all()
+        return self._count(**filters)
 
     def _mark_deleted(self, wanted: Sequence[int]) -> int:
         at = now()
@@ -160,10 +102,18 @@ class Files(Repository[UserCredentialFile]):
         return self._write_all(marked.where(UserCredentialFile.active), wanted)
 
 
+class ClaudeFileFilters(TypedDict, total=False):
+    """The filters of what Anthropic says of files."""
+
+    provider_id: Filter[int]
+    file_id: Filter[str]
+
+
 class ClaudeFiles(Repository[ClaudeFile]):
     """What Anthropic says of files, so that listing them asks nobody."""
 
     model = ClaudeFile
+    filters = ClaudeFileFilters
     not_blank = ("file_id",)
 
     def upsert(
@@ -192,9 +142,8 @@ class ClaudeFiles(Repository[ClaudeFile]):
         """
         if require_id("size_bytes", size_bytes) < 0:
             raise InvalidValue("size_bytes must be >= 0", argument="size_bytes")
-        at = now()
         values = {
-            "provider": require_reference("provider", provider, Provider),
+            "provider": provider,
             "file_id": file_id,
             "file_created_at": file_created_at,
             "filename": filename,
@@ -202,49 +151,27 @@ class ClaudeFiles(Repository[ClaudeFile]):
             "size_bytes": size_bytes,
             "downloadable": downloadable,
             "raw_json": {} if raw is None else require_json_object("raw", raw),
-            "created_at": at,
-            "updated_at": at,
         }
-        return self._upsert([ClaudeFile.provider, ClaudeFile.file_id], values)
-
-    def get(self, row_id: int) -> ClaudeFile:
-        """Return the file with that row's id.
-
-        Raises:
-            NotFoundError: when there is none.
-        """
-        return self._get(id=row_id)
+        return self._create_or_update(values)
 
     def find(self, provider: Provider | int, file_id: str) -> ClaudeFile | None:
         """Return a provider's file by Anthropic's id of it, or None."""
-        owner = require_reference("provider", provider, Provider)
-        return self._find(provider=owner, file_id=file_id)
+        return self._find(provider=provider, file_id=file_id)
 
     def list(
         self,
         *,
-        provider_id: Filter[int] = ANY,
-        file_id: Filter[str] = ANY,
         after_id: int | None = None,
         limit: int | None = None,
+        **filters: Unpack[ClaudeFileFilters],
     ) -> list[ClaudeFile]:
         """Return the files that fit, by id: the first `limit` after `after_id`."""
-        return self._list(after_id=after_id, limit=limit, provider_id=provider_id, file_id=file_id)
+        return self._list(after_id=after_id, limit=limit, **filters)
 
-    def iter(
-        self, *, provider_id: Filter[int] = ANY, file_id: Filter[str] = ANY
-    ) -> Iterator[ClaudeFile]:
+    def iter(self, **filters: Unpack[ClaudeFileFilters]) -> Iterator[ClaudeFile]:
         """Return the files that fit, by id, read as they are asked for."""
-        return self._iter(provider_id=provider_id, file_id=file_id)
+        return self._iter(**filters)
 
-    def count(self, *, provider_id: Filter[int] = ANY, file_id: Filter[str] = ANY) -> int:
+    def count(self, **filters: Unpack[ClaudeFileFilters]) -> int:
         """Return how many files fit."""
-        return self._count(provider_id=provider_id, file_id=file_id)
-
-    def delete(self, ids: int | Iterable[int]) -> int:
-        """Delete the rows of files; return how many. An empty list deletes nothing."""
-        return self._delete(ids)
-
-    def delete_all(self) -> int:
-        """Delete the rows of every file; return how many there were."""
-        return self._delete_all()
+        return self._count(**filters)

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import TypedDict, Unpack
 
 from ..backends.base import Backend
 from ..models import User, UserKey
 from ..vault import Vault
-from .arguments import require_reference, require_str, require_text
-from .base import ANY, KEEP, Change, Filter, Repository, now
+from .arguments import require_str, require_text
+from .base import KEEP, Change, Filter, Repository
 from .key_lookup import KeyLookup
 
 PREFIX = "sk-api01-"
 """How the keys begin that `Keys.create` makes; 32 hex digits follow."""
+
+
+class KeyFilters(TypedDict, total=False):
+    """The filters of API keys."""
+
+    id: Filter[int]
+    user_id: Filter[int]
+    label: Filter[str | None]
+    enabled: Filter[bool]
 
 
 class Keys(Repository[UserKey]):
@@ -22,9 +32,13 @@ class Keys(Repository[UserKey]):
 
     A key is looked up by its digest; the key itself is a secret column, read only as an attribute
     of a row.
+
+    Deleting a key deletes the rows of files uploaded with it. Usages and requests stay, without
+    the key: `revoke` keeps whose they were.
     """
 
     model = UserKey
+    filters = KeyFilters
 
     def __init__(self, database: Backend) -> None:
         super().__init__(database)
@@ -52,15 +66,7 @@ class Keys(Repository[UserKey]):
         if api_key is None:
             api_key = f"{PREFIX}{secrets.token_hex(16)}"
         require_text("api_key", api_key)
-        at = now()
-        key = self._insert(
-            user=require_reference("user", user, User),
-            api_key_ciphertext=api_key,
-            label=label,
-            enabled=enabled,
-            created_at=at,
-            updated_at=at,
-        )
+        key = self._create(user=user, api_key_ciphertext=api_key, label=label, enabled=enabled)
         return key, api_key
 
     def authenticate(self, api_key: str) -> UserKey | None:
@@ -111,62 +117,23 @@ class Keys(Repository[UserKey]):
         """
         return self._update(key_id, {"enabled": False})
 
-    def get(self, key_id: int) -> UserKey:
-        """Return the key with that id.
-
-        Raises:
-            NotFoundError: when there is none.
-        """
-        return self._get(id=key_id)
-
     def list(
         self,
         *,
-        id: Filter[int] = ANY,
-        user_id: Filter[int] = ANY,
-        label: Filter[str | None] = ANY,
-        enabled: Filter[bool] = ANY,
         after_id: int | None = None,
         limit: int | None = None,
+        **filters: Unpack[KeyFilters],
     ) -> list[UserKey]:
         """Return the keys that fit, by id: the first `limit` after `after_id`."""
-        return self._list(
-            after_id=after_id, limit=limit, id=id, user_id=user_id, label=label, enabled=enabled
-        )
+        return self._list(after_id=after_id, limit=limit, **filters)
 
-    def iter(
-        self,
-        *,
-        id: Filter[int] = ANY,
-        user_id: Filter[int] = ANY,
-        label: Filter[str | None] = ANY,
-        enabled: Filter[bool] = ANY,
-    ) -> Iterator[UserKey]:
+    def iter(self, **filters: Unpack[KeyFilters]) -> Iterator[UserKey]:
         """Return the keys that fit, by id, read as they are asked for."""
-        return self._iter(id=id, user_id=user_id, label=label, enabled=enabled)
+        return self._iter(**filters)
 
-    def count(
-        self,
-        *,
-        id: Filter[int] = ANY,
-        user_id: Filter[int] = ANY,
-        label: Filter[str | None] = ANY,
-        enabled: Filter[bool] = ANY,
-    ) -> int:
+    def count(self, **filters: Unpack[KeyFilters]) -> int:
         """Return how many keys fit."""
-        return self._count(id=id, user_id=user_id, label=label, enabled=enabled)
-
-    def delete(self, ids: int | Iterable[int]) -> int:
-        """Delete keys with the files uploaded by them; return how many.
-
-        Usages and requests stay, without the key: `revoke` keeps whose they were. An empty list
-        deletes nothing.
-        """
-        return self._delete(ids)
-
-    def delete_all(self) -> int:
-        """Delete every key, as `delete` does; return how many there were."""
-        return self._delete_all()
+        return self._count(**filters)
 
     def _find_enabled(self, digests: tuple[str, ...]) -> UserKey | None:
         lookup = self._lookups.get(len(digests))

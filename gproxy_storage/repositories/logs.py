@@ -5,10 +5,10 @@ A log is a table of rows with a time `at` and a key `trace_id`, read newest firs
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
-from typing import Any, ClassVar, Generic, TypedDict, TypeVar
+from typing import Any, Generic, TypedDict, TypeVar
 
 import peewee
 from peewee import Value
@@ -16,7 +16,7 @@ from peewee import Value
 from ..errors import InvalidValue, MissingReference
 from ..models import DownstreamRequest, Provider, Table, UpstreamRequest, Usage
 from .arguments import require_limit
-from .base import ANY, BATCH_ROWS, Absent, Repository, condition
+from .base import BATCH_ROWS, Absent, Repository, condition
 from .pages import Page, Position
 
 L = TypeVar("L", Usage, UpstreamRequest, DownstreamRequest)
@@ -40,36 +40,9 @@ class LogFilters(TypedDict, total=False):
 
 
 class Log(Repository[L], Generic[L]):
-    """A log's rows.
-
-    Attributes:
-        filters: the TypedDict of the filters that it knows.
-    """
-
-    filters: ClassVar[type[Any]]
-
-    # -- filters ------------------------------------------------------------------------------
-
-    def _check_filters(self, method: str, filters: Mapping[str, Any]) -> None:
-        """Refuse unknown filters, as a signature would, and values that no row can have."""
-        known = self.filters.__optional_keys__
-        for name in filters:
-            if name not in known:
-                raise TypeError(
-                    f"{method}() got an unexpected keyword argument {name!r}; the filters are "
-                    f"{', '.join(sorted(known))}"
-                )
-        self._select(**filters).sql()
-
-    def _select(self, **filters: Any) -> peewee.ModelSelect[L]:
-        conditions = [
-            self._condition(name, value) for name, value in filters.items() if value is not ANY
-        ]
-        query = self.model.select()
-        return query.where(*conditions) if conditions else query
+    """A log's rows."""
 
     def _condition(self, name: str, value: Any) -> peewee.Expression:
-        """Return the condition that one filter asks for."""
         at: Any = self.model.at
         match name:
             case "since":
@@ -77,7 +50,7 @@ class Log(Repository[L], Generic[L]):
             case "until":
                 found = at <= require_time(name, value)
             case _:
-                found = condition(getattr(self.model, name), value)
+                found = super()._condition(name, value)
         return found
 
     # -- reading ------------------------------------------------------------------------------
@@ -109,11 +82,11 @@ class Log(Repository[L], Generic[L]):
         return Position(self._database.time_to_key(row._stored_at), row.trace_id)
 
     def _pages(self, query: peewee.ModelSelect[L], batch_rows: int = BATCH_ROWS) -> Iterator[L]:
-        """Return all the query's rows, newest first, read in batches as they are asked for.
+        """Return all the query's rows, newest first, as `_iter` does."""
+        query.sql()  # a filter that cannot be is refused here, not later
+        return self._in_batches(query, batch_rows)
 
-        No connection is held between two batches, unless the caller's session holds one. A row
-        inserted or deleted meanwhile may be seen or not; no row is seen twice.
-        """
+    def _in_batches(self, query: peewee.ModelSelect[L], batch_rows: int) -> Iterator[L]:
         cursor: str | None = None
         while True:
             page = self._page(query, batch_rows, cursor)
@@ -138,20 +111,6 @@ class Log(Repository[L], Generic[L]):
             if left == values:
                 raise
         return self._record(left, write)  # another may be gone by now
-
-    def delete(self, ids: int | Sequence[int]) -> int:
-        """Delete rows by trace id, all or none; return how many there were.
-
-        An empty list deletes nothing.
-
-        Raises:
-            InvalidValue: when an id is not an int.
-        """
-        return self._delete(ids)
-
-    def delete_all(self) -> int:
-        """Delete every row, in one transaction; return how many there were."""
-        return self._delete_all()
 
     def delete_before(self, before: datetime) -> int:
         """Delete the rows made before a time; return how many there were.

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypedDict, TypeVar, Unpack
 
 import peewee
 
 from ..fields import CharField
 from ..models import Provider, Table, User, UserFilePermission, UserModelPermission
-from .arguments import require_ids, require_reference
-from .base import ANY, Filter, Repository, condition, now
+from .arguments import require_ids
+from .base import Filter, Repository, condition
 from .patterns import require_pattern
 from .permission_rows import is_first, lock_users, rows_of
 
@@ -18,15 +18,10 @@ M = TypeVar("M", bound=Table)
 
 
 class _Permissions(Repository[M]):
-    """Rows that say no more than that they exist: granted once, then left as they are.
-
-    Attributes:
-        key: the fields that make two rows the same permission.
-    """
-
-    key: ClassVar[Sequence[peewee.Field[Any]]]
+    """Rows that say no more than that they exist: granted once, then left as they are."""
 
     def _revoke(self, **values: Any) -> bool:
+        self._check_references(values)
         query = self.model.delete().where(*self._same(values))
         return bool(self._write(query.execute))
 
@@ -35,19 +30,28 @@ class _Permissions(Repository[M]):
         same_text = self._database.same_text
         return [
             (same_text if isinstance(field, CharField) else condition)(field, values[field.name])
-            for field in self.key
+            for field in self._natural_key
         ]
+
+
+class ModelPermissionFilters(TypedDict, total=False):
+    """The filters of permissions to use models.
+
+    Attributes:
+        provider_id: None finds those for every provider.
+        model_pattern: the pattern as it was granted, not a model that it fits.
+    """
+
+    user_id: Filter[int]
+    provider_id: Filter[int | None]
+    model_pattern: Filter[str]
 
 
 class ModelPermissions(_Permissions[UserModelPermission]):
     """Which models a user may use: patterns, each for one provider or for every provider."""
 
     model = UserModelPermission
-    key = (
-        UserModelPermission.user,
-        UserModelPermission.provider,
-        UserModelPermission.model_pattern,
-    )
+    filters = ModelPermissionFilters
 
     def _select(self, **filters: Any) -> peewee.ModelSelect[UserModelPermission]:
         return super()._select(**filters).where(is_first(self._database))
@@ -57,7 +61,7 @@ class ModelPermissions(_Permissions[UserModelPermission]):
         key: Sequence[peewee.Field[Any]],  # noqa: ARG002 - no index covers it
         values: Mapping[str, Any],
         *,
-        keep: Collection[str] = (),  # noqa: ARG002 - all is kept
+        keep: Collection[str],  # noqa: ARG002 - all is kept
     ) -> UserModelPermission:
         user = values["user"]
         user_id = user if isinstance(user, int) else user.id
@@ -82,7 +86,9 @@ class ModelPermissions(_Permissions[UserModelPermission]):
 
         return self._write(write) if wanted else 0
 
-    def _delete_all(self) -> int:
+    def delete_all(self) -> int:
+        """Delete every permission to use models; return how many there were."""
+
         def write() -> int:
             permissions = self._select().count()
             self.model.delete().execute()
@@ -107,13 +113,10 @@ class ModelPermissions(_Permissions[UserModelPermission]):
             WriteError: inside a transaction that was begun under another isolation than READ
                 COMMITTED.
         """
-        values = {
-            "user": require_reference("user", user, User),
-            "provider": _provider(provider),
-            "model_pattern": require_pattern("model_pattern", model_pattern),
-            "created_at": now(),
-        }
-        return self._upsert(self.key, values)
+        require_pattern("model_pattern", model_pattern)
+        return self._create_or_update(
+            {"user": user, "provider": provider, "model_pattern": model_pattern}
+        )
 
     def revoke(
         self, user: User | int, model_pattern: str, *, provider: Provider | int | None = None
@@ -122,79 +125,39 @@ class ModelPermissions(_Permissions[UserModelPermission]):
 
         Other patterns may still let the user use the same models.
         """
-        return self._revoke(
-            user=require_reference("user", user, User),
-            provider=_provider(provider),
-            model_pattern=model_pattern,
-        )
+        return self._revoke(user=user, provider=provider, model_pattern=model_pattern)
 
     def list(
         self,
         *,
-        user_id: Filter[int] = ANY,
-        provider_id: Filter[int | None] = ANY,
-        model_pattern: Filter[str] = ANY,
         after_id: int | None = None,
         limit: int | None = None,
+        **filters: Unpack[ModelPermissionFilters],
     ) -> list[UserModelPermission]:
-        """Return the permissions that fit, by id: the first `limit` after `after_id`.
+        """Return the permissions that fit, by id: the first `limit` after `after_id`."""
+        return self._list(after_id=after_id, limit=limit, **filters)
 
-        Args:
-            provider_id: None finds those for every provider.
-            model_pattern: the pattern as it was granted, not a model that it fits.
-        """
-        return self._list(
-            after_id=after_id,
-            limit=limit,
-            user_id=user_id,
-            provider_id=provider_id,
-            model_pattern=model_pattern,
-        )
-
-    def iter(
-        self,
-        *,
-        user_id: Filter[int] = ANY,
-        provider_id: Filter[int | None] = ANY,
-        model_pattern: Filter[str] = ANY,
-    ) -> Iterator[UserModelPermission]:
+    def iter(self, **filters: Unpack[ModelPermissionFilters]) -> Iterator[UserModelPermission]:
         """Return the permissions that fit, by id, read as they are asked for."""
-        return self._iter(user_id=user_id, provider_id=provider_id, model_pattern=model_pattern)
+        return self._iter(**filters)
 
-    def count(
-        self,
-        *,
-        user_id: Filter[int] = ANY,
-        provider_id: Filter[int | None] = ANY,
-        model_pattern: Filter[str] = ANY,
-    ) -> int:
+    def count(self, **filters: Unpack[ModelPermissionFilters]) -> int:
         """Return how many permissions fit."""
-        return self._count(user_id=user_id, provider_id=provider_id, model_pattern=model_pattern)
+        return self._count(**filters)
 
-    def delete(self, ids: int | Iterable[int]) -> int:
-        """Delete permissions; return how many. An empty list deletes nothing."""
-        return self._delete(ids)
 
-    def delete_all(self) -> int:
-        """Delete every permission to use models; return how many there were."""
-        return self._delete_all()
+class FilePermissionFilters(TypedDict, total=False):
+    """The filters of permissions to use files."""
+
+    user_id: Filter[int]
+    provider_id: Filter[int]
 
 
 class FilePermissions(_Permissions[UserFilePermission]):
     """Which providers' files a user may use."""
 
     model = UserFilePermission
-    key = (UserFilePermission.user, UserFilePermission.provider)
-
-    def _upsert(
-        self,
-        key: Sequence[peewee.Field[Any]],
-        values: Mapping[str, Any],
-        *,
-        keep: Collection[str] = (),  # noqa: ARG002 - all is kept
-    ) -> UserFilePermission:
-        # Nothing changes, but DO NOTHING of MySQL, INSERT IGNORE, would swallow other errors.
-        return super()._upsert(key, values, keep=values.keys())
+    filters = FilePermissionFilters
 
     def grant(self, user: User | int, provider: Provider | int) -> UserFilePermission:
         """Let a user use a provider's files; a permission that stands already is left as it is.
@@ -202,49 +165,26 @@ class FilePermissions(_Permissions[UserFilePermission]):
         Raises:
             MissingReference: when there is no such user or provider.
         """
-        values = {
-            "user": require_reference("user", user, User),
-            "provider": require_reference("provider", provider, Provider),
-            "created_at": now(),
-        }
-        return self._upsert(self.key, values)
+        return self._create_or_update({"user": user, "provider": provider})
 
     def revoke(self, user: User | int, provider: Provider | int) -> bool:
         """Take back what `grant` gave; False when that was nothing."""
-        return self._revoke(
-            user=require_reference("user", user, User),
-            provider=require_reference("provider", provider, Provider),
-        )
+        return self._revoke(user=user, provider=provider)
 
     def list(
         self,
         *,
-        user_id: Filter[int] = ANY,
-        provider_id: Filter[int] = ANY,
         after_id: int | None = None,
         limit: int | None = None,
+        **filters: Unpack[FilePermissionFilters],
     ) -> list[UserFilePermission]:
         """Return the permissions that fit, by id: the first `limit` after `after_id`."""
-        return self._list(after_id=after_id, limit=limit, user_id=user_id, provider_id=provider_id)
+        return self._list(after_id=after_id, limit=limit, **filters)
 
-    def iter(
-        self, *, user_id: Filter[int] = ANY, provider_id: Filter[int] = ANY
-    ) -> Iterator[UserFilePermission]:
+    def iter(self, **filters: Unpack[FilePermissionFilters]) -> Iterator[UserFilePermission]:
         """Return the permissions that fit, by id, read as they are asked for."""
-        return self._iter(user_id=user_id, provider_id=provider_id)
+        return self._iter(**filters)
 
-    def count(self, *, user_id: Filter[int] = ANY, provider_id: Filter[int] = ANY) -> int:
+    def count(self, **filters: Unpack[FilePermissionFilters]) -> int:
         """Return how many permissions fit."""
-        return self._count(user_id=user_id, provider_id=provider_id)
-
-    def delete(self, ids: int | Iterable[int]) -> int:
-        """Delete permissions; return how many. An empty list deletes nothing."""
-        return self._delete(ids)
-
-    def delete_all(self) -> int:
-        """Delete every permission to use files; return how many there were."""
-        return self._delete_all()
-
-
-def _provider(provider: Provider | int | None) -> Provider | int | None:
-    return None if provider is None else require_reference("provider", provider, Provider)
+        return self._count(**filters)

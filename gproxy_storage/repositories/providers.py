@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, TypedDict, Unpack
 
 from ..models import Provider
 from .arguments import require_json_object
-from .base import ANY, KEEP, Change, Filter, Repository, now
+from .base import KEEP, Change, Filter, Repository
+
+
+class ProviderFilters(TypedDict, total=False):
+    """The filters of providers."""
+
+    id: Filter[int]
+    name: Filter[str]
+    channel: Filter[str]
 
 
 class Providers(Repository[Provider]):
-    """The upstream providers."""
+    """The upstream providers.
+
+    Deleting a provider deletes its credentials, models, files and permissions. Usages and requests
+    stay, without the provider.
+    """
 
     model = Provider
+    filters = ProviderFilters
     not_blank = ("name", "channel")
 
     def create(
@@ -34,7 +47,7 @@ class Providers(Repository[Provider]):
             ConflictError: when a provider with that name exists.
             InvalidValue: when a name is blank or too long, or a value is not JSON.
         """
-        return self._insert(**_values(name, channel, label, settings, routing))
+        return self._create(**_values(name, channel, label, settings, routing))
 
     def upsert(
         self,
@@ -50,7 +63,7 @@ class Providers(Repository[Provider]):
         Raises:
             InvalidValue: when a name is blank or too long, or a value is not JSON.
         """
-        return self._upsert([Provider.name], _values(name, channel, label, settings, routing))
+        return self._create_or_update(_values(name, channel, label, settings, routing))
 
     def update(
         self,
@@ -78,14 +91,6 @@ class Providers(Repository[Provider]):
         }
         return self._update(provider_id, changes)
 
-    def get(self, provider_id: int) -> Provider:
-        """Return the provider with that id.
-
-        Raises:
-            NotFoundError: when there is none.
-        """
-        return self._get(id=provider_id)
-
     def find(self, *, name: str) -> Provider | None:
         """Return the provider with that name, or None."""
         return self._find(name=name)
@@ -93,37 +98,20 @@ class Providers(Repository[Provider]):
     def list(
         self,
         *,
-        id: Filter[int] = ANY,
-        name: Filter[str] = ANY,
-        channel: Filter[str] = ANY,
         after_id: int | None = None,
         limit: int | None = None,
+        **filters: Unpack[ProviderFilters],
     ) -> list[Provider]:
         """Return the providers that fit, by id: the first `limit` after `after_id`."""
-        return self._list(after_id=after_id, limit=limit, id=id, name=name, channel=channel)
+        return self._list(after_id=after_id, limit=limit, **filters)
 
-    def iter(
-        self, *, id: Filter[int] = ANY, name: Filter[str] = ANY, channel: Filter[str] = ANY
-    ) -> Iterator[Provider]:
+    def iter(self, **filters: Unpack[ProviderFilters]) -> Iterator[Provider]:
         """Return the providers that fit, by id, read as they are asked for."""
-        return self._iter(id=id, name=name, channel=channel)
+        return self._iter(**filters)
 
-    def count(
-        self, *, id: Filter[int] = ANY, name: Filter[str] = ANY, channel: Filter[str] = ANY
-    ) -> int:
+    def count(self, **filters: Unpack[ProviderFilters]) -> int:
         """Return how many providers fit."""
-        return self._count(id=id, name=name, channel=channel)
-
-    def delete(self, ids: int | Iterable[int]) -> int:
-        """Delete providers with their credentials, models, files and permissions; return how many.
-
-        Usages and requests stay, without the provider. An empty list deletes nothing.
-        """
-        return self._delete(ids)
-
-    def delete_all(self) -> int:
-        """Delete every provider, as `delete` does; return how many there were."""
-        return self._delete_all()
+        return self._count(**filters)
 
 
 def _values(
@@ -133,13 +121,10 @@ def _values(
     settings: Mapping[str, Any] | None,
     routing: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    at = now()
     return {
         "name": name,
         "channel": channel,
         "label": label,
         "settings_json": {} if settings is None else require_json_object("settings", settings),
         "routing_json": {} if routing is None else require_json_object("routing", routing),
-        "created_at": at,
-        "updated_at": at,
     }

@@ -6,15 +6,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from ..backends.base import Backend
 from ..backends.bulk import parts
 from ..errors import InvalidValue, MissingReference
 from ..models import Usage, User, UserQuota
 from ..money import MAX_TOTAL, Amount, from_double, from_nano, take, to_double, to_nano
-from .arguments import require_cost, require_reference
-from .base import ANY, KEEP, Change, Filter, Repository, now
+from .arguments import require_cost, require_row_id
+from .base import KEEP, BaseRepository, Change, Filter, now
 
 _USERS_A_BATCH = 100  # whose quotas `reconcile` holds locked at a time
 
@@ -34,10 +34,17 @@ class Correction:
     after: Decimal
 
 
-class Quotas(Repository[UserQuota]):
+class QuotaFilters(TypedDict, total=False):
+    """The filters of quotas."""
+
+    user_id: Filter[int]
+
+
+class Quotas(BaseRepository[UserQuota]):
     """The quotas of users, a row for each user that has one or has cost something."""
 
     model = UserQuota
+    filters = QuotaFilters
 
     def set(
         self,
@@ -64,11 +71,8 @@ class Quotas(Repository[UserQuota]):
         if not given:
             raise InvalidValue("set() needs a quota or a cost_used", argument="quota")
         new = {"quota": Decimal(0), "cost_used": Decimal(0)}
-        owner = require_reference("user", user, User)
-        return self._upsert(
-            [UserQuota.user],
-            {"user": owner, **new, **given, "updated_at": now()},
-            keep=new.keys() - given.keys(),
+        return self._create_or_update(
+            {"user": user, **new, **given}, keep=new.keys() - given.keys()
         )
 
     def get(self, user: User | int) -> UserQuota:
@@ -77,11 +81,11 @@ class Quotas(Repository[UserQuota]):
         Raises:
             NotFoundError: when the user has none: nothing was set, and nothing has cost anything.
         """
-        return self._get(user_id=_id(user))
+        return self._get(user_id=require_row_id("user", user, User))
 
     def find(self, user: User | int) -> UserQuota | None:
         """Return a user's quota, or None."""
-        return self._find(user_id=_id(user))
+        return self._find(user_id=require_row_id("user", user, User))
 
     def add_cost(self, user: User | int, cost: Amount) -> UserQuota:
         """Add to what a user has cost, in one statement; many may do so at once.
@@ -95,7 +99,7 @@ class Quotas(Repository[UserQuota]):
             InvalidValue: when the cost is no number or outside of its bounds.
             MissingReference: when there is no such user.
         """
-        return self._add_cost(_id(user), require_cost("cost", cost))
+        return self._add_cost(require_row_id("user", user, User), require_cost("cost", cost))
 
     def remaining(self, user: User | int) -> Decimal | None:
         """Return what a user may still cost: negative when overdrawn, None for no limit."""
@@ -104,13 +108,13 @@ class Quotas(Repository[UserQuota]):
             return None
         return from_nano(to_nano(row.quota) - to_nano(row.cost_used))
 
-    def iter(self, *, user_id: Filter[int] = ANY) -> Iterator[UserQuota]:
+    def iter(self, **filters: Unpack[QuotaFilters]) -> Iterator[UserQuota]:
         """Return the quotas that fit, by id, read in batches as they are asked for."""
-        return self._iter(user_id=user_id)
+        return self._iter(**filters)
 
-    def count(self, *, user_id: Filter[int] = ANY) -> int:
+    def count(self, **filters: Unpack[QuotaFilters]) -> int:
         """Return how many quotas fit."""
-        return self._count(user_id=user_id)
+        return self._count(**filters)
 
     def reconcile(self, user: User | int | None = None) -> Sequence[Correction]:
         """Set what users have cost to the sum of their usages; return what that changed.
@@ -123,7 +127,7 @@ class Quotas(Repository[UserQuota]):
             MissingReference: when there is no such user.
         """
         if user is not None:
-            return self._reconcile([_id(user)])
+            return self._reconcile([require_row_id("user", user, User)])
         users: Any = User.select(User.id).where(
             User.id.in_(UserQuota.select(UserQuota.user))
             | User.id.in_(Usage.select(Usage.user).where(Usage.user.is_null(False)))
@@ -139,12 +143,12 @@ class Quotas(Repository[UserQuota]):
     def list(
         self,
         *,
-        user_id: Filter[int] = ANY,
         after_id: int | None = None,
         limit: int | None = None,
+        **filters: Unpack[QuotaFilters],
     ) -> Sequence[UserQuota]:
         """Return the quotas that fit, by id: at most `limit`, from the first after `after_id`."""
-        return self._list(user_id=user_id, after_id=after_id, limit=limit)
+        return self._list(after_id=after_id, limit=limit, **filters)
 
     def _add_cost(self, user_id: int, cost: Decimal) -> UserQuota:
         def write() -> UserQuota:
@@ -211,9 +215,3 @@ def _limit(value: Amount) -> Decimal:
             "quota rounds to 0, which is unlimited: give at least 0.000000001", argument="quota"
         )
     return limit
-
-
-def _id(user: User | int) -> int:
-    found = require_reference("user", user, User)
-    user_id: int = found if isinstance(found, int) else found.get_id()
-    return user_id  # as it is, not int(): the id of a row in a batch is a class of its own

@@ -71,7 +71,7 @@ class Requests(Log[R]):
                 return super()._condition("response_status", value)
         return super()._condition(name, value)
 
-    def get(self, trace_id: int, *, bodies: bool = False) -> R:
+    def get(self, trace_id: int, /, *, bodies: bool = False) -> R:
         """Return the request with that trace id.
 
         Raises:

@@ -8,7 +8,7 @@ from ..dsn import Dsn
 from ..errors import DSNError, InvalidValue
 from ..models import GlobalSettings
 from .arguments import require_id, require_str
-from .base import KEEP, Change, Repository, now
+from .base import KEEP, BaseRepository, Change
 
 _ID = 1  # no other row is ever made: that the sequence does not know of it does no harm
 _PORTS = range(2**16)
@@ -29,7 +29,7 @@ DEFAULTS: dict[str, Any] = {
 """What holds until it is set; beside it the DSN of the database itself."""
 
 
-class ProxySettings(Repository[GlobalSettings]):
+class ProxySettings(BaseRepository[GlobalSettings]):
     """The settings of the proxy: one row, which the first update makes."""
 
     model = GlobalSettings
@@ -81,7 +81,7 @@ class ProxySettings(Repository[GlobalSettings]):
         changes = {name: value for name, value in given.items() if value is not KEEP}
         if not changes:
             return self.get()
-        values = {"id": _ID, **self._defaults(), **changes, "updated_at": now()}
+        values = self._prepared({"id": _ID, **self._defaults(), **changes})
         return self._insert_or_update(lambda: self._select(id=_ID).get_or_none(), values, changes)
 
     def _defaults(self) -> dict[str, Any]:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from ..models import Credential, CredentialStatus
-from .arguments import require_json, require_reference
-from .base import ANY, KEEP, Change, Filter, Repository, now
+from .arguments import require_json
+from .base import KEEP, Change, Filter, Repository
+
+
+class StatusFilters(TypedDict, total=False):
+    """The filters of credential statuses."""
+
+    credential_id: Filter[int]
+    channel: Filter[str]
+    health_kind: Filter[str]
 
 
 class Statuses(Repository[CredentialStatus]):
     """The health of credentials: one row for each credential and channel."""
 
     model = CredentialStatus
+    filters = StatusFilters
     not_blank = ("channel", "health_kind")
 
     def create(
@@ -37,15 +46,8 @@ class Statuses(Repository[CredentialStatus]):
             InvalidValue: when a name is blank or too long, `health` is not JSON, or `checked_at`
                 has no time zone.
         """
-        return self._insert(
-            **_values(
-                credential,
-                channel,
-                health_kind=health_kind,
-                health=health,
-                checked_at=checked_at,
-                last_error=last_error,
-            )
+        return self._create(
+            **_values(credential, channel, health_kind, health, checked_at, last_error)
         )
 
     def upsert(
@@ -65,16 +67,8 @@ class Statuses(Repository[CredentialStatus]):
             InvalidValue: when a name is blank or too long, `health` is not JSON, or `checked_at`
                 has no time zone.
         """
-        return self._upsert(
-            [CredentialStatus.credential, CredentialStatus.channel],
-            _values(
-                credential,
-                channel,
-                health_kind=health_kind,
-                health=health,
-                checked_at=checked_at,
-                last_error=last_error,
-            ),
+        return self._create_or_update(
+            _values(credential, channel, health_kind, health, checked_at, last_error)
         )
 
     def update(
@@ -100,83 +94,44 @@ class Statuses(Repository[CredentialStatus]):
         }
         return self._update(status_id, changes)
 
-    def get(self, status_id: int) -> CredentialStatus:
-        """Return the status with that id.
-
-        Raises:
-            NotFoundError: when there is none.
-        """
-        return self._get(id=status_id)
-
     def find(self, credential: Credential | int, channel: str) -> CredentialStatus | None:
         """Return the status of a credential on a channel, or None."""
-        owner = require_reference("credential", credential, Credential)
-        return self._find(credential=owner, channel=channel)
+        return self._find(credential=credential, channel=channel)
 
     def list(
         self,
         *,
-        credential_id: Filter[int] = ANY,
-        channel: Filter[str] = ANY,
-        health_kind: Filter[str] = ANY,
         after_id: int | None = None,
         limit: int | None = None,
+        **filters: Unpack[StatusFilters],
     ) -> list[CredentialStatus]:
         """Return the statuses that fit, by id: the first `limit` after `after_id`."""
-        return self._list(
-            after_id=after_id,
-            limit=limit,
-            credential_id=credential_id,
-            channel=channel,
-            health_kind=health_kind,
-        )
+        return self._list(after_id=after_id, limit=limit, **filters)
 
-    def iter(
-        self,
-        *,
-        credential_id: Filter[int] = ANY,
-        channel: Filter[str] = ANY,
-        health_kind: Filter[str] = ANY,
-    ) -> Iterator[CredentialStatus]:
+    def iter(self, **filters: Unpack[StatusFilters]) -> Iterator[CredentialStatus]:
         """Return the statuses that fit, by id, read as they are asked for."""
-        return self._iter(credential_id=credential_id, channel=channel, health_kind=health_kind)
+        return self._iter(**filters)
 
-    def count(
-        self,
-        *,
-        credential_id: Filter[int] = ANY,
-        channel: Filter[str] = ANY,
-        health_kind: Filter[str] = ANY,
-    ) -> int:
+    def count(self, **filters: Unpack[StatusFilters]) -> int:
         """Return how many statuses fit."""
-        return self._count(credential_id=credential_id, channel=channel, health_kind=health_kind)
-
-    def delete(self, ids: int | Iterable[int]) -> int:
-        """Delete statuses; return how many. An empty list deletes nothing."""
-        return self._delete(ids)
-
-    def delete_all(self) -> int:
-        """Delete every status; return how many there were."""
-        return self._delete_all()
+        return self._count(**filters)
 
 
-def _values(
+def _values(  # noqa: PLR0917 - in the order of `create`
     credential: Credential | int,
     channel: str,
-    *,
     health_kind: str,
     health: Any,
     checked_at: datetime | None,
     last_error: str | None,
 ) -> dict[str, Any]:
     return {
-        "credential": require_reference("credential", credential, Credential),
+        "credential": credential,
         "channel": channel,
         "health_kind": health_kind,
         "health_json": _health(health),
         "checked_at": checked_at,
         "last_error": last_error,
-        "updated_at": now(),
     }
 
 

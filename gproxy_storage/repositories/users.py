@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, TypedDict, Unpack
 
 from ..backends.base import Backend
 from ..crypto.passwords import hash_password, hash_problem, is_hash, verify_password
 from ..errors import CryptoError, InvalidValue
 from ..models import User
 from .arguments import require_str, require_text
-from .base import ANY, KEEP, Change, Filter, Repository, now
+from .base import KEEP, Change, Filter, Repository
 
 _log = logging.getLogger(__name__)
+
+
+class UserFilters(TypedDict, total=False):
+    """The filters of users."""
+
+    id: Filter[int]
+    name: Filter[str]
+    enabled: Filter[bool]
+    is_admin: Filter[bool]
 
 
 class Users(Repository[User]):
@@ -22,9 +31,13 @@ class Users(Repository[User]):
     A password is kept as an Argon2id hash; one that is an Argon2 hash already is kept as it is, and
     refused with InvalidValue where it asks for over 256 MiB, 10 passes or 8 lanes. The hash is read
     only as an attribute of a row: no filter sees it.
+
+    Deleting a user deletes their keys, quotas, limits, permissions and files. Usages and requests
+    stay, without the user.
     """
 
     model = User
+    filters = UserFilters
     not_blank = ("name",)
 
     def __init__(self, database: Backend) -> None:
@@ -48,7 +61,7 @@ class Users(Repository[User]):
             InvalidValue: when the name is blank or too long, or the password blank.
         """
         require_text("name", name)
-        return self._insert(**_values(name, _hash(password), enabled, is_admin))
+        return self._create(name=name, password=_hash(password), enabled=enabled, is_admin=is_admin)
 
     def upsert(
         self,
@@ -70,12 +83,13 @@ class Users(Repository[User]):
         # Read only for its hash: a batch of a thousand users would read each.
         user = self.find(name=name) if isinstance(password, str) else None
         changed = _changed_hash(user, password)
-        values = _values(name, None if changed is KEEP else changed, enabled, is_admin)
-        changes = {"password": changed, "enabled": enabled, "is_admin": is_admin}
+        changes: dict[str, Any] = {"enabled": enabled, "is_admin": is_admin}
+        if changed is not KEEP:
+            changes["password"] = changed
         return self._insert_or_update(
             lambda: self._select(name=name).get_or_none(),
-            values,
-            {column: value for column, value in changes.items() if value is not KEEP},
+            self._prepared({"name": name, "password": None, **changes}),
+            changes,
         )
 
     def update(
@@ -135,14 +149,6 @@ class Users(Repository[User]):
                 problem,
             )
 
-    def get(self, user_id: int) -> User:
-        """Return the user with that id.
-
-        Raises:
-            NotFoundError: when there is none.
-        """
-        return self._get(id=user_id)
-
     def find(self, *, name: str) -> User | None:
         """Return the user with that name, or None."""
         return self._find(name=name)
@@ -150,62 +156,20 @@ class Users(Repository[User]):
     def list(
         self,
         *,
-        id: Filter[int] = ANY,
-        name: Filter[str] = ANY,
-        enabled: Filter[bool] = ANY,
-        is_admin: Filter[bool] = ANY,
         after_id: int | None = None,
         limit: int | None = None,
+        **filters: Unpack[UserFilters],
     ) -> list[User]:
         """Return the users that fit, by id: the first `limit` after `after_id`."""
-        return self._list(
-            after_id=after_id, limit=limit, id=id, name=name, enabled=enabled, is_admin=is_admin
-        )
+        return self._list(after_id=after_id, limit=limit, **filters)
 
-    def iter(
-        self,
-        *,
-        id: Filter[int] = ANY,
-        name: Filter[str] = ANY,
-        enabled: Filter[bool] = ANY,
-        is_admin: Filter[bool] = ANY,
-    ) -> Iterator[User]:
+    def iter(self, **filters: Unpack[UserFilters]) -> Iterator[User]:
         """Return the users that fit, by id, read as they are asked for."""
-        return self._iter(id=id, name=name, enabled=enabled, is_admin=is_admin)
+        return self._iter(**filters)
 
-    def count(
-        self,
-        *,
-        id: Filter[int] = ANY,
-        name: Filter[str] = ANY,
-        enabled: Filter[bool] = ANY,
-        is_admin: Filter[bool] = ANY,
-    ) -> int:
+    def count(self, **filters: Unpack[UserFilters]) -> int:
         """Return how many users fit."""
-        return self._count(id=id, name=name, enabled=enabled, is_admin=is_admin)
-
-    def delete(self, ids: int | Iterable[int]) -> int:
-        """Delete users with their keys, quotas, limits, permissions and files; return how many.
-
-        Usages and requests stay, without the user. An empty list deletes nothing.
-        """
-        return self._delete(ids)
-
-    def delete_all(self) -> int:
-        """Delete every user, as `delete` does; return how many there were."""
-        return self._delete_all()
-
-
-def _values(name: str, password: str | None, enabled: bool, is_admin: bool) -> dict[str, Any]:
-    at = now()
-    return {
-        "name": name,
-        "password": password,
-        "enabled": enabled,
-        "is_admin": is_admin,
-        "created_at": at,
-        "updated_at": at,
-    }
+        return self._count(**filters)
 
 
 def _hash(password: str | None) -> str | None:

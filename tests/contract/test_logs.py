@@ -178,7 +178,7 @@ def test_a_filter_that_no_value_can_fit_is_refused(
 @for_each("method", ["list", "iter", "count", "summarize", "summarize_by"])
 @for_each("name", ["users_id", "trace_id", "order_by", "at", "cost"])
 def test_an_unknown_filter_is_a_type_error(storage: Storage, method: str, name: str) -> None:
-    says = rf"^{method}\(\) got .*'{name}'; the filters are channel"
+    says = rf"^{method}\(\) got .*'{name}'; .*known are .*user_id"
     with refused_unasked(storage, kind=TypeError, match=says):
         getattr(storage.usages, method)(**{name: None})
 
