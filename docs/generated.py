@@ -22,9 +22,10 @@ from gproxy_storage import Storage, db_from_dsn
 from gproxy_storage.dsn.rules import POOL, REFUSED, RULES
 from gproxy_storage.fields import MoneyField, UtcDateTimeField
 from gproxy_storage.models import INDEXES, SEALED_FIELDS, TABLES, Ledger, Table
-from gproxy_storage.repositories.base import Repository
+from gproxy_storage.repositories.base import BaseRepository
 from gproxy_storage.repositories.dashboard import Dashboard
 from gproxy_storage.repositories.logs import Log
+from gproxy_storage.repositories.registry import registered
 from gproxy_storage.schema.definitions import Definition, definitions
 from gproxy_storage.sealed_fields import SealedField
 
@@ -47,7 +48,7 @@ class Reached(NamedTuple):
 
     def verbs(self) -> list[str]:
         return [
-            name for name, _ in inspect.getmembers(self.kind, inspect.isroutine) if name[0] != "_"
+            name for name, _ in inspect.getmembers(self.kind, inspect.isfunction) if name[0] != "_"
         ]
 
     def keywords(self) -> dict[str, type[Any]]:
@@ -63,18 +64,7 @@ class Reached(NamedTuple):
 
 def reached() -> list[Reached]:
     """Return every repository that is reached from a Storage, by its path."""
-    with Storage.inspect("sqlite::memory:") as storage:
-        names = [name for name in dir(storage) if name[0] != "_" and name != "encryption"]
-        found = dict(_repositories({name: getattr(storage, name) for name in names}))
-        for path, repository in list(found.items()):
-            found |= _repositories({f"{path}.{name}": it for name, it in vars(repository).items()})
-    return [Reached(path, type(found[path])) for path in sorted(found)]
-
-
-def _repositories(candidates: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    for path, value in candidates.items():
-        if type(value).__module__.startswith("gproxy_storage.repositories."):
-            yield path, value
+    return [Reached(path, kind) for path, kind in sorted(registered(Storage).items())]
 
 
 class Generated(SphinxDirective, ABC):
@@ -103,7 +93,7 @@ class Repositories(Generated):
             yield f"\n## `storage.{each.path}`\n"
             yield from _on_delete(each)
             yield from _autoclass(
-                each.kind, "members", "inherited-members", "exclude-members: model"
+                each.kind, "members", "inherited-members", "exclude-members: model, filters"
             )
             for name, keywords in each.keywords().items():
                 if name.endswith("Filters") and name not in shown:
@@ -118,7 +108,7 @@ def _overview(repositories: list[Reached]) -> Iterator[str]:
         verbs = Reached(path, kind).verbs()
         own = [verb for verb in verbs if verb not in COMMON_VERBS]
         lacks = [verb for verb in COMMON_VERBS if verb not in verbs]
-        if not issubclass(kind, Repository):
+        if not issubclass(kind, BaseRepository):
             lacks = ["all of them"]
         what = (kind.__doc__ or "").partition(".")[0]
         cells = [f"[`{path}`](#storage-{path.replace('.', '-').replace('_', '-')})", what]
@@ -246,6 +236,12 @@ class DsnParameters(Generated):
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directives."""
+    for kind in registered(Storage).values():
+        for name, method in list(vars(kind).items()):
+            if (inner := getattr(method, "__wrapped__", None)) is not None:
+                # Sphinx looks up the types of overloads in the module of the wrapper.
+                inner.__doc__ = method.__doc__
+                setattr(kind, name, inner)
     app.add_directive("repositories", Repositories)
     app.add_directive("tables", Tables)
     app.add_directive("dsn-parameters", DsnParameters)

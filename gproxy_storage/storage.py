@@ -7,7 +7,6 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
-from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, TypeVar
@@ -22,13 +21,8 @@ from .fields import BigAutoField
 from .interruptions import raise_interruption
 from .models import INDEXES, NAMES, TABLES
 from .private_files import create_directory
-from .repositories.catalog import Catalog
-from .repositories.credentials import Credentials
-from .repositories.keys import Keys
-from .repositories.providers import Providers
-from .repositories.settings import ProxySettings
-from .repositories.statuses import Statuses
-from .repositories.users import Users
+from .repositories.keywords import StrictKeywords
+from .repositories.registry import Registered, TableRepositories
 from .schema import LOCK_TIMEOUT_S
 from .secret import Secret, without_locals
 from .sink.settings import SinkSettings
@@ -40,9 +34,6 @@ if TYPE_CHECKING:
     from .encryption.commands import Encryption
     from .repositories.access import Access
     from .repositories.dashboard import Dashboard
-    from .repositories.downstream_requests import DownstreamRequests
-    from .repositories.files import ClaudeFiles, Files
-    from .repositories.upstream_requests import UpstreamRequests
     from .schema.plan import Plan
     from .schema.sync import SyncReport
     from .sink.orphaned_spools import Replayed
@@ -53,7 +44,7 @@ T = TypeVar("T")
 _logger = logging.getLogger("gproxy_storage")
 
 
-class Storage:
+class Storage(TableRepositories, StrictKeywords):
     """An open database with its repositories.
 
     One Storage is open at a time in a process, for the models are bound to it. Threads share it:
@@ -70,29 +61,19 @@ class Storage:
         sync_report: what the sync of the opening did; None where it was opened without.
     """
 
+    access: Registered[Access] = Registered("access.Access")
+    dashboard: Registered[Dashboard] = Registered("dashboard.Dashboard")
+
     _open: Storage | None = None
     _open_lock = threading.Lock()
 
     def __init__(self, database: Backend, vault: Vault, data_dir: Path) -> None:
+        super().__init__(database)
         self.database = database
         self.data_dir = data_dir
         self._vault = vault
         self._sinks: set[Sink] = set()
         self.sync_report: SyncReport | None = None
-        self.users = Users(database)
-        self.keys = Keys(database)
-        self.providers = Providers(database)
-        self.credentials = Credentials(database)
-        self.statuses = Statuses(database)
-        self.catalog = Catalog(database)
-        self.settings = ProxySettings(database)
-        # Imported with the first storage, not in a request: importlib mistakes a TimeoutError that
-        # a signal handler raises for a missing file.
-        from .repositories.quotas import Quotas  # noqa: PLC0415 - see above
-        from .repositories.usages import Usages  # noqa: PLC0415 - see above
-
-        self.usages = Usages(database)
-        self.quotas = Quotas(database)
 
     # -- opening and closing ------------------------------------------------------------------
 
@@ -246,50 +227,6 @@ class Storage:
         if self.database.narrow is None:
             self.plan()  # whether sealed values will fit
         return Encryption(self.database, self._vault)
-
-    # -- repositories that start-up does without ----------------------------------------------
-
-    @cached_property
-    def access(self) -> Access:
-        """Who may use which models and files, and how much."""
-        from .repositories.access import Access  # noqa: PLC0415 - as above
-
-        return Access(self.database)
-
-    @cached_property
-    def files(self) -> Files:
-        """Files that users uploaded."""
-        from .repositories.files import Files  # noqa: PLC0415 - as above
-
-        return Files(self.database)
-
-    @cached_property
-    def claude_files(self) -> ClaudeFiles:
-        """What Anthropic says of files."""
-        from .repositories.files import ClaudeFiles  # noqa: PLC0415 - as above
-
-        return ClaudeFiles(self.database)
-
-    @cached_property
-    def upstream_requests(self) -> UpstreamRequests:
-        """The log of requests to providers."""
-        from .repositories.upstream_requests import UpstreamRequests  # noqa: PLC0415 - as above
-
-        return UpstreamRequests(self.database)
-
-    @cached_property
-    def downstream_requests(self) -> DownstreamRequests:
-        """The log of requests to the proxy."""
-        from .repositories.downstream_requests import DownstreamRequests  # noqa: PLC0415 - as above
-
-        return DownstreamRequests(self.database)
-
-    @cached_property
-    def dashboard(self) -> Dashboard:
-        """Sums over the logs."""
-        from .repositories.dashboard import Dashboard  # noqa: PLC0415 - as above
-
-        return Dashboard(self.database)
 
     # -- starting up ---------------------------------------------------------------------------
 

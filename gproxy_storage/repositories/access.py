@@ -6,33 +6,19 @@ decided when they log in.
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 from ..backends.base import Backend
 from ..database import run_query
-from ..models import Provider, Table, User, UserFilePermission, UserModelPermission, UserRateLimit
-from .arguments import require_reference
-from .limits import RateLimits
+from ..models import Provider, User, UserFilePermission, UserModelPermission, UserRateLimit
+from .arguments import require_reference, require_row_id
 from .patterns import candidates, closest, require_model
-from .permissions import FilePermissions, ModelPermissions
-
-M = TypeVar("M", bound=Table)
+from .registry import AccessRepositories
 
 
-class Access:
-    """What users may do. Each question is one query, however many rows the user has.
-
-    Attributes:
-        models: the permissions to use models.
-        files: the permissions to use files.
-        limits: the rate limits.
-    """
+class Access(AccessRepositories):
+    """What users may do. Each question is one query, however many rows the user has."""
 
     def __init__(self, database: Backend) -> None:
-        self._database = database
-        self.models = ModelPermissions(database)
-        self.files = FilePermissions(database)
-        self.limits = RateLimits(database)
+        super().__init__(database)
         self._allows_texts: dict[int, str] = {}  # of at most 511 lengths
 
     def allows(self, user: User | int, provider: Provider | int, model: str) -> bool:
@@ -46,7 +32,11 @@ class Access:
             InvalidValue: when the model is blank, or cannot be the name of one.
         """
         wanted = candidates(require_model("model", model))
-        parameters = (_id("user", user, User), _id("provider", provider, Provider), *wanted)
+        parameters = (
+            require_row_id("user", user, User),
+            require_row_id("provider", provider, Provider),
+            *wanted,
+        )
 
         def read() -> list[str]:
             sql = self._allows_sql(len(wanted))
@@ -95,9 +85,3 @@ class Access:
             )
             self._allows_texts[patterns] = query.sql()[0]
         return self._allows_texts[patterns]
-
-
-def _id(argument: str, value: M | int, model: type[M]) -> int:
-    found = require_reference(argument, value, model)
-    row_id: int = found if isinstance(found, int) else found.get_id()
-    return row_id

@@ -23,6 +23,7 @@ from gproxy_storage.models import (
 )
 from tests.cases import for_each
 from tests.contract.support import NOW, insert, rows_of, wipe
+from tests.schema import parity
 
 # As in GPROXY's tables: C on delete cascade, N on delete set null.
 ON_DELETE = {
@@ -51,6 +52,12 @@ KEYS: dict[type[Table], str] = {
     DownstreamRequest: "trace_id",
 }
 MODELS = {model._meta.table_name: model for model in TABLES}
+# Of our own tables, as they are declared.
+ON_DELETE |= {
+    name: {key.column_name: {"CASCADE": "C", "SET NULL": "N"}[key.on_delete] for key in keys}
+    for name, model in MODELS.items()
+    if name not in parity.TABLES and (keys := list(model._meta.refs))
+}
 FOREIGN_KEYS = [
     (MODELS[table], column, rule)
     for table, columns in ON_DELETE.items()

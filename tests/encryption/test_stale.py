@@ -18,7 +18,6 @@ from gproxy_storage.crypto.keyring import Keyring
 from gproxy_storage.crypto.keys import Key
 from gproxy_storage.crypto.keyset import Mode
 from gproxy_storage.crypto.place import Place
-from gproxy_storage.encryption import changes
 from gproxy_storage.errors import (
     KeyringLost,
     SchemaError,
@@ -38,7 +37,6 @@ from tests.encryption.support import (
     keyring_row,
     query,
     rows_of_all_kinds,
-    store,
     stored,
 )
 from tests.processes import start_python
@@ -183,14 +181,6 @@ def row_of(storage: Storage, generation: int, *, related: bool, secret: str) -> 
         assert before is not None
         kdf = Kdf.parse(before.kdf or "")
     return state.under(kdf, kdf.derive(Secret(secret)), Secret(secret)).resealed(state.keyring)[1]
-
-
-def with_keyring(state: Unlocked, keyring: Keyring) -> KeyringRow:
-    """Return the row of another keyring under the same secret and number."""
-    assert state.row is not None
-    kdf, secret = Kdf.parse(state.row.kdf or ""), Secret(SECRET)
-    before = Unlocked(keyring, KeyringRow(state.generation - 1, None, None, False))
-    return before.under(kdf, kdf.derive(secret), secret).resealed(keyring)[1]
 
 
 def put(dsn: str, row: KeyringRow) -> None:
@@ -400,33 +390,6 @@ def test_values_read_before_and_opened_after(encrypted: Storage) -> None:
     # Fetched before `encrypt` ended, and made an attribute after it.
     row.__data__["secret_json"].stored = json.dumps(DOCUMENT)
     assert row.secret_json == DOCUMENT
-
-
-@ONE_BACKEND
-def test_a_keyring_that_is_restored_while_a_rotation_drops_keys(
-    encrypted: Storage, dsn: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It has the same number, and a key that was not there when the values were looked at."""
-    alice = encrypted.users.create("alice", password=PASSWORD)
-    scan = vars(changes)["scan"]
-
-    def scan_then_restore(*given: Any) -> Any:
-        monkeypatch.setattr(changes, "scan", scan)
-        found = scan(*given)
-        state = encrypted._vault.state
-        restored = state.keyring.with_new_key()
-        token = restored.seal_text(PASSWORD, Place("users", "password", alice.id))
-        store(dsn, "users.password", alice.id, token)
-        put(dsn, with_keyring(state, restored.with_new_key()))
-        return found
-
-    monkeypatch.setattr(changes, "scan", scan_then_restore)
-    encrypted.encryption.rotate_key()
-
-    assert encrypted.users.get(alice.id).password == PASSWORD
-    encrypted.close()
-    with Storage.connect(dsn, SECRET) as storage:
-        assert storage.encryption.is_clean(storage.encryption.check())
 
 
 @pytest.mark.parametrize("hooks", [True, False])
