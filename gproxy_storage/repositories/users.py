@@ -86,9 +86,11 @@ class Users(Repository[User]):
         changes: dict[str, Any] = {"enabled": enabled, "is_admin": is_admin}
         if changed is not KEEP:
             changes["password"] = changed
+        # The one that stays is for a new row, too: the user may be deleted before this is written.
+        stays = user.password if changed is KEEP and user is not None and password else None
         return self._insert_or_update(
             lambda: self._select(name=name).get_or_none(),
-            self._prepared({"name": name, "password": None, **changes}),
+            self._prepared({"name": name, "password": stays, **changes}),
             changes,
         )
 
