@@ -12,14 +12,13 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util.logging import getLogger
 
 import gproxy_storage
-from gproxy_storage import Sink, Storage, WriteBatch, row_types
+from gproxy_storage import Sink, Storage, row_types
 from gproxy_storage.repositories.registry import registered
 
 INTERNAL = {
     f"gproxy_storage.{kind.__name__}.{name}"
     for kind, names in {
         Sink: ("before_fork", "after_fork_in_parent", "after_fork_in_child"),
-        WriteBatch: ("add", "new_id", "pending_row"),
     }.items()
     for name in names
 }

@@ -1,8 +1,7 @@
-"""WriteBatch: many writes over all aggregates, coalesced, then made in one transaction.
+"""WriteBatch: many writes over all aggregates, held back, then made in one transaction.
 
-A batch goes down these modules: `recording` takes the calls, `operations` is what it keeps of
-them, `stored` reads what the database has of what they name, `net` replays them in memory to what
-is left to do, `writing` does it.
+A batch goes down these modules: `recording` takes the calls, `calls` holds them, `writing` writes
+what they come to.
 """
 
 from .batch import BatchReport, WriteBatch

@@ -21,7 +21,7 @@ from ..models import User, UserModelPermission
 _IDS_A_STATEMENT = 500
 
 
-def lock_users(database: Backend, user_ids: Iterable[int], *, must_exist: bool = True) -> None:
+def lock_users(database: Backend, user_ids: Iterable[int]) -> None:
     """Lock users until the transaction ends: nobody else grants them a permission, or deletes them.
 
     That there are such users is checked here, too: MySQL 9.6 and later leave out the foreign key's
@@ -29,8 +29,6 @@ def lock_users(database: Backend, user_ids: Iterable[int], *, must_exist: bool =
 
     In the order of their ids, so that of two who do so one waits for the other.
 
-    Args:
-        must_exist: else those that do not are left out.
     Raises:
         MissingReference: when there is no such user, or no more.
         WriteError: when the transaction would not see what was granted since it began.
@@ -39,10 +37,10 @@ def lock_users(database: Backend, user_ids: Iterable[int], *, must_exist: bool =
         users = User.select(User.id, SQL(database.isolation)).where(User.id.in_(part))
         query = database.lock_rows(users.order_by(User.id)).tuples()
         locked = list(query)
-        if must_exist and len(locked) < len(part):
+        if len(locked) < len(part):
             # PostgreSQL waits for a row that is being deleted and does not see the one after it.
             locked = list(query.clone())
-        if must_exist and len(locked) < len(part):
+        if len(locked) < len(part):
             raise MissingReference(
                 "user points to a row of users that does not exist", argument="user"
             )
