@@ -20,6 +20,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from gproxy_storage import Storage, db_from_dsn
 from gproxy_storage.dsn.rules import POOL, REFUSED, RULES
+from gproxy_storage.encrypted_fields import SealedField
 from gproxy_storage.fields import MoneyField, UtcDateTimeField
 from gproxy_storage.models import INDEXES, SEALED_FIELDS, TABLES, Ledger, Table
 from gproxy_storage.repositories.base import BaseRepository
@@ -27,7 +28,6 @@ from gproxy_storage.repositories.dashboard import Dashboard
 from gproxy_storage.repositories.logs import Log
 from gproxy_storage.repositories.registry import registered
 from gproxy_storage.schema.definitions import Definition, definitions
-from gproxy_storage.sealed_fields import SealedField
 
 COMMON_VERBS = (
     *("create", "get", "find", "list", "iter", "count"),

@@ -20,7 +20,7 @@ import peewee
 from .backends.base import Backend
 from .errors import InvalidValue, ReadError
 from .money import MAX_TOTAL, from_double, take
-from .storable import INT64, text_problem
+from .value_limits import INT64, text_problem
 
 _INT32 = range(-(2**31), 2**31)
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, overload
 import peewee
 from peewee import SQL
 
+from .encrypted_fields import EncryptedJSONField, EncryptedTextField, SealedField, SealedRow
 from .fields import ForeignKeyField, HeadersField, JSONField, MoneyField
 from .money import MAX_COST
 from .naming import give_repr
-from .sealed_fields import EncryptedJSONField, EncryptedTextField, SealedField, SealedRow
 
 if TYPE_CHECKING:
     # Of which ours are subclasses, and whose stubs say what a row's value is.
@@ -524,7 +524,7 @@ class StorageState(Table):
 
 
 class EncryptionKeys(Table):
-    """The one row of the keyring, with id 1; see `vault.py`."""
+    """The one row of the keyring, with id 1; see `keyring_manager.py`."""
 
     id = BigIntegerField(primary_key=True)
     generation = BigIntegerField(default=0, constraints=[SQL("DEFAULT 0")])
@@ -604,6 +604,20 @@ NAMES: frozenset[str] = frozenset(
     }
 )
 """What the tables, their columns, indexes and constraints are called."""
+
+INDEX_COLUMNS = {
+    index.name: (model._meta.table_name, tuple(column for column, _ in index.columns))
+    for model, indexes in INDEXES.items()
+    for index in indexes
+}
+"""Name of each index -> its table and columns."""
+
+GENERATED_IDS = {
+    model._meta.table_name: key.column_name
+    for model in TABLES
+    if isinstance(key := model._meta.primary_key, BigAutoField)
+}
+"""Table whose primary key the database can generate -> that column."""
 
 SEALED_FIELDS: dict[type[Table], tuple[SealedField, ...]] = {
     model: fields

@@ -17,9 +17,9 @@ from .config import DEFAULT_DATA_DIR, Settings, clean_secret
 from .database import db_from_dsn, run_query, run_transaction, session, transaction, translated
 from .dsn import Dsn
 from .errors import ConfigError
-from .fields import BigAutoField
 from .interruptions import raise_interruption
-from .models import INDEXES, NAMES, TABLES
+from .keyring_manager import KeyringManager
+from .models import GENERATED_IDS, INDEX_COLUMNS, NAMES, TABLES
 from .private_files import create_directory
 from .repositories.keywords import StrictKeywords
 from .repositories.registry import Registered, TableRepositories
@@ -27,11 +27,10 @@ from .schema import LOCK_TIMEOUT_S
 from .secret import Secret, without_locals
 from .sink.settings import SinkSettings
 from .unlocked import Unlocked
-from .vault import Vault
 
 if TYPE_CHECKING:
     from .batch import WriteBatch
-    from .encryption.commands import Encryption
+    from .key_management.commands import Encryption
     from .repositories.access import Access
     from .repositories.dashboard import Dashboard
     from .schema.plan import Plan
@@ -67,11 +66,11 @@ class Storage(TableRepositories, StrictKeywords):
     _open: Storage | None = None
     _open_lock = threading.Lock()
 
-    def __init__(self, database: Backend, vault: Vault, data_dir: Path) -> None:
+    def __init__(self, database: Backend, manager: KeyringManager, data_dir: Path) -> None:
         super().__init__(database)
         self.database = database
         self.data_dir = data_dir
-        self._vault = vault
+        self._keyring_manager = manager
         self._sinks: set[Sink] = set()
         self.sync_report: SyncReport | None = None
 
@@ -203,8 +202,8 @@ class Storage(TableRepositories, StrictKeywords):
                     "or use it"
                 )
             database = db_from_dsn(dsn)
-            vault = Vault(database, secret_file=secret_file)
-            storage = Storage._open = cls(database, vault, Path(data_dir))
+            manager = KeyringManager(database, secret_file=secret_file)
+            storage = Storage._open = cls(database, manager, Path(data_dir))
         try:
             # In a session at once: the server says which one it is.
             with translated(database, writing=True), session(database):
@@ -222,18 +221,18 @@ class Storage(TableRepositories, StrictKeywords):
     def encryption(self) -> Encryption:
         """The keys of the database, and the operations that change them."""
         # Imported when first needed: who only opens a storage starts sooner without.
-        from .encryption.commands import Encryption  # noqa: PLC0415 - see above
+        from .key_management.commands import Encryption  # noqa: PLC0415 - see above
 
         if self.database.narrow is None:
             self.plan()  # whether sealed values will fit
-        return Encryption(self.database, self._vault)
+        return Encryption(self.database, self._keyring_manager)
 
     # -- starting up ---------------------------------------------------------------------------
 
     def _start(self, secret: Secret | None, *, sync: bool) -> None:
-        from .encryption.startup import settle, unlock  # noqa: PLC0415 - as above
+        from .key_management.startup import settle, unlock  # noqa: PLC0415 - as above
 
-        unlock(self._vault, secret)  # before anything is written
+        unlock(self._keyring_manager, secret)  # before anything is written
         if sync:
             self.sync_report = self.sync()
             if self.sync_report.narrower:
@@ -244,19 +243,21 @@ class Storage(TableRepositories, StrictKeywords):
                     len({drift.table for drift in self.sync_report.narrower}),
                     WIDEN,
                 )
-        settle(self.database, self._vault, secret, may_change=sync and self.database.writes)
+        settle(
+            self.database, self._keyring_manager, secret, may_change=sync and self.database.writes
+        )
 
     def _unlock(self, secret: Secret | None, *, sync: bool) -> None:
-        from .encryption.startup import check_still_there, unlock  # noqa: PLC0415 - as above
+        from .key_management.startup import check_still_there, unlock  # noqa: PLC0415 - as above
 
-        unlock(self._vault, secret)
+        unlock(self._keyring_manager, secret)
         if sync:
             self.sync_report = self.sync()
-            self._vault.insert_row()
-        row = self._vault.peek()
-        check_still_there(self._vault, row)
+            self._keyring_manager.insert_row()
+        row = self._keyring_manager.peek()
+        check_still_there(self._keyring_manager, row)
         if row is not None and row.sealed is None:
-            self._vault.adopt(Unlocked.plaintext(row))
+            self._keyring_manager.adopt(Unlocked.plaintext(row))
 
     def close(self) -> None:
         """Close sinks and connections, free the models for another Storage; again is a no-op.
@@ -315,7 +316,7 @@ class Storage(TableRepositories, StrictKeywords):
             SchemaError: when it cannot be brought up to date.
             KeyringLost: when the table of the keyring, which is open, is not there any more.
         """
-        from .encryption.startup import check_new_tables  # noqa: PLC0415 - as above
+        from .key_management.startup import check_new_tables  # noqa: PLC0415 - as above
         from .schema.sync import sync  # noqa: PLC0415 - as above
 
         report = sync(
@@ -323,11 +324,11 @@ class Storage(TableRepositories, StrictKeywords):
             widen=widen,
             lock_timeout_s=lock_timeout_s,
             progress=progress,
-            refuse=lambda plan: check_new_tables(self._vault, plan.new_tables),
+            refuse=lambda plan: check_new_tables(self._keyring_manager, plan.new_tables),
         )
         if report:
             with translated(self.database, writing=True), session(self.database):
-                self._vault.insert_row()
+                self._keyring_manager.insert_row()
         return report
 
     def plan(self, *, widen: bool = False) -> Plan:
@@ -483,22 +484,16 @@ class Storage(TableRepositories, StrictKeywords):
         return WriteBatch(self.database)
 
     def _bind(self) -> None:
-        self.database.vault = self._vault
-        from .encryption.guard import check_write  # noqa: PLC0415 - as above
+        from .key_management.guard import check_write  # noqa: PLC0415 - as above
 
-        self.database.write_guard = check_write
         self.database.bind(TABLES, bind_refs=False, bind_backrefs=False)
-        self.database.keys = {
-            index.name: (model._meta.table_name, tuple(column for column, _ in index.columns))
-            for model, indexes in INDEXES.items()
-            for index in indexes
-        }
-        self.database.names = NAMES
-        self.database.ids = {
-            model._meta.table_name: key.column_name
-            for model in TABLES
-            if isinstance(key := model._meta.primary_key, BigAutoField)
-        }
+        self.database.declare(
+            index_columns=INDEX_COLUMNS,
+            generated_ids=GENERATED_IDS,
+            names=NAMES,
+            check_write=check_write,
+            keyring_manager=self._keyring_manager,
+        )
 
 
 def _renew_lock() -> None:

@@ -15,7 +15,7 @@ from ..errors import InvalidValue
 from ..fields import JSONField, to_json
 from ..models import Table
 from ..money import MAX_COST, take
-from ..storable import GIVEN_IDS, INT64, is_unicode
+from ..value_limits import GIVEN_IDS, INT64, is_unicode
 
 M = TypeVar("M", bound=Table)
 

@@ -7,9 +7,9 @@ from typing import Any, Unpack
 
 import peewee
 
+from ..log_rows import DOWNSTREAM_REQUESTS
 from ..models import DownstreamRequest
 from ..row_types import DownstreamRow
-from ..rows import DOWNSTREAM_REQUESTS
 from .arguments import require_given_id
 from .base import Filter
 from .pages import PAGE_ROWS, Page

@@ -9,7 +9,6 @@ from typing import TypedDict, Unpack
 
 from ..backends.base import Backend
 from ..models import User, UserKey
-from ..vault import Vault
 from .arguments import require_str, require_text
 from .base import KEEP, Change, Filter, Repository
 from .key_lookup import KeyLookup
@@ -146,11 +145,11 @@ class Keys(Repository[UserKey]):
     ) -> UserKey | None:
         """Find by the digests that a key may have; again on a miss, if the keyring had changed."""
         require_str("api_key", api_key)
-        vault: Vault = self._database.vault
-        keyring = vault.keyring
+        manager = self._database.keyring_manager
+        keyring = manager.keyring
         found = find(keyring.lookup_digests(api_key))
         if found is None:
-            vault.refresh()
-            if vault.keyring is not keyring:
-                return find(vault.keyring.lookup_digests(api_key))
+            manager.refresh()
+            if manager.keyring is not keyring:
+                return find(manager.keyring.lookup_digests(api_key))
         return found

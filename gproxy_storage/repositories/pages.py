@@ -9,7 +9,7 @@ from typing import TypeVar
 from ..backends.base import Backend
 from ..errors import InvalidValue
 from ..models import Table
-from ..storable import INT64
+from ..value_limits import INT64
 
 M = TypeVar("M", bound=Table)
 

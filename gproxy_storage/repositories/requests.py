@@ -9,8 +9,8 @@ import peewee
 
 from ..errors import InvalidValue
 from ..fields import BodyField, TextField, check_text
+from ..log_rows import Log as LogTable
 from ..models import DownstreamRequest, UpstreamRequest
-from ..rows import Log as LogTable
 from .arguments import require_id, require_ids
 from .base import BATCH_ROWS, Filter, now
 from .logs import Log, LogFilters

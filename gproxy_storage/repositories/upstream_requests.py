@@ -7,9 +7,9 @@ from typing import Any, Unpack
 
 import peewee
 
+from ..log_rows import UPSTREAM_REQUESTS
 from ..models import UpstreamRequest
 from ..row_types import UpstreamRow
-from ..rows import UPSTREAM_REQUESTS
 from .arguments import require_at_least_zero
 from .base import Filter
 from .logs import of_channel

@@ -8,9 +8,9 @@ from typing import Any, Literal, Unpack, overload
 
 import peewee
 
+from ..log_rows import USAGES
 from ..models import Usage
 from ..row_types import UsageRow
-from ..rows import USAGES
 from .arguments import require_at_least_zero, require_cost
 from .base import Filter, now
 from .logs import Log, LogFilters, of_channel

@@ -10,7 +10,7 @@ from typing import TypeVar
 from ..backends.base import Backend
 from ..backends.catalog import CatalogRows, ColumnRow, ForeignKeyRow, IndexRow
 from ..backends.widths import Shortfall
-from ..encryption.gproxy import LEDGER
+from ..key_management.gproxy import LEDGER
 from .definitions import Column, Definition
 
 _Row = TypeVar("_Row", ColumnRow, IndexRow, ForeignKeyRow)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..backends.base import Backend
 from ..backends.widths import Shortfall
-from ..encryption.gproxy import LEDGER
+from ..key_management.gproxy import LEDGER
 from .catalog import LiveTable, Snapshot
 from .checks import Check, duplicate_checks, orphan_checks
 from .compare import Comparison

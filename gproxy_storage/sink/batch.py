@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..backends.bulk import Kind, Row
-from ..rows import LOGS, Log
+from ..log_rows import LOGS, Log
 
 
 @dataclass(slots=True)

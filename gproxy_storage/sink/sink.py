@@ -13,9 +13,9 @@ from ..backends.base import Backend
 from ..backends.bulk import Row
 from ..errors import WriteError
 from ..forks import ForkGuard
+from ..log_rows import DOWNSTREAM_REQUESTS, LOGS, UPSTREAM_REQUESTS, USAGES, Log, row_check
 from ..repositories.redaction import REDACTORS
 from ..row_types import SubmittedDownstreamRow, UpstreamRow, UsageRow
-from ..rows import DOWNSTREAM_REQUESTS, LOGS, UPSTREAM_REQUESTS, USAGES, Log, row_check
 from .destination import Destination
 from .lifecycle import open_sinks, raise_exit_on_signals
 from .queue import RowQueue

@@ -15,17 +15,17 @@ from collections.abc import Callable, Iterator
 
 from nacl import bindings as sodium
 
+from gproxy_storage.crypto.binding import Binding
 from gproxy_storage.crypto.keyring import Keyring
 from gproxy_storage.crypto.keys import Key, new_nonce
 from gproxy_storage.crypto.keyset import KeySet, Mode
-from gproxy_storage.crypto.place import Place
 from tests.benchmarks import Figure, medians
 
 ROUNDS = 100
 TIMES = 1_000
 
 TEXT = "sk-" + 97 * "0"
-PLACE = Place("users", "password", 42)
+PLACE = Binding("users", "password", 42)
 
 MOST = 2.0
 

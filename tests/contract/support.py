@@ -17,6 +17,7 @@ import peewee
 import pytest
 
 from gproxy_storage import Storage
+from gproxy_storage.encrypted_fields import SealedField
 from gproxy_storage.errors import InvalidValue
 from gproxy_storage.fields import JSONField
 from gproxy_storage.models import (
@@ -28,7 +29,6 @@ from gproxy_storage.models import (
     UserKey,
     UserQuota,
 )
-from gproxy_storage.sealed_fields import SealedField
 from gproxy_storage.sink.rejects import read_rejects
 from tests import leaks, servers
 from tests.support import PATIENCE_S as PATIENCE_S  # noqa: PLC0414 - for those who import it from here

@@ -136,7 +136,7 @@ def test_a_key_is_found_under_either_of_two_digests(
     """As in a database that is being encrypted."""
     key, plaintext = storage.keys.create(storage.users.create("alice"))
     right = api_key_digest(plaintext)
-    keyring = storage.database.vault.keyring
+    keyring = storage.database.keyring_manager.keyring
     for digests in [("v3:other", right), (right, "v3:other")]:
         monkeypatch.setattr(
             type(keyring), "lookup_digests", lambda self, api_key, found=digests: found

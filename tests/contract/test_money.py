@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from gproxy_storage import Storage
 from gproxy_storage.errors import InvalidValue
+from gproxy_storage.log_rows import USAGES
 from gproxy_storage.models import Usage, UserQuota
 from gproxy_storage.money import MAX_COST, MAX_TOTAL, NANO, from_nano, nano_of
-from gproxy_storage.rows import USAGES
 from tests.cases import for_each
 from tests.contract.support import NOW, in_threads, insert, rows_of, wipe
 from tests.support import ONE_BACKEND

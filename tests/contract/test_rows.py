@@ -15,8 +15,8 @@ from gproxy_storage import Storage
 from gproxy_storage.backends.bulk import Kind
 from gproxy_storage.errors import InvalidValue
 from gproxy_storage.fields import BytesField, HeadersField, UtcDateTimeField
+from gproxy_storage.log_rows import DOWNSTREAM_REQUESTS, LOGS, USAGES, Log, keyword, row_check
 from gproxy_storage.models import DownstreamRequest, Provider, Usage, User
-from gproxy_storage.rows import DOWNSTREAM_REQUESTS, LOGS, USAGES, Log, keyword, row_check
 from tests.cases import for_each
 from tests.contract.support import NOW, insert, rows_of
 from tests.support import assert_query_count

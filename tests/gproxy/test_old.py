@@ -12,8 +12,8 @@ from gproxy_storage import Storage
 from gproxy_storage.backends import Backend
 from gproxy_storage.crypto.keyset import Mode
 from gproxy_storage.database import session
-from gproxy_storage.encryption.gproxy import LEDGER, STEPS
 from gproxy_storage.errors import SyncFailed
+from gproxy_storage.key_management.gproxy import LEDGER, STEPS
 from gproxy_storage.schema.plan import Level
 from gproxy_storage.schema.sync import plan, sync
 from tests import gproxy, leaks

@@ -13,15 +13,15 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from nacl import bindings as sodium
 
+from gproxy_storage.crypto.binding import Binding
 from gproxy_storage.crypto.envelope import Document, Envelope, parse_json, parse_text
 from gproxy_storage.crypto.keyring import Keyring
 from gproxy_storage.crypto.keys import Key
 from gproxy_storage.crypto.keyset import KeySet, Mode
-from gproxy_storage.crypto.place import Place
 from gproxy_storage.errors import CryptoError, InvalidValue, MalformedEnvelope, Tampered
 from tests.cases import for_any
 
-PLACE = Place("users", "password", 42)
+PLACE = Binding("users", "password", 42)
 RAW = bytes(range(32))
 V2 = Key(bytes(range(32, 64)))
 SEALED = Keyring(
@@ -58,17 +58,17 @@ documents = st.recursive(
     max_leaves=20,
 )
 labels = st.text("abc_", min_size=1, max_size=4)
-places = st.builds(Place, labels, labels, st.integers(-(2**63), 2**63 - 1))
+places = st.builds(Binding, labels, labels, st.integers(-(2**63), 2**63 - 1))
 
 
 @given(st.sampled_from(RINGS), texts, places)
-def test_any_text_makes_the_round_trip(ring: Keyring, text: str, place: Place) -> None:
+def test_any_text_makes_the_round_trip(ring: Keyring, text: str, place: Binding) -> None:
     assert ring.open_text(ring.seal_text(text, place), place) == text
 
 
 @given(st.sampled_from(RINGS), documents, places)
 @settings(suppress_health_check=[HealthCheck.too_slow])
-def test_any_document_makes_the_round_trip(ring: Keyring, document: Any, place: Place) -> None:
+def test_any_document_makes_the_round_trip(ring: Keyring, document: Any, place: Binding) -> None:
     opened = ring.open_json(ring.seal_json(document, place), place)
 
     # JSON text tells 1 from 1.0 and True, and 0.0 from -0.0, which equality does not
@@ -87,7 +87,7 @@ def test_a_text_is_refused_or_makes_the_round_trip(ring: Keyring, text: str) -> 
 
 @given(st.sampled_from([SEALED, RINGS[2]]), texts, places, places)
 def test_a_moved_value_does_not_open(
-    ring: Keyring, text: str, place: Place, elsewhere: Place
+    ring: Keyring, text: str, place: Binding, elsewhere: Binding
 ) -> None:
     assume(place != elsewhere)
     moves = [
@@ -95,7 +95,7 @@ def test_a_moved_value_does_not_open(
         place._replace(table=elsewhere.table),
         place._replace(column=elsewhere.column),
         place._replace(pk=elsewhere.pk),
-        Place(place.table + place.column[:1], place.column[1:], place.pk),
+        Binding(place.table + place.column[:1], place.column[1:], place.pk),
     ]
     for move in moves:
         if move != place:
@@ -112,7 +112,7 @@ def flipped(stored: str, start: int = 0) -> Iterator[str]:
             yield stored[:at] + chr(ord(stored[at]) ^ 1 << bit) + stored[at + 1 :]
 
 
-def assert_none_opens(opens: Callable[[str, Place], Any], changed: Iterator[str]) -> None:
+def assert_none_opens(opens: Callable[[str, Binding], Any], changed: Iterator[str]) -> None:
     for stored in changed:
         with pytest.raises(CryptoError):
             opens(stored, PLACE)
@@ -180,7 +180,7 @@ def test_a_json_text_is_a_document_or_an_envelope_or_malformed(text: str) -> Non
 # -- libsodium ----------------------------------------------------------------------------------
 
 
-def independent_aad(kid: str, place: Place) -> bytes:
+def independent_aad(kid: str, place: Binding) -> bytes:
     """Spell the associated data as ENCRYPTION says, with none of the package's code."""
     parts = ["gproxy-storage/value/v3", kid, place.table, place.column, str(place.pk)]
     return b"".join(struct.pack(">I", len(part)) + part.encode() for part in parts)
@@ -191,7 +191,7 @@ def test_a_thousand_values_both_ways_against_libsodium() -> None:
     kid = Key(RAW).kid
     for number in range(1000):
         text = "".join(chr(source.randrange(1, 0xD800)) for _ in range(source.randrange(100)))
-        place = Place("users", "password", source.randrange(-(2**63), 2**63))
+        place = Binding("users", "password", source.randrange(-(2**63), 2**63))
         aad = independent_aad(kid, place)
         if number % 2:
             nonce = source.randbytes(24)

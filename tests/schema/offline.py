@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cache
 
 from gproxy_storage.database import db_from_dsn
-from gproxy_storage.encryption.gproxy import STEPS
+from gproxy_storage.key_management.gproxy import STEPS
 from gproxy_storage.schema.catalog import (
     LiveColumn,
     LiveForeignKey,

@@ -9,7 +9,7 @@ import pytest
 from gproxy_storage import Dsn
 from gproxy_storage.backends import Backend
 from gproxy_storage.database import session
-from gproxy_storage.encryption.gproxy import LEDGER, STEPS
+from gproxy_storage.key_management.gproxy import LEDGER, STEPS
 from gproxy_storage.schema.ledger import without_realtime_rules
 from gproxy_storage.schema.sync import plan, sync
 from tests import servers

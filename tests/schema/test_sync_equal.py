@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from gproxy_storage.backends import Backend
-from gproxy_storage.encryption.gproxy import STEPS
+from gproxy_storage.key_management.gproxy import STEPS
 from gproxy_storage.schema.ledger import insert_sql
 from gproxy_storage.schema.plan import Level
 from gproxy_storage.schema.sync import plan, sync

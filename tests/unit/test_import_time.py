@@ -13,7 +13,7 @@ LATER = ["argon2", "click", "dotenv", "tomllib", "asyncio", "hypothesis", "pytes
 LATER += [
     f"gproxy_storage.{name}"
     for name in (
-        *("batch", "schema.sync", "sink.sink", "encryption.startup"),
+        *("batch", "schema.sync", "sink.sink", "key_management.startup"),
         *("repositories.quotas", "repositories.usages"),
     )
 ]

@@ -18,15 +18,7 @@ from gproxy_storage.fields import (
     TextField,
     UtcDateTimeField,
 )
-from gproxy_storage.row_types import (
-    Body,
-    DownstreamRow,
-    Headers,
-    SubmittedDownstreamRow,
-    UpstreamRow,
-    UsageRow,
-)
-from gproxy_storage.rows import (
+from gproxy_storage.log_rows import (
     DOWNSTREAM_REQUESTS,
     LOGS,
     UPSTREAM_REQUESTS,
@@ -34,6 +26,14 @@ from gproxy_storage.rows import (
     Log,
     keyword,
     row_check,
+)
+from gproxy_storage.row_types import (
+    Body,
+    DownstreamRow,
+    Headers,
+    SubmittedDownstreamRow,
+    UpstreamRow,
+    UsageRow,
 )
 from tests.cases import for_each
 

@@ -6,12 +6,12 @@ import json
 
 import peewee
 
-from gproxy_storage import fields, sealed_fields
+from gproxy_storage import encrypted_fields, fields
+from gproxy_storage.log_rows import LOGS
 from gproxy_storage.models import INDEXES, TABLES, Ledger, Table
-from gproxy_storage.rows import LOGS
 from tests.cases import for_each
 
-OURS = {fields.__name__, sealed_fields.__name__}
+OURS = {fields.__name__, encrypted_fields.__name__}
 
 each_model = for_each("model", TABLES)
 

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gproxy_storage.crypto.keys import Key
-from gproxy_storage.rows import LOGS
+from gproxy_storage.log_rows import LOGS
 from gproxy_storage.sink import spool as spool_module
 from gproxy_storage.sink.batch import Batch
 from gproxy_storage.sink.destination import KeyCipher, SpoolCipher

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gproxy_storage.crypto.binding import Binding
 from gproxy_storage.crypto.encoding import encode
 from gproxy_storage.crypto.envelope import (
     PENDING_JSON,
@@ -19,7 +20,6 @@ from gproxy_storage.crypto.envelope import (
     parse_json,
     parse_text,
 )
-from gproxy_storage.crypto.place import Place
 from gproxy_storage.errors import MalformedEnvelope
 from tests.cases import for_each
 
@@ -227,5 +227,5 @@ def test_without_a_place_or_a_key_it_is_said_too() -> None:
     assert caught.value.table is None
 
     with pytest.raises(MalformedEnvelope, match=r"^users\.password is malformed") as caught:
-        parse_json("{", Place("users", "password"))
+        parse_json("{", Binding("users", "password"))
     assert (caught.value.table, caught.value.pk) == ("users", None)

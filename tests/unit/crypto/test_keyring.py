@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from gproxy_storage.crypto.binding import Binding
 from gproxy_storage.crypto.envelope import Document, Envelope, parse_json, parse_text
 from gproxy_storage.crypto.keyring import Keyring
 from gproxy_storage.crypto.keys import Key
 from gproxy_storage.crypto.keyset import Mode
-from gproxy_storage.crypto.place import Place
 from gproxy_storage.errors import (
     CryptoError,
     InvalidValue,
@@ -46,18 +46,18 @@ SECRETS = [Mode.ENCRYPTED, Mode.MIGRATING, Mode.V2, Mode.DECRYPTING]
 NONCE = bytes(24)
 
 
-def stored_as(form: str, place: Place = PLACE) -> tuple[str, str]:
+def stored_as(form: str, place: Binding = PLACE) -> tuple[str, str]:
     """Return the text and the JSON document as they are stored in a form."""
     written_by = {"plaintext": Mode.PLAINTEXT, "v2": Mode.V2, "v3": Mode.ENCRYPTED}
     ring = keyring(written_by[form])
     return ring.seal_text(TEXT, place), ring.seal_json(DOCUMENT, place)
 
 
-def open_both(ring: Keyring, stored: tuple[str, str], place: Place = PLACE) -> tuple[str, Any]:
+def open_both(ring: Keyring, stored: tuple[str, str], place: Binding = PLACE) -> tuple[str, Any]:
     return ring.open_text(stored[0], place), ring.open_json(stored[1], place)
 
 
-def refusals(ring: Keyring, stored: tuple[str, str], place: Place = PLACE) -> list[CryptoError]:
+def refusals(ring: Keyring, stored: tuple[str, str], place: Binding = PLACE) -> list[CryptoError]:
     """Return the errors that opening the text and the document raises."""
     caught = []
     for opens, value in ((ring.open_text, stored[0]), (ring.open_json, stored[1])):
@@ -173,14 +173,14 @@ def test_is_current_tells_what_must_be_resealed() -> None:
 
 @for_each("vector", load_vectors("gproxy-storage-v3")["texts"])
 def test_the_texts_of_the_vectors(vector: dict[str, Any]) -> None:
-    place = Place(vector["table"], vector["column"], vector["pk"])
+    place = Binding(vector["table"], vector["column"], vector["pk"])
 
     assert keyring().open_text(vector["stored"], place) == vector["plaintext"]
 
 
 @for_each("vector", load_vectors("gproxy-storage-v3")["documents"])
 def test_the_documents_of_the_vectors(vector: dict[str, Any]) -> None:
-    place = Place(vector["table"], vector["column"], vector["pk"])
+    place = Binding(vector["table"], vector["column"], vector["pk"])
 
     assert keyring().open_json(json.dumps(vector["stored"]), place) == vector["document"]
 
@@ -212,7 +212,7 @@ def test_the_same_value_is_sealed_differently_each_time() -> None:
     "elsewhere",
     [PLACE._replace(pk=43), PLACE._replace(column="name"), PLACE._replace(table="orgs")],
 )
-def test_a_moved_value_is_tampered_with(elsewhere: Place) -> None:
+def test_a_moved_value_is_tampered_with(elsewhere: Binding) -> None:
     for error in refusals(keyring(), stored_as("v3"), elsewhere):
         assert type(error) is Tampered
         assert str(error).startswith(f"{elsewhere} does not open under its key {KID}")
@@ -245,17 +245,17 @@ def test_a_relabelled_kid_does_not_open() -> None:
 
 @pytest.mark.parametrize("seal", [Keyring.seal_text, Keyring.open_text])
 def test_without_its_row_a_v3_value_is_neither_sealed_nor_opened(
-    seal: Callable[[Keyring, str, Place], str],
+    seal: Callable[[Keyring, str, Binding], str],
 ) -> None:
     value = stored_as("v3")[0] if seal is Keyring.open_text else TEXT
 
     with pytest.raises(InvalidValue, match="select the primary key as well"):
-        seal(keyring(), value, Place("users", "password"))
+        seal(keyring(), value, Binding("users", "password"))
 
 
 @for_each("mode", [Mode.PLAINTEXT, Mode.V2, Mode.DECRYPTING])
 def test_other_forms_need_no_row(mode: Mode) -> None:
-    place = Place("users", "password")
+    place = Binding("users", "password")
 
     assert keyring(mode).open_text(keyring(mode).seal_text(TEXT, place), place) == TEXT
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gproxy_storage.crypto.place import Place
+from gproxy_storage.crypto.binding import Binding
 from gproxy_storage.errors import InvalidValue
 from tests.cases import for_each
 
@@ -23,7 +23,7 @@ def test_the_check_value() -> None:
 
 @for_each("vector", load_vectors("gproxy-storage-v3")["texts"])
 def test_the_vectors(vector: dict[str, Any]) -> None:
-    place = Place(vector["table"], vector["column"], vector["pk"])
+    place = Binding(vector["table"], vector["column"], vector["pk"])
 
     assert place.aad(KID).hex() == vector["aad_hex"]
 
@@ -31,36 +31,36 @@ def test_the_vectors(vector: dict[str, Any]) -> None:
 @for_each(
     "other",
     [
-        Place("users", "password", 43),
-        Place("users", "password", 4),
-        Place("users", "password", -42),
-        Place("users", "passwor", 42),
-        Place("user", "spassword", 42),
-        Place("usersp", "assword", 42),
+        Binding("users", "password", 43),
+        Binding("users", "password", 4),
+        Binding("users", "password", -42),
+        Binding("users", "passwor", 42),
+        Binding("user", "spassword", 42),
+        Binding("usersp", "assword", 42),
     ],
 )
-def test_other_places_are_other_bytes(other: Place) -> None:
+def test_other_places_are_other_bytes(other: Binding) -> None:
     assert other.aad(KID) != PLACE.aad(KID)
 
 
 @for_each("pk", [-(2**63), -1, 0, 2**63 - 1])
 def test_any_64_bit_key_will_do(pk: int) -> None:
-    assert Place("t", "c", pk).aad(KID).endswith(str(pk).encode())
+    assert Binding("t", "c", pk).aad(KID).endswith(str(pk).encode())
 
 
 @for_each("pk", [2**63, -(2**63) - 1, True, "42", 42.0])
 def test_no_other_key_will(pk: Any) -> None:
     with pytest.raises(InvalidValue, match=r"users\.password: .* 64-bit integer") as caught:
-        Place("users", "password", pk).aad(KID)
+        Binding("users", "password", pk).aad(KID)
 
     assert caught.value.argument == "password"
 
 
 def test_without_a_key_it_says_what_to_select() -> None:
     with pytest.raises(InvalidValue, match="select the primary key as well"):
-        Place("users", "password").aad(KID)
+        Binding("users", "password").aad(KID)
 
 
 def test_it_shows_where() -> None:
     assert str(PLACE) == "users.password, row 42"
-    assert str(Place("users", "password")) == "users.password"
+    assert str(Binding("users", "password")) == "users.password"
