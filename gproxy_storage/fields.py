@@ -4,7 +4,7 @@ Each refuses, before anything is written, values that one of the four databases 
 or truncate: naive times, NaN, integers out of range, NUL characters, text that is too long.
 
 Some fields have an attribute `sound`: a Python expression that is true for values that `db_value`
-returns unchanged. `rows.py` inlines it in the checks of log rows, for speed.
+returns unchanged. `log_rows.py` inlines it in the checks of log rows, for speed.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def _strict(method: FunctionType, cls: type[StrictKeywords]) -> Callable[..., An
     if code.co_flags & CO_VARKEYWORDS:
         rest = code.co_varnames[len(names) + bool(code.co_flags & CO_VARARGS)]
         if rest != "filters":
-            return method  # a row's columns, which `rows.Log` checks
+            return method  # a row's columns, which `log_rows.Log` checks
         known |= cls.filters.__optional_keys__
         doc = f"{cleandoc(doc or '')}\n\nFilters: {', '.join(cls.filters.__annotations__)}."
     elif not code.co_kwonlyargcount:
