@@ -220,8 +220,7 @@ class Storage(TableRepositories, StrictKeywords):
     @property
     def encryption(self) -> Encryption:
         """The keys of the database, and the operations that change them."""
-        # Imported when first needed: who only opens a storage starts sooner without.
-        from .key_management.commands import Encryption  # noqa: PLC0415 - see above
+        from .key_management.commands import Encryption
 
         if self.database.narrow is None:
             self.plan()  # whether sealed values will fit
@@ -230,7 +229,7 @@ class Storage(TableRepositories, StrictKeywords):
     # -- starting up ---------------------------------------------------------------------------
 
     def _start(self, secret: Secret | None, *, sync: bool) -> None:
-        from .key_management.startup import settle, unlock  # noqa: PLC0415 - as above
+        from .key_management.startup import settle, unlock
 
         unlock(self._keyring_manager, secret)  # before anything is written
         if sync:
@@ -248,7 +247,7 @@ class Storage(TableRepositories, StrictKeywords):
         )
 
     def _unlock(self, secret: Secret | None, *, sync: bool) -> None:
-        from .key_management.startup import check_still_there, unlock  # noqa: PLC0415 - as above
+        from .key_management.startup import check_still_there, unlock
 
         unlock(self._keyring_manager, secret)
         if sync:
@@ -316,8 +315,8 @@ class Storage(TableRepositories, StrictKeywords):
             SchemaError: when it cannot be brought up to date.
             KeyringLost: when the table of the keyring, which is open, is not there any more.
         """
-        from .key_management.startup import check_new_tables  # noqa: PLC0415 - as above
-        from .schema.sync import sync  # noqa: PLC0415 - as above
+        from .key_management.startup import check_new_tables
+        from .schema.sync import sync
 
         report = sync(
             self.database,
@@ -340,7 +339,7 @@ class Storage(TableRepositories, StrictKeywords):
             ReadError: when the catalog cannot be read.
             ConnectError: when the database is away.
         """
-        from .schema.sync import plan  # noqa: PLC0415 - as above
+        from .schema.sync import plan
 
         return plan(self.database, widen=widen)
 
@@ -349,8 +348,8 @@ class Storage(TableRepositories, StrictKeywords):
 
         Each table is counted row by row: seconds for one with millions.
         """
-        from .schema.catalog import read_snapshot  # noqa: PLC0415 - as above
-        from .schema.definitions import definitions  # noqa: PLC0415 - as above
+        from .schema.catalog import read_snapshot
+        from .schema.definitions import definitions
 
         def count() -> dict[str, int | None]:
             tables = read_snapshot(self.database, definitions(self.database)).tables
@@ -401,7 +400,7 @@ class Storage(TableRepositories, StrictKeywords):
             retry_s=retry_s,
             stall_timeout_s=stall_timeout_s,
         )
-        from .sink.sink import Sink  # noqa: PLC0415 - as above
+        from .sink.sink import Sink
 
         sink = Sink(
             self.database,
@@ -422,7 +421,7 @@ class Storage(TableRepositories, StrictKeywords):
         Raises:
             WriteError: when the database does not take it now. Nothing is lost.
         """
-        from .sink.orphaned_spools import replay  # noqa: PLC0415 - as above
+        from .sink.orphaned_spools import replay
 
         return replay(self.database, self.spool_dir, SinkSettings())
 
@@ -479,12 +478,12 @@ class Storage(TableRepositories, StrictKeywords):
                 openai = batch.providers.upsert("openai", channel="openai")
                 batch.catalog.upsert(openai, "gpt-4.1-mini")
         """
-        from .batch import WriteBatch  # noqa: PLC0415 - as above
+        from .batch import WriteBatch
 
         return WriteBatch(self.database)
 
     def _bind(self) -> None:
-        from .key_management.guard import check_write  # noqa: PLC0415 - as above
+        from .key_management.guard import check_write
 
         self.database.bind(TABLES, bind_refs=False, bind_backrefs=False)
         self.database.declare(

@@ -126,9 +126,8 @@ def _clean(secret: Secret) -> bytes | None:
 
 
 def _argon2id(kdf: Kdf, secret: Secret) -> bytes | None:
-    # Imported when first needed: a plaintext database starts sooner without it.
-    from argon2.exceptions import HashingError  # noqa: PLC0415 - see above
-    from argon2.low_level import Type, hash_secret_raw  # noqa: PLC0415 - see above
+    from argon2.exceptions import HashingError
+    from argon2.low_level import Type, hash_secret_raw
 
     # Raises nothing either: the frames below hold the secret.
     try:

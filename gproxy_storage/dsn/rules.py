@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
@@ -75,8 +76,6 @@ def _matching(pattern: str, expected: str) -> Rule:
 
 def ip_addresses(value: str) -> str | None:
     """Return the comma-separated IP addresses in canonical form; None if one is invalid."""
-    import ipaddress  # noqa: PLC0415 - needed only for DSNs with hostaddr or an IPv6 host
-
     try:
         return ",".join(str(ipaddress.ip_address(entry)) for entry in value.split(","))
     except ValueError:

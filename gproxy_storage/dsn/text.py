@@ -77,7 +77,7 @@ class Source(NamedTuple):
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return a question that suggests the known name most similar to a mistyped one, or ""."""
-    import difflib  # noqa: PLC0415 - 5 ms, needed only for mistakes
+    import difflib
 
     near = difflib.get_close_matches(name.lower(), known, n=1)
     return f"did you mean {near[0]!r}? " if near else ""
