@@ -43,7 +43,12 @@ class Registered(cached_property[R]):
     def kind(self) -> type[R]:
         """The repository's class."""
         module, name = self._path.split(".")
-        kind: type[R] = getattr(import_module(f".{module}", __package__), name)
+        try:
+            loaded = import_module(f".{module}", __package__)
+        except ModuleNotFoundError:
+            # importlib mistakes a TimeoutError that a signal handler raises for a missing file.
+            loaded = import_module(f".{module}", __package__)
+        kind: type[R] = getattr(loaded, name)
         return kind
 
 

@@ -15,6 +15,7 @@ from gproxy_storage.repositories.base import BaseRepository
 from gproxy_storage.repositories.logs import Log
 from gproxy_storage.repositories.registry import Registered, Repositories, registered
 from tests.cases import for_each
+from tests.processes import run_python
 
 REGISTERED = registered(Storage)
 OF_TABLES = {name: kind for name, kind in REGISTERED.items() if issubclass(kind, BaseRepository)}
@@ -118,3 +119,25 @@ def test_the_keyword_that_was_meant(storage: Storage, method: str, given: str, m
 
 def test_help_names_the_filters(storage: Storage) -> None:
     assert "Filters: id, name, enabled, is_admin." in str(storage.users.list.__doc__)
+
+
+INTERRUPTED = """
+import posix
+from gproxy_storage.repositories.registry import AccessRepositories
+
+stat = posix.stat
+limits = []
+
+def late(path, *args, **kwargs):
+    if str(path).endswith("limits.py") and not limits:
+        limits.append(path)
+        raise TimeoutError
+    return stat(path, *args, **kwargs)
+
+posix.stat = late  # which importlib calls
+print(AccessRepositories.limits.kind.__name__, len(limits))
+"""
+
+
+def test_an_interrupted_import_is_made_again(tmp_path: Path) -> None:
+    assert run_python("-c", INTERRUPTED, cwd=tmp_path).stdout == "RateLimits 1\n"
