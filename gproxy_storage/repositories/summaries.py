@@ -12,6 +12,7 @@ import peewee
 from peewee import SQL, fn
 
 from ..backends.base import Backend
+from ..dsn.text import nearest
 from ..errors import InvalidValue
 from ..models import Usage
 from ..money import from_nano
@@ -119,8 +120,10 @@ class _Key:
             return cls(database.time_bucket(Usage.at, _SECONDS[name]), bucket_start)
         if name == "month":
             return cls(database.month_number(Usage.at), month_start)
+        known = (*_COLUMNS, *_SECONDS, "month")
         raise InvalidValue(
-            f"by must be of {', '.join((*_COLUMNS, *_SECONDS, 'month'))}; not {name!r}",
+            f"by has {name!r}, which is not known; {nearest(str(name), known)}known are "
+            f"{', '.join(known)}",
             argument="by",
         )
 
