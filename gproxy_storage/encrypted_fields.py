@@ -113,7 +113,7 @@ class SealedField(peewee.FieldDatabaseHook, peewee.Field):
         super().__init__(**kwargs)
 
     def binding(self, pk: int | None) -> Binding:
-        """Return the place of this field's value in a row."""
+        """Return the binding of this field's value in a row."""
         return Binding(*self._labels, pk)
 
     def checked(self, value: Any) -> Any:

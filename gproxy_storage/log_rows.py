@@ -45,7 +45,7 @@ _KINDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Log:
+class LogTable:
     """A table of logs.
 
     Attributes:
@@ -59,7 +59,7 @@ class Log:
     parents: dict[int, str]
 
     @classmethod
-    def of(cls, model: type[Table], *, has_trace_id: bool) -> Log:
+    def of(cls, model: type[Table], *, has_trace_id: bool) -> LogTable:
         """Describe a model's table; without its key if the database generates that."""
         fields = [
             field for field in model._meta.sorted_fields if has_trace_id or not _is_key(field)
@@ -134,9 +134,9 @@ def _is_key(field: peewee.Field[Any]) -> bool:
     return bool(field.primary_key)
 
 
-USAGES = Log.of(Usage, has_trace_id=False)
-UPSTREAM_REQUESTS = Log.of(UpstreamRequest, has_trace_id=False)
-DOWNSTREAM_REQUESTS = Log.of(DownstreamRequest, has_trace_id=True)
+USAGES = LogTable.of(Usage, has_trace_id=False)
+UPSTREAM_REQUESTS = LogTable.of(UpstreamRequest, has_trace_id=False)
+DOWNSTREAM_REQUESTS = LogTable.of(DownstreamRequest, has_trace_id=True)
 
 LOGS = (USAGES, UPSTREAM_REQUESTS, DOWNSTREAM_REQUESTS)
 """Every log, in the order in which a batch is written."""
@@ -153,7 +153,7 @@ _AT_LEAST_ZERO = {
 }
 
 
-def row_check(log: Log, *, max_body_bytes: int, redactors: Redactors) -> RowCheck:
+def row_check(log: LogTable, *, max_body_bytes: int, redactors: Redactors) -> RowCheck:
     """Generate the function that checks a log's rows.
 
     Args:
@@ -203,7 +203,7 @@ def row_check(log: Log, *, max_body_bytes: int, redactors: Redactors) -> RowChec
     return check
 
 
-def probe_row(log: Log) -> Row:
+def probe_row(log: LogTable) -> Row:
     """Return a minimal valid row: no references, no optional values."""
     at = stamp()
     values = {Kind.NUMBER: 0, Kind.BOOL: False, Kind.TEXT: "{}", Kind.TIME: at, Kind.BYTES: b""}

@@ -1,7 +1,7 @@
 """The tables, declared once for all backends; no behaviour.
 
-Names and formats are GPROXY v1's, so that both programs can work on one database. Foreign keys
-carry no index of their own; every index but that of the natural key is written out below its table.
+Names and formats are GPROXY v1's, so that both programs can work on one database. A foreign key
+does not imply an index; every index but that of the natural key is declared below its table.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .money import MAX_COST
 from .naming import give_repr
 
 if TYPE_CHECKING:
-    # Of which ours are subclasses, and whose stubs say what a row's value is.
+    # The base classes of ours, whose stubs declare the type of a row's value.
     from peewee import (
         BigAutoField,
         BigIntegerField,
@@ -47,12 +47,12 @@ T = TypeVar("T", bound="Table")
 
 
 class Table(peewee.Model):
-    """What all tables share. Bound to a database by `Storage`.
+    """The base of all tables, bound to a database by `Storage`.
 
     Attributes:
-        natural_key: the fields that identify a row beside its id, by which it is upserted, and
-            of which there is a unique index; empty where only the id does.
-        is_log: whether rows outlive what they refer to, with NULL in its place.
+        natural_key: the fields that identify a row in addition to its id, for upserts and a unique
+            index; empty if only the id does.
+        is_log: whether rows remain when a row that they refer to is deleted, with NULL for it.
     """
 
     natural_key: ClassVar[tuple[str, ...]] = ()
@@ -60,7 +60,7 @@ class Table(peewee.Model):
 
     class Meta:
         legacy_table_names = False
-        only_save_dirty = True  # an UPDATE writes what changed
+        only_save_dirty = True  # an UPDATE writes only changed columns
 
 
 @overload
@@ -74,7 +74,7 @@ def _foreign_key(
 def _foreign_key(
     target: type[Table], table: str, column: str, on_delete: str, **kwargs: Any
 ) -> peewee.ForeignKeyField[Any]:
-    """A foreign key by our naming, without the index that Peewee would add."""
+    """Declare a foreign key with our naming, without the index that Peewee would add."""
     return ForeignKeyField(
         target,
         column_name=column,
@@ -93,7 +93,7 @@ class Index:
 
     Attributes:
         name: unique in the database; at most 63 bytes, PostgreSQL's limit.
-        columns: column names in order, each with True where it descends.
+        columns: column names in order, each with whether it is descending.
     """
 
     name: str
@@ -102,7 +102,7 @@ class Index:
 
 
 INDEXES: dict[type[Table], list[Index]] = {}
-"""The indexes of each table beside its primary key."""
+"""The indexes of each table, without that of the primary key."""
 
 
 def _index(model: type[Table], *columns: Any, unique: bool) -> Index:
@@ -119,12 +119,12 @@ def _index(model: type[Table], *columns: Any, unique: bool) -> Index:
 
 
 def _add_index(model: type[Table], *columns: Any, unique: bool = False) -> None:
-    """Declare an index over fields, or over ``field.desc()``; beside that of the natural key."""
+    """Declare an index, besides that of the natural key, over fields or ``field.desc()``."""
     INDEXES.setdefault(model, []).append(_index(model, *columns, unique=unique))
 
 
 class GlobalSettings(Table):
-    """The one row of settings, with id 1."""
+    """The single row of settings, with id 1."""
 
     id = BigAutoField()
     host = TextField()
@@ -268,10 +268,10 @@ _add_index(LLMModel, LLMModel.provider)
 
 
 class UserModelPermission(Table):
-    """A user may use the models that the pattern fits; provider NULL = every provider."""
+    """A user may use the models that the pattern matches; provider NULL = every provider."""
 
     # NULLs are distinct in its index: permissions are unique by a lock, see
-    # repositories/permission_rows.py. One more unique index, and GPROXY no longer starts, or
+    # repositories/permission_rows.py. With another unique index GPROXY does not start, or
     # drops it.
     natural_key = ("user", "provider", "model_pattern")
 
@@ -310,7 +310,7 @@ _add_index(UserFilePermission, UserFilePermission.user)
 
 
 class UserRateLimit(Table):
-    """Limits of a user on the models that the pattern fits; NULL = no limit."""
+    """Limits of a user on the models that the pattern matches; NULL = no limit."""
 
     natural_key = ("user", "model_pattern")
 
@@ -332,7 +332,7 @@ _add_index(UserRateLimit, UserRateLimit.user)
 
 
 class UserQuota(Table):
-    """What a user may cost, and has cost; a quota <= 0 is unlimited."""
+    """The limit on a user's costs, and the costs so far; a quota <= 0 is unlimited."""
 
     natural_key = ("user",)
 
@@ -348,7 +348,7 @@ class UserQuota(Table):
 
 
 class Usage(Table):
-    """What one call used and cost."""
+    """The tokens and cost of one call."""
 
     is_log = True
 
@@ -382,12 +382,12 @@ class Usage(Table):
 
 
 _add_index(Usage, Usage.at.desc(), Usage.trace_id.desc())
-# By user and by key, with the time: else a day of one user among a hundred reads the day of all,
-# and what a rare key did reads every row (of a million: 0.4 to 1.4 s instead of 0.3 ms), as does
-# deleting a user or key, while SQLite lets nobody else write. The price of the two on inserts of
-# 1,000 rows: 2.1 times on SQLite (1.7 for the first), 1.4 on PostgreSQL, nothing on MySQL, which
-# has an index of every foreign key anyway. Provider and credential would make it 3.0 times on
-# SQLite: they are few, so a page of either is found at once, and they are deleted rarely.
+# By user and by key, with the time. Without them, a day of one user would read that day of all
+# users, and the usages of a rarely used key every row (of a million: 0.4 to 1.4 s instead of
+# 0.3 ms), as would deleting a user or key, while SQLite blocks other writers. The two make inserts
+# of 1,000 rows take 2.1 times as long on SQLite (the first alone 1.7), 1.4 on PostgreSQL, 1.0 on
+# MySQL, which has an index of every foreign key anyway. With indexes on provider and credential it
+# would be 3.0 on SQLite: there are few of either, so a page is found soon, and deletions are rare.
 _add_index(Usage, Usage.user, Usage.at)
 _add_index(Usage, Usage.user_key, Usage.at)
 
@@ -488,7 +488,7 @@ _add_index(UserCredentialFile, UserCredentialFile.credential)
 
 
 class ClaudeFile(Table):
-    """What Anthropic says of a file."""
+    """Anthropic's metadata of a file."""
 
     natural_key = ("provider", "file_id")
 
@@ -513,7 +513,7 @@ _add_index(ClaudeFile, ClaudeFile.provider)
 
 
 class StorageState(Table):
-    """What this package notes about the database itself; GPROXY leaves it alone."""
+    """Facts about the database itself, stored by this package; GPROXY does not use it."""
 
     name = CharField(max_length=64, primary_key=True)
     value = TextField()
@@ -524,7 +524,7 @@ class StorageState(Table):
 
 
 class EncryptionKeys(Table):
-    """The one row of the keyring, with id 1; see `keyring_manager.py`."""
+    """The single row of the keyring, with id 1; see `keyring_manager.py`."""
 
     id = BigIntegerField(primary_key=True)
     generation = BigIntegerField(default=0, constraints=[SQL("DEFAULT 0")])
@@ -538,7 +538,7 @@ class EncryptionKeys(Table):
 
 
 class SinkWriter(Table):
-    """How far a sink's batches are stored: what makes writing one again a no-op."""
+    """The last stored batch of each sink, so that writing one again is a no-op."""
 
     writer = CharField(max_length=64, primary_key=True)
     seq = BigIntegerField()
@@ -549,9 +549,9 @@ class SinkWriter(Table):
 
 
 class Ledger(Table):
-    """GPROXY's ledger of the steps that it has made an older schema go through.
+    """GPROXY's ledger: the migrations of its schema that were applied.
 
-    Not in `TABLES`: sync creates and fills it, and nothing else of this package has to do with it.
+    Not in `TABLES`: sync creates and fills it, and nothing else in this package uses it.
     """
 
     version = CharField(primary_key=True)
@@ -584,7 +584,7 @@ TABLES: tuple[type[Table], ...] = (
 )
 """Every table that holds data, parents before children."""
 
-LOGS = tuple(model for model in TABLES if model.is_log)
+LOG_MODELS = tuple(model for model in TABLES if model.is_log)
 """The logs, in the order in which a batch is written."""
 
 for _model in TABLES:
@@ -603,7 +603,7 @@ NAMES: frozenset[str] = frozenset(
         if isinstance(field, peewee.ForeignKeyField) and field.constraint_name
     }
 )
-"""What the tables, their columns, indexes and constraints are called."""
+"""The names of all tables, columns, indexes and constraints."""
 
 INDEX_COLUMNS = {
     index.name: (model._meta.table_name, tuple(column for column, _ in index.columns))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import ClassVar
 
-from .catalog import CatalogRows
+from .schema_rows import SchemaRows
 from .widths import Shortfall
 
 
@@ -49,13 +49,13 @@ class SchemaWork:
     also_holds: ClassVar[Mapping[str, frozenset[str]]] = {}
     """Family of types -> other families whose columns can hold its values."""
 
-    def read_catalog(
+    def read_schema(
         self,
         tables: Sequence[str],
         index_names: Sequence[str],
         key_names: Sequence[str],
         ledger: str,
-    ) -> CatalogRows:
+    ) -> SchemaRows:
         """Read the catalog's rows of these tables, in three queries for any number of them.
 
         Takes no lock and waits for none.

@@ -1,7 +1,6 @@
-"""WriteBatch: many writes over all aggregates, held back, then made in one transaction.
+"""WriteBatch: records many writes to all tables, then makes them in one transaction.
 
-A batch goes down these modules: `recording` takes the calls, `calls` holds them, `writing` writes
-what they come to.
+`recording` has the repositories that record calls, `calls` holds the calls, `writing` makes them.
 """
 
 from .batch import BatchReport, WriteBatch

@@ -1,4 +1,4 @@
-"""WriteBatch: the calls of a batch, and writing them."""
+"""WriteBatch: records calls and writes them."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from ..models import Provider, User
 from ..repositories.registry import AccessRepositories, Repositories, TableRepositories
 from .calls import Calls, primary_key
 from .recording import named, recording
-from .writing import FAULTS_OF_CALLS, Writer
+from .writing import CALL_ERRORS, BatchWriter
 
 
 @dataclass(frozen=True, slots=True)
 class BatchReport:
-    """What a batch did.
+    """The result of a batch.
 
     Attributes:
-        recorded: how many calls it held.
-        written: table -> rows inserted or updated, those of calls gathered together once; tables
-            without one are left out.
-        deleted: table -> rows deleted by call, their dependents not counted.
+        recorded: number of calls.
+        written: table -> number of rows inserted or updated, without tables that have none; a row
+            that calls of one run write several times counts once (see `WriteBatch`).
+        deleted: table -> number of rows deleted by calls, without their dependents.
     """
 
     recorded: int
@@ -34,7 +34,7 @@ class BatchReport:
 
 
 class _Recorded(Repositories):
-    """Has repositories as attributes that record what they would write."""
+    """The base of classes whose repositories record their writes."""
 
     def __init__(self, database: Backend, calls: Calls) -> None:
         super().__init__(database)
@@ -45,25 +45,25 @@ class _Recorded(Repositories):
 
 
 class BatchAccess(_Recorded, AccessRepositories):
-    """What users may do: see `Access`."""
+    """The repositories of permissions and limits; see `Access`."""
 
 
 class WriteBatch(_Recorded, TableRepositories):
-    """Many writes over all aggregates, held back and then made in one transaction.
+    """Records many writes to all tables, then makes them in one transaction.
 
-    The repositories are the storage's own: the same methods, checks and errors for bad input, but
-    writing only records. A call returns the row as it will be. Its id is good within the batch;
-    when that is written it becomes the real one, or None, of logs and of what was deleted again:
+    The repositories have the methods and checks of the storage's, but only record their writes. A
+    call returns the row as it will be stored. Its id is valid within the batch; when that is
+    written, it becomes the real one, or None for logs and rows that were deleted again:
 
         with storage.batch() as batch:
             openai = batch.providers.upsert("openai", channel="openai")
             batch.credentials.create(openai, kind="api_key", secret={"api_key": "..."})
 
-    The result is that of the calls one after the other, in fewer statements: calls that create,
-    upsert, grant or record are gathered until another call comes, and are written table by table,
-    many rows a statement. Of several upserts of a row the last counts.
+    The result is that of the calls one after the other, in fewer statements: a run of calls that
+    create, upsert, grant or record, without another call between them, is written table by table,
+    many rows per statement. Of several upserts of a row, the last counts.
 
-    One thread at a time. Leaving the block writes; leaving it by an exception discards.
+    For one thread at a time. Leaving the block writes; leaving it by an exception discards.
     """
 
     def __init__(self, database: Backend) -> None:
@@ -92,22 +92,22 @@ class WriteBatch(_Recorded, TableRepositories):
             self.discard()
 
     def provider(self, name: str) -> Provider:
-        """Return a row to refer to a provider by name, stored or in this batch.
+        """Return a row that refers to a provider by name, stored or in this batch.
 
-        Whether there is one is found out when the batch is written (NotFoundError).
+        If there is none, writing the batch raises NotFoundError.
         """
         return named(self.providers, name)
 
     def user(self, name: str) -> User:
-        """Return a row to refer to a user by name; see `provider`."""
+        """Return a row that refers to a user by name; see `provider`."""
         return named(self.users, name)
 
     def write(self) -> BatchReport:
-        """Write what was recorded, all or nothing, and begin anew.
+        """Make the recorded calls, all or none, and forget them.
 
-        In one transaction, which is retried on a lock, a deadlock or a lost connection; inside a
-        transaction of the caller's it is a savepoint of that. An error is that of the first call
-        that fails; after it the calls are still recorded: write again, or discard.
+        In one transaction, which is retried after a lock, a deadlock or a lost connection; inside
+        the caller's transaction, in a savepoint. The error is that of the first call that fails.
+        After it, the calls are still recorded: write again, or discard.
 
         Raises:
             ConflictError: when a row that was to be created exists.
@@ -125,15 +125,15 @@ class WriteBatch(_Recorded, TableRepositories):
         return report
 
     def discard(self) -> None:
-        """Forget what was recorded."""
+        """Forget the recorded calls."""
         self._calls.clear()
 
-    def _written(self) -> Writer:
-        with suppress(*FAULTS_OF_CALLS):
+    def _written(self) -> BatchWriter:
+        with suppress(*CALL_ERRORS):
             return run_transaction(self._database, lambda: self._attempt(carefully=False))
         return run_transaction(self._database, lambda: self._attempt(carefully=True))
 
-    def _attempt(self, *, carefully: bool) -> Writer:
-        writer = Writer(self._database, self._calls, carefully=carefully)
+    def _attempt(self, *, carefully: bool) -> BatchWriter:
+        writer = BatchWriter(self._database, self._calls, carefully=carefully)
         writer.write()
         return writer

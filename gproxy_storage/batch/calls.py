@@ -1,4 +1,4 @@
-"""The calls that a batch holds until it is written, and ids for rows that are not stored yet."""
+"""The recorded calls of a batch, and the ids of rows that are not stored yet."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _numbers = count(1)
 
 
 class PendingId(int):
-    """The id of a row that a batch has yet to write; no other int equals it.
+    """The id of a row that a batch has not written yet; no other int equals it.
 
-    Negative, and given out once in a process: no batch takes it for a row of another.
+    Negative and unique in a process, so that batches cannot confuse each other's rows.
     """
 
     __slots__ = ()
 
     @classmethod
     def new(cls) -> Self:
-        """Return the next one."""
+        """Return a new id."""
         return cls(-next(_numbers))
 
-    # A stored row may have the same number: ids below 1 are ids, too.
+    # A stored row may have the same number: stored ids may be negative, too.
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PendingId) and int.__eq__(self, other)
@@ -39,7 +39,7 @@ class PendingId(int):
 
 
 class RealIds(dict[PendingId, int]):
-    """The ids of the rows that pending ids stand for, as far as these are written."""
+    """Pending id -> real id of each row that has been written."""
 
     def __missing__(self, pending: PendingId) -> int:
         raise MissingReference(
@@ -47,7 +47,7 @@ class RealIds(dict[PendingId, int]):
         )
 
     def of(self, value: Any) -> Any:
-        """Return the real id in place of a pending one; anything else as it is."""
+        """Return the real id of a pending one; any other value as it is."""
         return self[value] if isinstance(value, PendingId) else value
 
     def within(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,13 +60,13 @@ class RealIds(dict[PendingId, int]):
 
 @dataclass(slots=True, eq=False)
 class RowWrite:
-    """A row to insert, or to update where one has its natural key.
+    """A row to insert, or to update if there is one with its natural key.
 
     Attributes:
         values: of a new row, by field; references as ids.
-        take: the fields that an existing row takes; None where there must be none.
-        add: the fields of money that are added to those of an existing row.
-        pending_ids: what stands for the row's id.
+        take: the fields to update in an existing row; None if there must be none.
+        add: the fields of money to add to those of an existing row.
+        pending_ids: the pending ids of the row.
         names: whether it only names a row, which must exist.
     """
 
@@ -84,7 +84,7 @@ class RowWrite:
         return RowWrite(self.model, values, take, {*self.add}, pending_ids, self.names)
 
     def merge(self, later: RowWrite) -> None:
-        """Make this what both come to, one after the other."""
+        """Merge a later write of the same row into this one."""
         taken = later.take or set()
         self.values |= {name: later.values[name] for name in taken}
         self.values |= {name: add(self.values[name], later.values[name]) for name in later.add}
@@ -96,15 +96,15 @@ class RowWrite:
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """A call of a repository's that writes.
+    """A recorded call of a repository's method that writes.
 
     Attributes:
         model: the repository's table.
-        make: makes the call through a repository, with real ids.
-        row: what the caller was given; its pending id becomes the real one.
-        writes: what the call comes to where that can be done together with what others come to:
-            a write of its own row first, then what that adds to a quota.
-        deletes: of a deletion the ids; empty where rows are deleted by other values.
+        make: makes the call on a repository, with real ids.
+        row: the row that the caller got; its pending id becomes the real one.
+        writes: the writes of the call, if they can be combined with those of other calls: first of
+            its own row, then of the quota that its cost is added to.
+        deletes: the ids that the call deletes; empty if it deletes rows by other values.
     """
 
     model: type[Table]
@@ -115,25 +115,24 @@ class Call:
 
     @property
     def pending_id(self) -> PendingId | None:
-        """The id of the row that the caller was given, while it is a pending one."""
+        """The id of `row` if it is a pending one, else None."""
         row_id = None if self.row is None else self.row.get_id()
         return row_id if isinstance(row_id, PendingId) else None
 
 
 class Calls:
-    """The calls of a batch, in their order.
+    """The calls of a batch, in order.
 
     Attributes:
-        recorded: the calls; of several deletions in a row from one table the first has all ids.
-        count: how many calls were recorded.
-        alone, joined: table -> the repository that its calls are made through. Each write of the
-            first is a savepoint; one of the second is none, and its failure leaves the
-            transaction unusable.
+        recorded: the calls; consecutive deletions from one table are merged into the first.
+        count: number of calls recorded.
+        with_savepoints: table -> repository for single calls; each write uses a savepoint.
+        without_savepoints: likewise, but a failed write leaves the transaction unusable.
     """
 
     def __init__(self) -> None:
-        self.alone: dict[type[Table], Any] = {}
-        self.joined: dict[type[Table], Any] = {}
+        self.with_savepoints: dict[type[Table], Any] = {}
+        self.without_savepoints: dict[type[Table], Any] = {}
         self.clear()
 
     def clear(self) -> None:
@@ -143,7 +142,7 @@ class Calls:
         self._latest: dict[tuple[type[Table], str, Any], Any] = {}
 
     def add(self, call: Call) -> None:
-        """Keep a call."""
+        """Record a call."""
         self.count += 1
         last = self.recorded[-1] if self.recorded else None
         if call.deletes and last is not None and last.deletes and last.model is call.model:
@@ -156,7 +155,7 @@ class Calls:
                 self._latest[call.model, "name", call.row.name] = call.row
 
     def latest(self, model: type[Table], filters: Mapping[str, Any]) -> Any:
-        """Return the row that was put last with this id or name; None without one."""
+        """Return the row that was last written with this id or name, or None."""
         ((name, value), *others) = filters.items()
         return None if others else self._latest.get((model, name, value))
 

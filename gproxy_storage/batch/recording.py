@@ -1,4 +1,4 @@
-"""Repositories whose writes go into a batch: the same methods, signatures and checks."""
+"""Repositories that record their writes in a batch, with the same methods and checks."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ T = TypeVar("T")
 
 
 class Recording(BaseRepository[M]):
-    """Precedes a repository's class, and records what that would write.
+    """A mixin before a repository's class that records what that would write.
 
-    It overrides the methods through which repositories write, one for one. Reading reads the
-    database as it is, without what the batch holds.
+    It overrides each method by which repositories write. Reads see the database, without the
+    recorded calls.
     """
 
     _calls: Calls
@@ -34,14 +34,14 @@ class Recording(BaseRepository[M]):
         _refuse()
 
     def delete_before(self, before: datetime) -> int:  # noqa: ARG002 - the signature of the logs
-        _refuse()  # it would read and delete the same rows without end
+        _refuse()  # it would read and delete the same rows forever
 
     def _find(self, **filters: Any) -> M | None:
-        # What a write must know of the row it changes may be in the batch.
+        # The row that a write depends on may be in the batch.
         row: M | None = self._calls.latest(self.model, filters)
         return row if row is not None else super()._find(**filters)
 
-    # -- calls that put rows ------------------------------------------------------------------
+    # -- calls that can be combined -----------------------------------------------------------
 
     def _insert(self, **values: Any) -> M:
         return self._put(
@@ -73,7 +73,7 @@ class Recording(BaseRepository[M]):
         if self.model in SEALED_FIELDS:
             return self._put(RowWrite(self.model, {**values}, {*changes, "updated_at"}), make)
         self._check_all(values)
-        row = self.model(**values)  # the settings, of which there is one
+        row = self.model(**values)  # of the settings, a single row
         self._call(make, row)
         return row
 
@@ -108,7 +108,7 @@ class Recording(BaseRepository[M]):
         )
         return row
 
-    # -- calls that are made by themselves ----------------------------------------------------
+    # -- calls that are made one at a time ----------------------------------------------------
 
     def _update(self, row_id: int, changes: Mapping[str, Any]) -> M:
         given = {name: value for name, value in changes.items() if value is not KEEP}
@@ -124,7 +124,7 @@ class Recording(BaseRepository[M]):
 
     def _delete(self, ids: int | Iterable[int]) -> int:
         wanted = require_ids("ids", ids)
-        count = len(wanted)  # deletions that follow are added to it
+        count = len(wanted)  # before later deletions are merged into it
         if wanted:
             self._call(
                 lambda repository, ids: repository._delete([*map(ids.of, wanted)]), deletes=wanted
@@ -147,7 +147,7 @@ class Recording(BaseRepository[M]):
         self._calls.add(Call(self.model, make, row, writes, deletes))
 
     def _check_all(self, values: Mapping[str, Any]) -> None:
-        """Refuse here and now what the row's fields would refuse when it is written."""
+        """Refuse now what the row's fields would refuse when it is written."""
         self._check(values)
         for name, value in values.items():
             field: Any = self.model._meta.combined[name]
@@ -156,19 +156,19 @@ class Recording(BaseRepository[M]):
 
 
 def recording(repository: type[R], database: Backend, calls: Calls) -> R:
-    """Return a repository of that class whose writes `calls` keeps."""
+    """Return a repository of that class that records its writes in `calls`."""
     made: Any = type(f"Recording{repository.__name__}", (Recording, repository), {})(database)
     made._calls = calls
-    joined: Any = repository(database)
-    joined._write = operator.call  # with no savepoint
-    calls.joined[repository.model] = joined
-    calls.alone[repository.model] = repository(database)
+    without_savepoints: Any = repository(database)
+    without_savepoints._write = operator.call
+    calls.without_savepoints[repository.model] = without_savepoints
+    calls.with_savepoints[repository.model] = repository(database)
     recorder: R = made
     return recorder
 
 
 def named(repository: BaseRepository[M], name: str) -> M:
-    """Return a row that stands for the one of that name, stored or put by a call before."""
+    """Return a row that refers to the one of that name, stored or written by an earlier call."""
     recorder: Any = repository
     row_id = PendingId.new()
     row = repository.model(id=row_id, name=require_text("name", name))
@@ -184,7 +184,7 @@ def _refuse() -> NoReturn:
 
 
 def _with_ids(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values with ids in place of rows, which may change until the batch is written."""
+    """Return values with ids in place of rows, which may change before the batch is written."""
     return {
         name: value.get_id() if isinstance(value, Table) else value
         for name, value in values.items()
@@ -192,6 +192,6 @@ def _with_ids(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _cost(user_id: int, cost: Decimal, at: datetime) -> RowWrite:
-    """Return what adds to what a user has cost; the first cost makes the row."""
+    """Return the write that adds a cost to a user's quota; the first cost creates the row."""
     values = {"user": user_id, "quota": Decimal(0), "cost_used": cost, "updated_at": at}
     return RowWrite(UserQuota, values, {"updated_at"}, {"cost_used"})

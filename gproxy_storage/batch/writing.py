@@ -1,12 +1,12 @@
-"""Writes the calls of a batch inside one transaction, with the result of one after the other.
+"""Writes the calls of a batch in one transaction, with the result of one after the other.
 
-Calls that put rows are gathered until another comes. Such a run is written table by table, parents
-first: writes of the same row are merged, and many rows go in a statement. Every other call is made
-through its repository.
+Calls that insert or upsert rows, without another call between them, form a run. It is written table
+by table, parents first: writes of the same row are merged, and a statement writes many rows. Every
+other call is made on its repository.
 
-A run is not written in the order of its calls, so the error that it meets need not be that of the
-first call that fails. Then the batch is written anew, carefully: a run that fails is cut in halves,
-down to single calls, which are made through their repositories.
+A run is not written in the order of its calls, so its error may not be that of the first call that
+fails. Then the batch is written again, carefully: a run that fails is bisected, down to single
+calls, which are made on their repositories.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from ..repositories.base import condition
 from ..repositories.permission_rows import lock_users
 from .calls import Call, Calls, PendingId, RealIds, RowWrite, primary_key
 
-FAULTS_OF_CALLS = (ConflictError, InvalidValue, NotFoundError)
-"""Errors that one call is to blame for."""
+CALL_ERRORS = (ConflictError, InvalidValue, NotFoundError)
+"""Errors that a single call may cause."""
 
 _ROWS_A_STATEMENT = 256
 _STATEMENT_BYTES = 2**22
-"""MariaDB takes 16 MiB by default, and escaping may double what is sent."""
+"""MariaDB accepts 16 MiB by default, and escaping may double the size."""
 
 _Key: TypeAlias = tuple[Any, ...]
 """What identifies a row in a run: its natural key, else its id, which may be pending."""
@@ -41,14 +41,14 @@ _Key: TypeAlias = tuple[Any, ...]
 _Rows: TypeAlias = dict[_Key, RowWrite]
 
 _Reference: TypeAlias = tuple[type[Table], int]
-"""A row as it is referred to: by its table and its id, which may be pending."""
+"""A reference to a row: its table and its id, which may be pending."""
 
 
-class Writer:
+class BatchWriter:
     """One attempt at writing calls.
 
     Attributes:
-        ids: those of the rows that the calls put, as far as they are left in the end.
+        ids: those of the rows that the calls wrote and that exist in the end.
         written, deleted: table -> number of rows.
     """
 
@@ -77,15 +77,15 @@ class Writer:
             self._forget_ids()
 
     def _is_in_run(self, call: Call) -> bool:
-        """Whether a call can be written with others, which tells no ids of logs' rows."""
+        """Whether a call can be written in a run, which does not give ids of logs' rows."""
         needs_id = call.model.is_log and call.pending_id in self._deleted_ids
         return bool(call.writes) and not needs_id
 
     def _lock_users(self) -> None:
-        """Lock all users that are put or referred to, before anything else.
+        """Lock all users that are written or referred to, before anything else.
 
-        Needed where permissions lock users later, and where several runs lock rows, each in an
-        order of its own. In the order of their ids, so that of two batches one waits for the other.
+        Needed if permissions lock users later, or if several runs lock rows, each in its own order.
+        In the order of their ids, so that one of two batches waits and they do not deadlock.
         """
         writes = [call.writes[0] for call in self._calls.recorded if call.writes]
         grants = any(write.model is UserModelPermission for write in writes)
@@ -102,11 +102,12 @@ class Writer:
             users = User.select(User.id).where(condition(User.id, part)).order_by(User.id)
             list(self._database.lock_rows(users))
 
-    # -- calls by themselves ------------------------------------------------------------------
+    # -- single calls -------------------------------------------------------------------------
 
     def _make(self, call: Call) -> None:
-        """Make a call through its repository."""
-        repositories = self._calls.alone if self._carefully else self._calls.joined
+        """Make a call on its repository."""
+        calls = self._calls
+        repositories = calls.with_savepoints if self._carefully else calls.without_savepoints
         result = call.make(repositories[call.model], self.ids)
         if call.pending_id is not None:
             self.ids[call.pending_id] = result.get_id()
@@ -120,7 +121,7 @@ class Writer:
         if len(calls) == 1:
             self._make(calls[0])
             return
-        with suppress(*FAULTS_OF_CALLS):
+        with suppress(*CALL_ERRORS):
             self.written += run_transaction(self._database, partial(self._write_run, calls))
             return
         half = len(calls) // 2
@@ -129,13 +130,13 @@ class Writer:
 
     def _forget_ids(self) -> None:
         """Forget the ids of rows that later calls deleted, and those of logs."""
-        put = {
+        written = {
             (call.model, call.pending_id)
             for call in self._calls.recorded
             if call.pending_id is not None and call.pending_id in self.ids
         }
-        missing = self._missing(put)
-        for row in put:
+        missing = self._missing(written)
+        for row in written:
             if row in missing or row[0].is_log:
                 del self.ids[row[1]]
 
@@ -143,12 +144,12 @@ class Writer:
 
     def _write_run(self, calls: Sequence[Call]) -> Counter[str]:
         """Write a run; return table -> number of rows."""
-        gone = self._gone_parents(calls)
+        missing = self._missing_parents(calls)
         writes: dict[type[Table], list[RowWrite]] = defaultdict(list)
         for call in calls:
             row, *costs = call.writes
             if call.model.is_log:
-                nulls = {name for name, parent in _references(row) if parent in gone}
+                nulls = {name for name, parent in _references(row) if parent in missing}
                 row = replace(row, values=row.values | dict.fromkeys(nulls))
                 costs = [] if "user" in nulls else costs
             for write in (row, *costs):
@@ -162,7 +163,7 @@ class Writer:
                 counts[model._meta.table_name] = len(rows)
         return counts
 
-    def _gone_parents(self, calls: Sequence[Call]) -> set[_Reference]:
+    def _missing_parents(self, calls: Sequence[Call]) -> set[_Reference]:
         """Return the rows that logs refer to and that do not exist."""
         in_run = {call.pending_id for call in calls}
         parents = {
@@ -175,50 +176,50 @@ class Writer:
         return self._missing(parents)
 
     def _merged(self, model: type[Table], writes: Iterable[RowWrite]) -> _Rows:
-        """Return what a table's writes come to, and learn the ids of rows that are only named."""
+        """Merge a table's writes by row, and read the ids of rows that are only named."""
         rows: _Rows = {}
         named: _Rows = {}
         for given in writes:
             write = given.resolved(self.ids)
             key = tuple(write.values[name] for name in model.natural_key)
             key = key or (write.values.get(primary_key(model).name, *write.pending_ids),)
-            place = named if write.names and key not in rows else rows
-            if key not in place:
-                place[key] = write
+            merged = named if write.names and key not in rows else rows
+            if key not in merged:
+                merged[key] = write
             elif write.take is None:
-                raise _unsettled(model)
+                raise _undecided(model)
             else:
-                place[key].merge(write)
-        if self._learn_ids(model, named):
-            raise _unsettled(model)
+                merged[key].merge(write)
+        if self._read_ids(model, named):
+            raise _undecided(model)
         return rows
 
     def _write_sealed(self, model: type[Table], rows: _Rows) -> None:
-        """Write rows with secrets, a row a statement: what seals them must know each."""
+        """Write rows with secrets one by one, because each row seals its own values."""
         stored = self._stored(model, rows)
         if any(rows[key].take is None for key in stored.keys() & rows.keys()):
-            raise _unsettled(model)
+            raise _undecided(model)
         for key, row in sorted(rows.items(), key=lambda each: _order(model, each[0])):
             found = stored.get(key) or model(**row.values)
             for name in row.take or ():
                 setattr(found, name, row.values[name])
             if not found.save(force_insert=key not in stored):
-                raise _unsettled(model)  # it was deleted meanwhile
+                raise _undecided(model)  # it was deleted meanwhile
             self.ids |= dict.fromkeys(row.pending_ids, found.get_id())
 
     def _write_many(self, model: type[Table], rows: _Rows) -> None:
-        """Write rows, many a statement, and learn their ids."""
+        """Write rows, many per statement, and read their ids."""
         if model is UserModelPermission:
             lock_users(self._database, (row.values["user"] for row in rows.values()))
-            rows = self._learn_ids(model, rows)
+            rows = self._read_ids(model, rows)
         ordered = [*rows.items()]
-        if model.natural_key or not self._carefully:  # ids are given out in the order of calls
+        if model.natural_key or not self._carefully:  # else ids are generated in the order of calls
             ordered.sort(key=lambda each: (_kind(model, each[1]), _order(model, each[0])))
         for _, alike in groupby(ordered, key=lambda each: _kind(model, each[1])):
             for part in _statements(alike):
                 self._insert(model, [*part.values()])
-                if self._learn_ids(model, part):
-                    raise _unsettled(model)
+                if self._read_ids(model, part):
+                    raise _undecided(model)
 
     def _insert(self, model: type[Table], rows: Sequence[RowWrite]) -> None:
         """Insert or upsert rows of one kind in one statement."""
@@ -235,13 +236,13 @@ class Writer:
             self._database.will_insert_id(key, max(row.values[key.name] for row in rows))
         insert.execute()
 
-    # -- what the database has ----------------------------------------------------------------
+    # -- reading ------------------------------------------------------------------------------
 
-    def _learn_ids(self, model: type[Table], rows: _Rows) -> _Rows:
-        """Read the ids of rows by their natural keys, for drivers answer with others.
+    def _read_ids(self, model: type[Table], rows: _Rows) -> _Rows:
+        """Read the ids of rows by their natural keys, because drivers may return wrong ones.
 
         Returns:
-            The rows that are not there.
+            The rows that do not exist.
         """
         fields = [model._meta.fields[name] for name in model.natural_key]
         wanted = {key: row for key, row in rows.items() if row.pending_ids and fields}
@@ -252,21 +253,21 @@ class Writer:
         return {key: row for key, row in wanted.items() if key not in stored}
 
     def _stored(self, model: type[Table], keys: Collection[_Key], *columns: Any) -> dict[_Key, Any]:
-        """Read the rows with these natural keys, none where there is no such key.
+        """Read the rows with these natural keys; none if the table has no natural key.
 
-        Each column of a key by itself, for not every database compares tuples: there may be more
-        rows than keys. Of several with the same key, it is the one with the lowest id.
+        Each column of a key is compared separately, because not every database compares tuples:
+        there may be more rows than keys. Of several rows with a key, the lowest id counts.
 
         Args:
-            columns: none for all.
+            columns: those to read; none for all.
         """
         names = model.natural_key
         query = model.select(*columns).order_by(primary_key(model))
         found: dict[_Key, Any] = {}
         for part in parts(sorted(keys, key=_sortable) if names else (), _ROWS_A_STATEMENT):
             same = [
-                condition(model._meta.fields[name], {key[place] for key in part})
-                for place, name in enumerate(names)
+                condition(model._meta.fields[name], {key[position] for key in part})
+                for position, name in enumerate(names)
             ]
             for row in query.where(*same):
                 found.setdefault(tuple(row.__data__[name] for name in names), row)
@@ -287,31 +288,31 @@ class Writer:
 
 
 def _references(write: RowWrite) -> Iterator[tuple[str, _Reference]]:
-    """Return what a row refers to, by field."""
+    """Return the references of a row, by field."""
     for key, target in write.model._meta.refs.items():
         if write.values[key.name] is not None:
             yield key.name, (target, write.values[key.name])
 
 
 def _kind(model: type[Table], row: RowWrite) -> tuple[Any, ...]:
-    """Return what rows of one statement have in common; given ids come before generated ones."""
+    """Return what the rows of a statement must share; given ids come before generated ones."""
     has_id = primary_key(model).name in row.values
     take = sorted(row.take or ())
     return not has_id, row.take is None, take, sorted(row.add), sorted(row.values)
 
 
 def _order(model: type[Table], key: _Key) -> _Key:
-    """Return what rows are written in the order of: two batches lock them alike."""
+    """Return the sort key of rows, so that two batches lock them in the same order."""
     return _sortable(key) if model.natural_key else ()
 
 
 def _sortable(key: _Key) -> _Key:
-    """Return a key to sort by: None before everything."""
+    """Return a key that can be sorted; None comes first."""
     return tuple((value is not None, value) for value in key)
 
 
 def _statements(rows: Iterable[tuple[_Key, RowWrite]]) -> Iterator[_Rows]:
-    """Cut rows into what one statement takes, in number and in bytes: bodies may be large."""
+    """Split rows by the limits of a statement, in number and in bytes: bodies may be large."""
     statement: _Rows = {}
     size_bytes = 0
     for key, row in rows:
@@ -327,6 +328,6 @@ def _statements(rows: Iterable[tuple[_Key, RowWrite]]) -> Iterator[_Rows]:
         yield statement
 
 
-def _unsettled(model: type[Table]) -> ConflictError:
-    """Return an error for what only calls one by one can tell."""
+def _undecided(model: type[Table]) -> ConflictError:
+    """Return the error for a case that only single calls can decide."""
     return ConflictError("rows of one natural key", table=model._meta.table_name)

@@ -1,4 +1,4 @@
-"""Place: the row and column that a sealed value is bound to."""
+"""Binding: the row and column that a sealed value is bound to."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CONTEXT = b"gproxy-storage/value/v3"
 
 
 class Binding(NamedTuple):
-    """Where a value is stored: it is bound to that, and errors name it.
+    """The row and column of a value, to which it is bound and which errors name.
 
     Attributes:
         table: a label. Renaming the table must not change it, for then no value would open.
@@ -56,7 +56,7 @@ class Binding(NamedTuple):
         return f"{self.table}.{self.column}{row}"
 
     def evidence(self) -> dict[str, Any]:
-        """Return the attributes of an error about this place."""
+        """Return the attributes of an error about this value."""
         return self._asdict()
 
 

@@ -1,4 +1,4 @@
-"""The errors about stored values: each names the place and the remedy, never the value."""
+"""The errors about stored values: each names the row, column and remedy, never the value."""
 
 from __future__ import annotations
 

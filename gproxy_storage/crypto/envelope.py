@@ -92,7 +92,7 @@ def parse_text(stored: str, binding: Binding | None = None) -> Envelope | None:
     """Parse the envelope in a text column; None if the text is plaintext.
 
     Args:
-        place: where it is stored, for the error.
+        binding: where it is stored, for the error.
     Raises:
         MalformedEnvelope: when it begins with ``enc:`` and is no envelope.
     """
@@ -108,7 +108,7 @@ def parse_json(stored: str, binding: Binding | None = None) -> Envelope | Docume
 
     Args:
         stored: the column's JSON text.
-        place: where it is stored, for the error.
+        binding: where it is stored, for the error.
     Raises:
         MalformedEnvelope: when it is not JSON, or has ``$gproxy_enc`` and is no envelope.
     """

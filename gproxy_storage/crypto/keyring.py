@@ -1,4 +1,4 @@
-"""Keyring: a database's keys and mode; seals and opens values, bound to their place.
+"""Keyring: a database's keys and mode; seals and opens values, bound to their rows and columns.
 
 Immutable: a change returns a new Keyring, to be sealed into the single row of ``encryption_keys``
 under the key that Argon2id derives from the operator's secret. Mode and keys are one sealed
@@ -207,10 +207,10 @@ class Keyring(Opaque):
     # -- values --------------------------------------------------------------------------------
 
     def seal_text(self, text: str, binding: Binding) -> str:
-        """Return the value to store for a text: sealed for its place, or in the clear, by the mode.
+        """Return the value to store for a text: sealed and bound, or in the clear, by the mode.
 
         Raises:
-            InvalidValue: when the text may not be sealed, or the place has no primary key.
+            InvalidValue: when the text may not be sealed, or the binding has no primary key.
         """
         check_text(text, binding.column)
         if self._writes is None:
@@ -225,8 +225,8 @@ class Keyring(Opaque):
             PlaintextFound: when it is plaintext, which the mode does not read.
             UnknownKey: when its key is not in the keyring, or the mode does not read its format.
             KeyringLost: when it is sealed and the database is plaintext.
-            Tampered: when it does not open in this place.
-            InvalidValue: when the place has no primary key.
+            Tampered: when it does not open with this binding.
+            InvalidValue: when the binding has no primary key.
         """
         envelope = parse_text(stored, binding)
         if envelope is None:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
-Backend = Literal["sqlite", "postgres", "mysql"]
+BackendName = Literal["sqlite", "postgres", "mysql"]
 
 
 class Rule(NamedTuple):
@@ -101,7 +101,7 @@ POOL: Mapping[str, Rule] = {
     "connect_timeout": _seconds("seconds, from 0.001 to 86400"),
 }
 
-RULES: Mapping[Backend, Mapping[str, Rule]] = {
+RULES: Mapping[BackendName, Mapping[str, Rule]] = {
     # SQLx's parameters, so that GPROXY's DSNs mean the same here.
     "sqlite": {
         "mode": _one_of("ro", "rw", "rwc", "memory"),
@@ -172,7 +172,7 @@ RULES: Mapping[Backend, Mapping[str, Rule]] = {
 }
 
 # Spellings that SQLx accepts, too.
-ALIASES: Mapping[Backend, Mapping[str, str]] = {
+ALIASES: Mapping[BackendName, Mapping[str, str]] = {
     "sqlite": {},
     "postgres": {
         "ssl-mode": "sslmode",

@@ -20,12 +20,12 @@ from ..errors import ConfigError, KeyringLost, SecretError, WrongSecret
 from ..keyring_manager import KeyringManager
 from ..secret import Secret
 from ..unlocked import KeyringRow, Unlocked
+from .capacity import check_capacity
 from .changes import KeyringChange, change_keyring, drop_unused, remove_keyring, without_unused
 from .columns import COLUMNS, count_values
 from .creation import create_keyring, dry_run_keyring
 from .outcome import Outcome
 from .reseal import Resealed, dry_run_reseal, reseal
-from .room import check_room
 from .scan import Checked, InUse, OnProgress, all_forms, check, scan
 from .startup import warn_if_short
 
@@ -131,7 +131,7 @@ class Encryption:
         """
         with self._session(dry_run=dry_run):
             self._overwrite_deleted(dry_run)
-            check_room(self._database)
+            check_capacity(self._database)
             self._unlock(secret)
             before = self._manager.state
             keyring = self._keyring_for(secret, dry_run=dry_run)
@@ -215,7 +215,7 @@ class Encryption:
                     f"upgrade needs mode v2, and the database is in mode {mode}: run "
                     "`gproxy-storage encryption encrypt`"
                 )
-            check_room(self._database)
+            check_capacity(self._database)
             change = _from_v2 if mode is Mode.V2 else None
             run = self._carry_out(before.keyring, change, progress, dry_run, block_gproxy=True)
             return self._outcome(run, before, scrub=not dry_run)

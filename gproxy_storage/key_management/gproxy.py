@@ -11,7 +11,7 @@ import time
 import peewee
 
 from ..backends.base import Backend
-from ..backends.catalog import CatalogRows
+from ..backends.schema_rows import SchemaRows
 from ..models import Ledger
 
 LEDGER = Ledger._meta.table_name
@@ -76,10 +76,10 @@ def unblock(database: Backend) -> None:
         database.execute_sql(f"DELETE FROM {LEDGER} WHERE version = {database.param}", (VERSION,))  # noqa: S608 - a constant
 
 
-def _look(database: Backend) -> CatalogRows:
+def _look(database: Backend) -> SchemaRows:
     table, _ = _INDEX
-    return database.read_catalog([LEDGER, table], [], [], LEDGER)
+    return database.read_schema([LEDGER, table], [], [], LEDGER)
 
 
-def _exists(found: CatalogRows) -> bool:
+def _exists(found: SchemaRows) -> bool:
     return any(row.table == LEDGER for row in found.columns)

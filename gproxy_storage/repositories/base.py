@@ -1,4 +1,4 @@
-"""What repositories share: reading rows by filters, writing them in transactions, deleting."""
+"""The base of repositories: reads rows by filters, writes and deletes them in transactions."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ M = TypeVar("M", bound=Table)
 T = TypeVar("T")
 
 BATCH_ROWS = 500
-"""How many rows `iter` reads at a time, and `delete` deletes in one statement."""
+"""Number of rows that `iter` reads at a time and that one statement of `delete` deletes."""
 
 
 class Absent(enum.Enum):
-    """The type of ANY: a filter that was not given."""
+    """The type of ANY, a filter that was not passed."""
 
     ANY = "any"
 
@@ -55,21 +55,21 @@ ANY: Final = Absent.ANY
 """The default of every filter: all rows. None, by contrast, means NULL."""
 
 Filter: TypeAlias = T | Collection[T] | Absent
-"""A filter: a value means equal, a list, tuple or set means one of, ANY means all."""
+"""A filter: a value means equal; a list, tuple or set means one of them; ANY means all."""
 
 Change: TypeAlias = T | Kept
 """A change: a value to store, or KEEP."""
 
 
 class BaseRepository(StrictKeywords, Generic[M]):
-    """One table's rows: reading them and writing them, each call in a session of its own.
+    """Reads and writes the rows of one table, each call in its own session.
 
-    A subclass gives each public method, a verb, its real signature and calls the `_method` for it.
+    A subclass defines each public method, a verb, with its real signature and calls `_method`.
 
     Attributes:
         model: the table.
-        filters: the TypedDict of what `list`, `iter` and `count` filter by.
-        not_blank: columns whose text must say something.
+        filters: the TypedDict of the filters of `list`, `iter` and `count`.
+        not_blank: columns whose text must not be blank.
     """
 
     model: type[M]
@@ -81,7 +81,7 @@ class BaseRepository(StrictKeywords, Generic[M]):
     @property
     def _key(self) -> peewee.Field[Any]:
         key = self.model._meta.primary_key
-        assert isinstance(key, peewee.Field)  # noqa: S101 - for the types: no table lacks one
+        assert isinstance(key, peewee.Field)  # noqa: S101 - for type checkers: every table has one
         return key
 
     @property
@@ -104,11 +104,11 @@ class BaseRepository(StrictKeywords, Generic[M]):
         return query.where(*conditions) if conditions else query
 
     def _condition(self, name: str, value: Any) -> peewee.Expression:
-        """Return the condition that one filter asks for."""
+        """Return the SQL condition of one filter."""
         return condition(getattr(self.model, name), value)
 
     def _find(self, **filters: Any) -> M | None:
-        if self._key.name in filters:  # one id: a list would give whichever row comes first
+        if self._key.name in filters:  # only one id: a list would return any of its rows
             require_id(self._key.name, filters[self._key.name])
         self._check_references(filters)
         found: M | None = self._read(lambda: self._select(**filters).get_or_none())
@@ -123,7 +123,7 @@ class BaseRepository(StrictKeywords, Generic[M]):
     def _list(
         self, *, after_id: int | None = None, limit: int | None = None, **filters: Any
     ) -> list[M]:
-        """Return the rows that fit by primary key: from the first one after `after_id`."""
+        """Return the matching rows by primary key, beginning after `after_id`."""
         key = self._key
         query = self._select(**filters).order_by(key)
         if after_id is not None:
@@ -133,12 +133,12 @@ class BaseRepository(StrictKeywords, Generic[M]):
         return self._read(lambda: list(query))
 
     def _iter(self, **filters: Any) -> Iterator[M]:
-        """Return the rows that fit by primary key, read in batches as they are asked for.
+        """Iterate over the matching rows by primary key, reading them in batches.
 
         No connection is held between two batches, unless the caller's session holds one. A row
-        inserted or deleted meanwhile may be seen or not; no row is seen twice.
+        inserted or deleted meanwhile may or may not be returned; no row is returned twice.
         """
-        self._select(**filters).sql()  # a filter that cannot be is refused here, not later
+        self._select(**filters).sql()  # refuse an invalid filter now, not with the first row
         return self._batches(filters)
 
     def _batches(self, filters: Mapping[str, Any]) -> Iterator[M]:
@@ -159,26 +159,26 @@ class BaseRepository(StrictKeywords, Generic[M]):
         named = ", ".join(f"{name} {value!r}" for name, value in filters.items())
         return NotFoundError(f"{table} has no row with {named}", table=table, key=key)
 
-    # -- what verbs that write call ------------------------------------------------------------
+    # -- writing: called by verbs ---------------------------------------------------------------
 
     def _create(self, **values: Any) -> M:
-        """Insert a row of these values, references as rows or ids, and return it with its id."""
+        """Insert a row and return it with its id; references among the values are rows or ids."""
         return self._insert(**self._prepared(values))
 
     def _create_or_update(self, values: Mapping[str, Any], *, keep: Collection[str] = ()) -> M:
-        """Insert such a row, or give the one with its natural key these values, and return it.
+        """Insert a row, or update the one with the same natural key, and return it.
 
         Args:
-            keep: what a row that exists keeps, beside `created_at`.
+            keep: the fields that an existing row keeps, in addition to `created_at`.
         """
         values = self._prepared(values)
         return self._upsert(self._natural_key, values, keep={"created_at", *keep})
 
     def _update(self, row_id: int, changes: Mapping[str, Any]) -> M:
-        """Change columns of one row and return it; without a change it stays as it is.
+        """Change columns of one row and return it; without changes, nothing is written.
 
         Raises:
-            NotFoundError: when there is no such row, and nothing was written.
+            NotFoundError: when there is no such row; nothing was written.
         """
         key = self._key.name
         given = {name: value for name, value in changes.items() if value is not KEEP}
@@ -197,10 +197,10 @@ class BaseRepository(StrictKeywords, Generic[M]):
     def _delete(self, ids: int | Iterable[int]) -> int:
         return self._write_all(self.model.delete(), require_ids("ids", ids))
 
-    # -- writing ------------------------------------------------------------------------------
+    # -- writing: implementation ----------------------------------------------------------------
 
     def _prepared(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the values of a new row, checked, with the time in the columns for it."""
+        """Check the values of a new row; return them with `created_at` and `updated_at`."""
         at, fields = now(), self.model._meta.fields
         times = {name: at for name in ("created_at", "updated_at") if name in fields}
         self._check(values)
@@ -210,7 +210,7 @@ class BaseRepository(StrictKeywords, Generic[M]):
         """Insert one row of prepared values."""
 
         def write() -> M:
-            row = self.model(**values)  # a new one each attempt: a failed one may have left an id
+            row = self.model(**values)  # anew in each attempt: a failed one may have set the id
             row.save(force_insert=True)
             return row
 
@@ -218,7 +218,7 @@ class BaseRepository(StrictKeywords, Generic[M]):
             return self._write(write)
 
     def _save(self, row: M, changes: Mapping[str, Any]) -> bool:
-        """Store the changes of a row that was just read; False when it is gone."""
+        """Store the changes of a row that was just read; False when it was deleted."""
         if not changes:
             return True
         if "updated_at" in self.model._meta.fields:
@@ -236,13 +236,13 @@ class BaseRepository(StrictKeywords, Generic[M]):
     ) -> M:
         """Insert a row of prepared values, or update the one with the same natural key.
 
-        One statement, then the row is read by its key: drivers answer with no id or a wrong one.
-        Not for tables with secret columns, which are written through rows only.
+        One statement; then the row is read by its key, because drivers return no id or a wrong
+        one. Not for tables with secret columns, which are written only by saving rows.
 
         Args:
             key: the fields of the natural key.
-            values: every column by its field's name, without the id, which MySQL would update by.
-            keep: what an update leaves as it is.
+            values: every value by its field's name, without the id, by which MySQL would update.
+            keep: the fields that an update leaves unchanged.
         """
         named = {field.name for field in key}
         fields = self.model._meta.combined
@@ -264,11 +264,11 @@ class BaseRepository(StrictKeywords, Generic[M]):
         values: Mapping[str, Any],
         changes: Mapping[str, Any],
     ) -> M:
-        """Update the row that `find` finds, else insert one: for tables with secret columns.
+        """Update the row that `find` returns, else insert one; for tables with secret columns.
 
         Args:
-            values: of a new row, prepared.
-            changes: to one that exists; some of these.
+            values: the prepared values of a new row.
+            changes: the values that an existing row gets.
         """
 
         def write() -> M:
@@ -276,7 +276,7 @@ class BaseRepository(StrictKeywords, Generic[M]):
             if row is None:
                 try:
                     return self._insert(**values)
-                except ConflictError:  # another was faster
+                except ConflictError:  # another call inserted it first
                     row = find()
                     if row is None:
                         raise
@@ -287,7 +287,7 @@ class BaseRepository(StrictKeywords, Generic[M]):
         return self._write(write)
 
     def _write_all(self, query: Any, ids: Sequence[int]) -> int:
-        """Run an update or delete for the rows with these ids, all or none; return how many fit."""
+        """Update or delete the rows with these ids, all or none; return how many there were."""
         queries = [query.where(self._key.in_(part)) for part in parts(ids, BATCH_ROWS)]
         if not queries:
             return 0
@@ -296,7 +296,7 @@ class BaseRepository(StrictKeywords, Generic[M]):
     # -- checks and errors ----------------------------------------------------------------------
 
     def _check(self, values: Mapping[str, Any]) -> None:
-        """Refuse what the fields let pass: NULL where there must be a value, blank names."""
+        """Refuse what fields accept: NULL in a column that needs a value, and blank names."""
         self._check_references(values)
         for name, value in values.items():
             if name in self.not_blank:
@@ -305,14 +305,14 @@ class BaseRepository(StrictKeywords, Generic[M]):
                 raise InvalidValue(f"{name} must not be None", argument=name)
 
     def _check_references(self, values: Mapping[str, Any]) -> None:
-        """Refuse what is neither a row of the table that a field refers to nor an id of one."""
+        """Refuse a reference that is neither a row of the table referred to nor an id."""
         for field, target in self.model._meta.refs.items():
             if field.name in values and not (field.null and values[field.name] is None):
                 require_reference(field.name, values[field.name], target)
 
     @contextmanager
     def _naming_row(self, values: Mapping[str, Any], *, creating: bool = False) -> Iterator[None]:
-        """Say which row exists already, and what to do about it."""
+        """Make a ConflictError name the row that exists already, and what to do."""
         try:
             yield
         except ConflictError as exc:
@@ -321,7 +321,7 @@ class BaseRepository(StrictKeywords, Generic[M]):
 
     @contextmanager
     def _naming_reference(self, values: Mapping[str, Any]) -> Iterator[None]:
-        """Say which argument pointed to no row: servers name a constraint, SQLite nothing."""
+        """Make a MissingReference name its argument: servers name a constraint, SQLite nothing."""
         try:
             yield
         except MissingReference as exc:
@@ -331,7 +331,7 @@ class BaseRepository(StrictKeywords, Generic[M]):
                 if values.get(field.name, values.get(field.column_name)) is not None
             ]
             named = [field for field in keys if field.constraint_name == exc.argument] or keys
-            if len(keys) > 1:  # of several that are missing, always the first
+            if len(keys) > 1:  # if several are missing, always name the first
                 missing = self._read(
                     lambda: [key for key in keys if _points_to_nothing(key, values)]
                 )
@@ -346,31 +346,31 @@ class BaseRepository(StrictKeywords, Generic[M]):
 
 
 class Repository(BaseRepository[M]):
-    """A table whose rows are read and deleted by their ids."""
+    """A repository of a table whose rows are read and deleted by id."""
 
     def get(self, row_id: int, /) -> M:
         """Return the row with that id.
 
         Raises:
             NotFoundError: when there is none.
-            InvalidValue: when the id is no int.
+            InvalidValue: when the id is not an int.
         """
         return self._get(**{self._key.name: row_id})
 
     def delete(self, ids: int | Iterable[int]) -> int:
-        """Delete rows by id, all or none, and their dependents as the foreign keys say.
+        """Delete rows by id, all or none, with their dependents as the foreign keys define.
 
         Args:
             ids: one or several; an empty list deletes nothing.
         Returns:
-            Number of rows deleted; ids without a row count nothing.
+            Number of rows deleted; ids without a row are ignored.
         Raises:
-            InvalidValue: when an id is no int.
+            InvalidValue: when an id is not an int.
         """
         return self._delete(ids)
 
     def delete_all(self) -> int:
-        """Delete every row and their dependents, in one transaction; return how many there were."""
+        """Delete all rows and their dependents in one transaction; return how many there were."""
         return int(self._write(lambda: self.model.delete().execute()))
 
 
@@ -380,11 +380,11 @@ def _points_to_nothing(key: peewee.ForeignKeyField, values: Mapping[str, Any]) -
 
 
 def _takes_none(field: peewee.Field[Any]) -> bool:
-    return bool(field.null or field.auto_increment)  # an id of None is one to be made
+    return bool(field.null or field.auto_increment)  # an id of None is generated
 
 
 def condition(field: peewee.Field[Any], value: Any) -> peewee.Expression:
-    """Return the condition that a filter's value asks of a field."""
+    """Return the SQL condition of a field for a filter's value."""
     if value is None:
         return field.is_null()
     if isinstance(value, list | tuple | set | frozenset):
@@ -396,5 +396,5 @@ def condition(field: peewee.Field[Any], value: Any) -> peewee.Expression:
 
 
 def now() -> datetime:
-    """Return the time as rows carry it: aware, UTC."""
+    """Return the current time in the form of rows: aware, UTC."""
     return datetime.now(UTC)

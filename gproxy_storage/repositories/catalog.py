@@ -12,7 +12,7 @@ from .arguments import require_json
 from .base import KEEP, Change, Filter, Repository
 
 Pricing: TypeAlias = dict[str, Any] | list[Any]
-"""A JSON object or array; what is in it is the proxy's affair."""
+"""A JSON object or array; the proxy defines its content."""
 
 
 class CatalogFilters(TypedDict, total=False):
@@ -60,9 +60,9 @@ class Catalog(Repository[LLMModel]):
         enabled: bool = True,
         pricing: Pricing | None = None,
     ) -> LLMModel:
-        """Add a model to a provider, or give the one with that name all these values.
+        """Add a model to a provider, or replace all values of the one with that name.
 
-        `created_at` survives.
+        `created_at` is kept.
 
         Raises:
             MissingReference: when there is no such provider.
@@ -79,7 +79,7 @@ class Catalog(Repository[LLMModel]):
         enabled: Change[bool] = KEEP,
         pricing: Change[Pricing | None] = KEEP,
     ) -> LLMModel:
-        """Change what is given of a model and return it.
+        """Change the given values of a model and return it.
 
         Args:
             row_id: the row's id, not the provider's name for the model.
@@ -97,7 +97,7 @@ class Catalog(Repository[LLMModel]):
         return self._update(row_id, changes)
 
     def enable(self, row_id: int) -> LLMModel:
-        """Offer a model, and return it.
+        """Enable a model and return it.
 
         Raises:
             NotFoundError: when there is no such row.
@@ -105,7 +105,7 @@ class Catalog(Repository[LLMModel]):
         return self._update(row_id, {"enabled": True})
 
     def disable(self, row_id: int) -> LLMModel:
-        """Offer a model no longer, and return it.
+        """Disable a model and return it.
 
         Raises:
             NotFoundError: when there is no such row.
@@ -114,10 +114,10 @@ class Catalog(Repository[LLMModel]):
 
     @staticmethod
     def pricing(model: LLMModel) -> Any:
-        """Return a model's pricing as JSON values; None where there is none.
+        """Return a model's pricing as a JSON value; None if there is none.
 
         Raises:
-            ReadError: when another program stored what is not JSON.
+            ReadError: when another program stored a value that is not JSON.
         """
         if model.pricing_json is None:
             return None
@@ -125,7 +125,7 @@ class Catalog(Repository[LLMModel]):
             return json.loads(model.pricing_json)
         except (RecursionError, ValueError):
             raise ReadError(
-                f"models.pricing_json of the row with id {model.id} holds what is not JSON"
+                f"models.pricing_json of the row with id {model.id} is not valid JSON"
             ) from None
 
     def find(self, provider: Provider | int, model_id: str) -> LLMModel | None:
@@ -139,15 +139,15 @@ class Catalog(Repository[LLMModel]):
         limit: int | None = None,
         **filters: Unpack[CatalogFilters],
     ) -> list[LLMModel]:
-        """Return the models that fit, by id: the first `limit` after `after_id`."""
+        """Return the matching models by id: the first `limit` after `after_id`."""
         return self._list(after_id=after_id, limit=limit, **filters)
 
     def iter(self, **filters: Unpack[CatalogFilters]) -> Iterator[LLMModel]:
-        """Return the models that fit, by id, read as they are asked for."""
+        """Iterate over the matching models by id, reading them in batches."""
         return self._iter(**filters)
 
     def count(self, **filters: Unpack[CatalogFilters]) -> int:
-        """Return how many models fit."""
+        """Return the number of matching models."""
         return self._count(**filters)
 
 
@@ -172,7 +172,7 @@ def _pricing_text(pricing: Any) -> str | None:
         return None
     if not isinstance(pricing, dict | list):
         raise InvalidValue(
-            f"pricing must be a dict or a list, for it is stored as JSON; "
+            f"pricing must be a dict or a list, because it is stored as JSON; "
             f"not {type(pricing).__name__}",
             argument="pricing",
         )

@@ -1,4 +1,4 @@
-"""Credentials: the secrets by which a proxy is known to its providers."""
+"""Credentials: the secrets by which a proxy authenticates to its providers."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class CredentialFilters(TypedDict, total=False):
 class Credentials(Repository[Credential]):
     """The credentials of providers.
 
-    `secret_json` is read only as an attribute of a row: no filter sees it.
+    `secret_json` can be read as an attribute of a row, but not filtered by.
 
-    Deleting a credential deletes its statuses and files. Usages and requests stay, without the
+    Deleting a credential deletes its statuses and files. Usages and requests are kept, without the
     credential.
     """
 
@@ -67,7 +67,7 @@ class Credentials(Repository[Credential]):
         name: Change[str | None] = KEEP,
         enabled: Change[bool] = KEEP,
     ) -> Credential:
-        """Change what is given of a credential and return it.
+        """Change the given values of a credential and return it.
 
         Raises:
             NotFoundError: when there is no such credential.
@@ -82,7 +82,7 @@ class Credentials(Repository[Credential]):
         return self._update(credential_id, changes)
 
     def enable(self, credential_id: int) -> Credential:
-        """Let a credential be used, and return it.
+        """Enable a credential and return it.
 
         Raises:
             NotFoundError: when there is no such credential.
@@ -90,7 +90,7 @@ class Credentials(Repository[Credential]):
         return self._update(credential_id, {"enabled": True})
 
     def disable(self, credential_id: int) -> Credential:
-        """Keep a credential from being used, and return it.
+        """Disable a credential and return it.
 
         Raises:
             NotFoundError: when there is no such credential.
@@ -108,13 +108,13 @@ class Credentials(Repository[Credential]):
         limit: int | None = None,
         **filters: Unpack[CredentialFilters],
     ) -> list[Credential]:
-        """Return the credentials that fit, by id: the first `limit` after `after_id`."""
+        """Return the matching credentials by id: the first `limit` after `after_id`."""
         return self._list(after_id=after_id, limit=limit, **filters)
 
     def iter(self, **filters: Unpack[CredentialFilters]) -> Iterator[Credential]:
-        """Return the credentials that fit, by id, read as they are asked for."""
+        """Iterate over the matching credentials by id, reading them in batches."""
         return self._iter(**filters)
 
     def count(self, **filters: Unpack[CredentialFilters]) -> int:
-        """Return how many credentials fit."""
+        """Return the number of matching credentials."""
         return self._count(**filters)

@@ -1,4 +1,4 @@
-"""Files: what users uploaded through credentials, and what Anthropic says of files."""
+"""Files: those that users uploaded through credentials, and Anthropic's metadata of files."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class FileFilters(TypedDict, total=False):
 
 
 class Files(Repository[UserCredentialFile]):
-    """The files of users: through which key and credential each was uploaded.
+    """The files of users, with the key and the credential of each upload.
 
-    A file that was deleted at the provider stays as a row that is not active.
+    A file that was deleted at the provider is kept as an inactive row.
     """
 
     model = UserCredentialFile
@@ -41,9 +41,9 @@ class Files(Repository[UserCredentialFile]):
         credential: Credential | int,
         file_id: str,
     ) -> UserCredentialFile:
-        """Note a file that a user uploaded; one that was deleted is active again.
+        """Record a file that a user uploaded; one that was deleted becomes active again.
 
-        `created_at` survives.
+        `created_at` is kept.
 
         Args:
             file_id: the provider's id of the file, unique for the user and the provider.
@@ -63,12 +63,12 @@ class Files(Repository[UserCredentialFile]):
         return self._create_or_update(values)
 
     def mark_deleted(self, ids: int | Iterable[int]) -> int:
-        """Note that files are gone at the provider; the rows stay, no longer active.
+        """Record that files were deleted at the provider; their rows become inactive.
 
         Args:
             ids: one or several; an empty list marks nothing.
         Returns:
-            Number of files that were active until now.
+            Number of files that were active.
         """
         return self._mark_deleted(require_ids("ids", ids))
 
@@ -85,15 +85,15 @@ class Files(Repository[UserCredentialFile]):
         limit: int | None = None,
         **filters: Unpack[FileFilters],
     ) -> list[UserCredentialFile]:
-        """Return the files that fit, by id: the first `limit` after `after_id`."""
+        """Return the matching files by id: the first `limit` after `after_id`."""
         return self._list(after_id=after_id, limit=limit, **filters)
 
     def iter(self, **filters: Unpack[FileFilters]) -> Iterator[UserCredentialFile]:
-        """Return the files that fit, by id, read as they are asked for."""
+        """Iterate over the matching files by id, reading them in batches."""
         return self._iter(**filters)
 
     def count(self, **filters: Unpack[FileFilters]) -> int:
-        """Return how many files fit."""
+        """Return the number of matching files."""
         return self._count(**filters)
 
     def _mark_deleted(self, wanted: Sequence[int]) -> int:
@@ -103,14 +103,14 @@ class Files(Repository[UserCredentialFile]):
 
 
 class ClaudeFileFilters(TypedDict, total=False):
-    """The filters of what Anthropic says of files."""
+    """The filters of Anthropic's metadata of files."""
 
     provider_id: Filter[int]
     file_id: Filter[str]
 
 
 class ClaudeFiles(Repository[ClaudeFile]):
-    """What Anthropic says of files, so that listing them asks nobody."""
+    """Anthropic's metadata of files, so that listing them needs no request."""
 
     model = ClaudeFile
     filters = ClaudeFileFilters
@@ -128,14 +128,14 @@ class ClaudeFiles(Repository[ClaudeFile]):
         downloadable: bool | None = None,
         raw: Mapping[str, Any] | None = None,
     ) -> ClaudeFile:
-        """Store what Anthropic says of a file, in place of what it said before.
+        """Store Anthropic's metadata of a file, replacing what was stored before.
 
-        `created_at`, the row's own, survives.
+        The row's `created_at` is kept.
 
         Args:
-            file_created_at: as Anthropic writes it; kept as text.
+            file_created_at: as Anthropic sends it; stored as text.
             size_bytes: >= 0.
-            raw: the whole answer, a JSON object; None is the empty one.
+            raw: the whole response, a JSON object; None means an empty one.
         Raises:
             MissingReference: when there is no such provider.
             InvalidValue: when the id is blank or too long, the size negative, or `raw` not JSON.
@@ -165,13 +165,13 @@ class ClaudeFiles(Repository[ClaudeFile]):
         limit: int | None = None,
         **filters: Unpack[ClaudeFileFilters],
     ) -> list[ClaudeFile]:
-        """Return the files that fit, by id: the first `limit` after `after_id`."""
+        """Return the matching files by id: the first `limit` after `after_id`."""
         return self._list(after_id=after_id, limit=limit, **filters)
 
     def iter(self, **filters: Unpack[ClaudeFileFilters]) -> Iterator[ClaudeFile]:
-        """Return the files that fit, by id, read as they are asked for."""
+        """Iterate over the matching files by id, reading them in batches."""
         return self._iter(**filters)
 
     def count(self, **filters: Unpack[ClaudeFileFilters]) -> int:
-        """Return how many files fit."""
+        """Return the number of matching files."""
         return self._count(**filters)

@@ -14,7 +14,7 @@ from .base import KEEP, Change, Filter, Repository
 from .key_lookup import KeyLookup
 
 PREFIX = "sk-api01-"
-"""How the keys begin that `Keys.create` makes; 32 hex digits follow."""
+"""The prefix of keys that `Keys.create` generates; 32 hex digits follow."""
 
 
 class KeyFilters(TypedDict, total=False):
@@ -29,11 +29,11 @@ class KeyFilters(TypedDict, total=False):
 class Keys(Repository[UserKey]):
     """The API keys of users.
 
-    A key is looked up by its digest; the key itself is a secret column, read only as an attribute
-    of a row.
+    A key is looked up by its digest; the key itself is a secret column, which can be read only as
+    an attribute of a row.
 
-    Deleting a key deletes the rows of files uploaded with it. Usages and requests stay, without
-    the key: `revoke` keeps whose they were.
+    Deleting a key deletes the rows of files uploaded with it. Usages and requests are kept, without
+    the key; after `revoke` they still refer to it.
     """
 
     model = UserKey
@@ -54,7 +54,7 @@ class Keys(Repository[UserKey]):
         """Create an API key for a user.
 
         Args:
-            api_key: a key made elsewhere, to be imported; where absent one is made.
+            api_key: a key to import; by default one is generated.
         Returns:
             The row, and the key in plaintext. Show it now; it is not shown again.
         Raises:
@@ -71,11 +71,11 @@ class Keys(Repository[UserKey]):
     def authenticate(self, api_key: str) -> UserKey | None:
         """Return the key's row with its user, in one query, when both are enabled; else None.
 
-        The rows come without their secrets, the key itself and the user's password: asking for
-        them here is a ReadError.
+        The rows are read without their secrets, the key itself and the user's password: reading
+        these attributes raises ReadError.
 
         Raises:
-            InvalidValue: when the key is no str.
+            InvalidValue: when the key is not a str.
         """
         return self._look_up(api_key, self._find_enabled)
 
@@ -93,7 +93,7 @@ class Keys(Repository[UserKey]):
     def update(
         self, key_id: int, *, label: Change[str | None] = KEEP, enabled: Change[bool] = KEEP
     ) -> UserKey:
-        """Change what is given of a key and return it.
+        """Change the given values of a key and return it.
 
         Raises:
             NotFoundError: when there is no such key.
@@ -101,7 +101,7 @@ class Keys(Repository[UserKey]):
         return self._update(key_id, {"label": label, "enabled": enabled})
 
     def enable(self, key_id: int) -> UserKey:
-        """Let a key be used, and return it.
+        """Enable a key and return it.
 
         Raises:
             NotFoundError: when there is no such key.
@@ -109,7 +109,7 @@ class Keys(Repository[UserKey]):
         return self._update(key_id, {"enabled": True})
 
     def revoke(self, key_id: int) -> UserKey:
-        """Disable a key, and return it; its usages go on to name it.
+        """Disable a key and return it; its usages still refer to it.
 
         Raises:
             NotFoundError: when there is no such key.
@@ -123,15 +123,15 @@ class Keys(Repository[UserKey]):
         limit: int | None = None,
         **filters: Unpack[KeyFilters],
     ) -> list[UserKey]:
-        """Return the keys that fit, by id: the first `limit` after `after_id`."""
+        """Return the matching keys by id: the first `limit` after `after_id`."""
         return self._list(after_id=after_id, limit=limit, **filters)
 
     def iter(self, **filters: Unpack[KeyFilters]) -> Iterator[UserKey]:
-        """Return the keys that fit, by id, read as they are asked for."""
+        """Iterate over the matching keys by id, reading them in batches."""
         return self._iter(**filters)
 
     def count(self, **filters: Unpack[KeyFilters]) -> int:
-        """Return how many keys fit."""
+        """Return the number of matching keys."""
         return self._count(**filters)
 
     def _find_enabled(self, digests: tuple[str, ...]) -> UserKey | None:
@@ -143,7 +143,7 @@ class Keys(Repository[UserKey]):
     def _look_up(
         self, api_key: str, find: Callable[[tuple[str, ...]], UserKey | None]
     ) -> UserKey | None:
-        """Find by the digests that a key may have; again on a miss, if the keyring had changed."""
+        """Find a key by its possible digests; on a miss, retry once if the keyring has changed."""
         require_str("api_key", api_key)
         manager = self._database.keyring_manager
         keyring = manager.keyring

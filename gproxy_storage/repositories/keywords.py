@@ -1,4 +1,4 @@
-"""Keyword arguments: an unknown one is refused with the nearest that the method has."""
+"""Keyword arguments: the error for an unknown one suggests the nearest known one."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ..dsn.text import nearest
 
 
 class StrictKeywords:
-    """A class whose public methods say which keyword argument was meant.
+    """A class whose public methods suggest a name in place of an unknown keyword argument.
 
-    Python says so by itself from 3.13 on, but not of what ``**filters`` stands for.
+    Python does so from 3.13 on, but not for the keys of ``**filters``.
 
     Attributes:
-        filters: the TypedDict that ``**filters`` of its methods is.
+        filters: the TypedDict of the ``**filters`` of its methods.
     """
 
     filters: ClassVar[type[Any]]
@@ -30,7 +30,7 @@ class StrictKeywords:
 
 
 def _strict(method: FunctionType, cls: type[StrictKeywords]) -> Callable[..., Any]:
-    """Return a method that checks its keyword arguments, where it has keyword-only ones."""
+    """Return a method that checks its keyword arguments, if it has keyword-only ones."""
     code = method.__code__
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     known = frozenset(names[max(1, code.co_posonlyargcount) :])
@@ -38,7 +38,7 @@ def _strict(method: FunctionType, cls: type[StrictKeywords]) -> Callable[..., An
     if code.co_flags & CO_VARKEYWORDS:
         rest = code.co_varnames[len(names) + bool(code.co_flags & CO_VARARGS)]
         if rest != "filters":
-            return method  # a row's columns, which `log_rows.Log` checks
+            return method  # a row's columns, which `log_rows.LogTable` checks
         known |= cls.filters.__optional_keys__
         doc = f"{cleandoc(doc or '')}\n\nFilters: {', '.join(cls.filters.__annotations__)}."
     elif not code.co_kwonlyargcount:

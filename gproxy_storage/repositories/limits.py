@@ -1,4 +1,4 @@
-"""Rate limits: how much a user may ask of the models that a pattern fits."""
+"""Rate limits: limits on a user's requests to the models that a pattern matches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class RateLimitFilters(TypedDict, total=False):
     """The filters of rate limits.
 
     Attributes:
-        model_pattern: the pattern as it was set, not a model that it fits.
+        model_pattern: the pattern as it was set, not a model that it matches.
     """
 
     user_id: Filter[int]
@@ -37,12 +37,12 @@ class RateLimits(Repository[UserRateLimit]):
         rpd: int | None = None,
         total_tokens: int | None = None,
     ) -> UserRateLimit:
-        """Limit what a user may ask of the models that a pattern fits, in place of what was set.
+        """Set a user's limits on the models that a pattern matches, replacing previous ones.
 
         Args:
-            model_pattern: a model, ``x*``, ``*x`` or ``*``; case counts.
-            rpm, rpd: requests a minute and a day, >= 0; None is no limit.
-            total_tokens: of one request, >= 0; None is no limit.
+            model_pattern: a model, ``x*``, ``*x`` or ``*``; case-sensitive.
+            rpm, rpd: requests per minute and per day, >= 0; None means no limit.
+            total_tokens: of one request, >= 0; None means no limit.
         Raises:
             MissingReference: when there is no such user.
             InvalidValue: when the pattern is blank, too long, or has a ``*`` inside, or a limit
@@ -63,7 +63,7 @@ class RateLimits(Repository[UserRateLimit]):
         rpd: Change[int | None] = KEEP,
         total_tokens: Change[int | None] = KEEP,
     ) -> UserRateLimit:
-        """Change what is given of a rate limit and return it.
+        """Change the given values of a rate limit and return it.
 
         Raises:
             NotFoundError: when there is no such rate limit.
@@ -82,15 +82,15 @@ class RateLimits(Repository[UserRateLimit]):
         limit: int | None = None,
         **filters: Unpack[RateLimitFilters],
     ) -> list[UserRateLimit]:
-        """Return the rate limits that fit, by id: the first `limit` after `after_id`."""
+        """Return the matching rate limits by id: the first `limit` after `after_id`."""
         return self._list(after_id=after_id, limit=limit, **filters)
 
     def iter(self, **filters: Unpack[RateLimitFilters]) -> Iterator[UserRateLimit]:
-        """Return the rate limits that fit, by id, read as they are asked for."""
+        """Iterate over the matching rate limits by id, reading them in batches."""
         return self._iter(**filters)
 
     def count(self, **filters: Unpack[RateLimitFilters]) -> int:
-        """Return how many rate limits fit."""
+        """Return the number of matching rate limits."""
         return self._count(**filters)
 
 

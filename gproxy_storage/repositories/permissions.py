@@ -18,7 +18,7 @@ M = TypeVar("M", bound=Table)
 
 
 class _Permissions(Repository[M]):
-    """Rows that say no more than that they exist: granted once, then left as they are."""
+    """A repository of rows that are granted once and never updated."""
 
     def _revoke(self, **values: Any) -> bool:
         self._check_references(values)
@@ -26,7 +26,7 @@ class _Permissions(Repository[M]):
         return bool(self._write(query.execute))
 
     def _same(self, values: Mapping[str, Any]) -> list[Any]:
-        """Return the conditions that rows of this permission fit."""
+        """Return the conditions that select the rows of this permission."""
         same_text = self._database.same_text
         return [
             (same_text if isinstance(field, CharField) else condition)(field, values[field.name])
@@ -39,7 +39,7 @@ class ModelPermissionFilters(TypedDict, total=False):
 
     Attributes:
         provider_id: None finds those for every provider.
-        model_pattern: the pattern as it was granted, not a model that it fits.
+        model_pattern: the pattern as it was granted, not a model that it matches.
     """
 
     user_id: Filter[int]
@@ -72,7 +72,7 @@ class ModelPermissions(_Permissions[UserModelPermission]):
             row: UserModelPermission | None = rows.first()
             return row
 
-        # A conflict all the same is with GPROXY, which takes no lock.
+        # A conflict is still possible with GPROXY, which takes no lock.
         return self._insert_or_update(find, values, {})
 
     def _delete(self, ids: int | Iterable[int]) -> int:
@@ -87,7 +87,7 @@ class ModelPermissions(_Permissions[UserModelPermission]):
         return self._write(write) if wanted else 0
 
     def delete_all(self) -> int:
-        """Delete every permission to use models; return how many there were."""
+        """Delete all permissions to use models; return how many there were."""
 
         def write() -> int:
             permissions = self._select().count()
@@ -99,19 +99,19 @@ class ModelPermissions(_Permissions[UserModelPermission]):
     def grant(
         self, user: User | int, model_pattern: str, *, provider: Provider | int | None = None
     ) -> UserModelPermission:
-        """Let a user use the models that a pattern fits; one that stands already is left as it is.
+        """Let a user use the models that a pattern matches; an existing permission is kept.
 
-        Whoever grants at the same time, each permission is stored once.
+        Each permission is stored once, even if it is granted several times concurrently.
 
         Args:
-            model_pattern: a model, ``x*``, ``*x`` or ``*``; case counts.
-            provider: None is every provider, and a permission of its own: it neither replaces nor
-                contains those for one provider.
+            model_pattern: a model, ``x*``, ``*x`` or ``*``; case-sensitive.
+            provider: None means every provider, which is a separate permission: it neither
+                replaces nor includes those for one provider.
         Raises:
             MissingReference: when there is no such user or provider.
             InvalidValue: when the pattern is blank, too long, or has a ``*`` inside.
-            WriteError: inside a transaction that was begun under another isolation than READ
-                COMMITTED.
+            WriteError: inside a transaction that was begun with an isolation level other than
+                READ COMMITTED.
         """
         require_pattern("model_pattern", model_pattern)
         return self._create_or_update(
@@ -121,7 +121,7 @@ class ModelPermissions(_Permissions[UserModelPermission]):
     def revoke(
         self, user: User | int, model_pattern: str, *, provider: Provider | int | None = None
     ) -> bool:
-        """Take back exactly what `grant` with these arguments gave; False when that was nothing.
+        """Remove the permission that `grant` with these arguments adds; False if there is none.
 
         Other patterns may still let the user use the same models.
         """
@@ -134,15 +134,15 @@ class ModelPermissions(_Permissions[UserModelPermission]):
         limit: int | None = None,
         **filters: Unpack[ModelPermissionFilters],
     ) -> list[UserModelPermission]:
-        """Return the permissions that fit, by id: the first `limit` after `after_id`."""
+        """Return the matching permissions by id: the first `limit` after `after_id`."""
         return self._list(after_id=after_id, limit=limit, **filters)
 
     def iter(self, **filters: Unpack[ModelPermissionFilters]) -> Iterator[UserModelPermission]:
-        """Return the permissions that fit, by id, read as they are asked for."""
+        """Iterate over the matching permissions by id, reading them in batches."""
         return self._iter(**filters)
 
     def count(self, **filters: Unpack[ModelPermissionFilters]) -> int:
-        """Return how many permissions fit."""
+        """Return the number of matching permissions."""
         return self._count(**filters)
 
 
@@ -160,7 +160,7 @@ class FilePermissions(_Permissions[UserFilePermission]):
     filters = FilePermissionFilters
 
     def grant(self, user: User | int, provider: Provider | int) -> UserFilePermission:
-        """Let a user use a provider's files; a permission that stands already is left as it is.
+        """Let a user use a provider's files; an existing permission is kept.
 
         Raises:
             MissingReference: when there is no such user or provider.
@@ -168,7 +168,7 @@ class FilePermissions(_Permissions[UserFilePermission]):
         return self._create_or_update({"user": user, "provider": provider})
 
     def revoke(self, user: User | int, provider: Provider | int) -> bool:
-        """Take back what `grant` gave; False when that was nothing."""
+        """Remove the permission that `grant` adds; False if there is none."""
         return self._revoke(user=user, provider=provider)
 
     def list(
@@ -178,13 +178,13 @@ class FilePermissions(_Permissions[UserFilePermission]):
         limit: int | None = None,
         **filters: Unpack[FilePermissionFilters],
     ) -> list[UserFilePermission]:
-        """Return the permissions that fit, by id: the first `limit` after `after_id`."""
+        """Return the matching permissions by id: the first `limit` after `after_id`."""
         return self._list(after_id=after_id, limit=limit, **filters)
 
     def iter(self, **filters: Unpack[FilePermissionFilters]) -> Iterator[UserFilePermission]:
-        """Return the permissions that fit, by id, read as they are asked for."""
+        """Iterate over the matching permissions by id, reading them in batches."""
         return self._iter(**filters)
 
     def count(self, **filters: Unpack[FilePermissionFilters]) -> int:
-        """Return how many permissions fit."""
+        """Return the number of matching permissions."""
         return self._count(**filters)

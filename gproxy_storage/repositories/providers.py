@@ -22,7 +22,7 @@ class Providers(Repository[Provider]):
     """The upstream providers.
 
     Deleting a provider deletes its credentials, models, files and permissions. Usages and requests
-    stay, without the provider.
+    are kept, without the provider.
     """
 
     model = Provider
@@ -41,8 +41,8 @@ class Providers(Repository[Provider]):
         """Create a provider.
 
         Args:
-            name: unique, case counts.
-            settings, routing: JSON objects; None is the empty one.
+            name: unique, case-sensitive.
+            settings, routing: JSON objects; None means an empty one.
         Raises:
             ConflictError: when a provider with that name exists.
             InvalidValue: when a name is blank or too long, or a value is not JSON.
@@ -58,7 +58,7 @@ class Providers(Repository[Provider]):
         settings: Mapping[str, Any] | None = None,
         routing: Mapping[str, Any] | None = None,
     ) -> Provider:
-        """Create the provider with that name, or give it all these values; `created_at` survives.
+        """Create the provider with that name, or replace its values; `created_at` is kept.
 
         Raises:
             InvalidValue: when a name is blank or too long, or a value is not JSON.
@@ -75,11 +75,11 @@ class Providers(Repository[Provider]):
         settings: Change[Mapping[str, Any]] = KEEP,
         routing: Change[Mapping[str, Any]] = KEEP,
     ) -> Provider:
-        """Change what is given of a provider and return it.
+        """Change the given values of a provider and return it.
 
         Raises:
             NotFoundError: when there is no such provider.
-            ConflictError: when another has that name.
+            ConflictError: when another provider has that name.
             InvalidValue: when a name is blank or too long, or a value is not JSON.
         """
         changes = {
@@ -102,15 +102,15 @@ class Providers(Repository[Provider]):
         limit: int | None = None,
         **filters: Unpack[ProviderFilters],
     ) -> list[Provider]:
-        """Return the providers that fit, by id: the first `limit` after `after_id`."""
+        """Return the matching providers by id: the first `limit` after `after_id`."""
         return self._list(after_id=after_id, limit=limit, **filters)
 
     def iter(self, **filters: Unpack[ProviderFilters]) -> Iterator[Provider]:
-        """Return the providers that fit, by id, read as they are asked for."""
+        """Iterate over the matching providers by id, reading them in batches."""
         return self._iter(**filters)
 
     def count(self, **filters: Unpack[ProviderFilters]) -> int:
-        """Return how many providers fit."""
+        """Return the number of matching providers."""
         return self._count(**filters)
 
 

@@ -1,6 +1,6 @@
-"""Every repository by its name, declared once: what `Storage` and batches have of them.
+"""Every repository by its name, declared once for `Storage` and batches.
 
-A repository is imported and made when it is first asked for: few programs need all of them.
+A repository is imported and created when it is first used: few programs need all of them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ R = TypeVar("R")
 
 
 class Registered(cached_property[R]):
-    """An attribute that is a repository: of a class in a module of this package."""
+    """An attribute that is a repository, given as ``module.Class`` of this package."""
 
     def __init__(self, path: str) -> None:
         super().__init__(lambda owner: owner._make(self.kind))
@@ -53,7 +53,7 @@ class Registered(cached_property[R]):
 
 
 class Repositories:
-    """What has repositories as attributes."""
+    """The base of classes that have repositories as attributes."""
 
     def __init__(self, database: Backend) -> None:
         self._database = database
@@ -63,7 +63,7 @@ class Repositories:
 
 
 class AccessRepositories(Repositories):
-    """What users may do.
+    """The repositories of permissions and limits.
 
     Attributes:
         models: the permissions to use models.
@@ -77,7 +77,7 @@ class AccessRepositories(Repositories):
 
 
 class TableRepositories(Repositories):
-    """The other tables' repositories."""
+    """The repositories of all other tables."""
 
     users: Registered[Users] = Registered("users.Users")
     keys: Registered[Keys] = Registered("keys.Keys")
@@ -99,7 +99,7 @@ class TableRepositories(Repositories):
 
 
 def registered(owner: type[Repositories]) -> dict[str, type[Any]]:
-    """Return the class of each repository by its name: ``access.models`` where one has others."""
+    """Return the class of each repository by its name, nested ones as ``access.models``."""
     found: dict[str, type[Any]] = {}
     for name in dir(owner):
         attribute = getattr(owner, name)

@@ -1,4 +1,4 @@
-"""Credential statuses: how each credential fares on each channel."""
+"""Credential statuses: the health of each credential on each channel."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class Statuses(Repository[CredentialStatus]):
         checked_at: datetime | None = None,
         last_error: str | None = None,
     ) -> CredentialStatus:
-        """Note the health of a credential on a channel that has none yet.
+        """Record the health of a credential on a channel that has no status yet.
 
         Args:
-            health: JSON, with what `health_kind` needs to say more; None is no value.
+            health: details of `health_kind` as JSON; None means none.
         Raises:
             ConflictError: when the credential has a status on that channel.
             MissingReference: when there is no such credential.
@@ -60,7 +60,7 @@ class Statuses(Repository[CredentialStatus]):
         checked_at: datetime | None = None,
         last_error: str | None = None,
     ) -> CredentialStatus:
-        """Note the health of a credential on a channel, in place of what was noted before.
+        """Record the health of a credential on a channel, replacing the previous status.
 
         Raises:
             MissingReference: when there is no such credential.
@@ -80,7 +80,7 @@ class Statuses(Repository[CredentialStatus]):
         checked_at: Change[datetime | None] = KEEP,
         last_error: Change[str | None] = KEEP,
     ) -> CredentialStatus:
-        """Change what is given of a status and return it.
+        """Change the given values of a status and return it.
 
         Raises:
             NotFoundError: when there is no such status.
@@ -105,15 +105,15 @@ class Statuses(Repository[CredentialStatus]):
         limit: int | None = None,
         **filters: Unpack[StatusFilters],
     ) -> list[CredentialStatus]:
-        """Return the statuses that fit, by id: the first `limit` after `after_id`."""
+        """Return the matching statuses by id: the first `limit` after `after_id`."""
         return self._list(after_id=after_id, limit=limit, **filters)
 
     def iter(self, **filters: Unpack[StatusFilters]) -> Iterator[CredentialStatus]:
-        """Return the statuses that fit, by id, read as they are asked for."""
+        """Iterate over the matching statuses by id, reading them in batches."""
         return self._iter(**filters)
 
     def count(self, **filters: Unpack[StatusFilters]) -> int:
-        """Return how many statuses fit."""
+        """Return the number of matching statuses."""
         return self._count(**filters)
 
 

@@ -1,4 +1,4 @@
-"""Sums over usages: in all, and grouped by who made them, by model, by time."""
+"""Sums over usages: in total, and grouped by user, key, provider, model, time and more."""
 
 from __future__ import annotations
 
@@ -68,10 +68,10 @@ class UsageSummary:
 
 
 class UsageGroup(NamedTuple, Generic[K]):
-    """The sums of the usages that have a key.
+    """The sums of a group of usages.
 
     Attributes:
-        key: a value for each name that was grouped by, in that order; times are aware UTC.
+        key: the group's value for each name in `by`, in that order; times are aware UTC.
     """
 
     key: K
@@ -86,7 +86,7 @@ def summed(database: Backend, query: peewee.ModelSelect[Usage]) -> UsageSummary:
 def grouped(
     database: Backend, query: peewee.ModelSelect[Usage], by: Sequence[str]
 ) -> list[UsageGroup[Any]]:
-    """Return the sums over a query's rows for each combination of what `by` names."""
+    """Return the sums over a query's rows for each combination of the columns in `by`."""
     names = [_Key.named(database, name) for name in by]
     if not names:
         raise InvalidValue("by must name what to group by, for example 'user_id'", argument="by")
@@ -101,13 +101,13 @@ def grouped(
         )
         for row in rows.tuples()
     ]
-    # Here, not in SQL: servers differ in where NULL and letters come.
+    # Here, not in SQL: servers differ in the order of NULL and of letters.
     return sorted(groups, key=lambda group: [(each is not None, each) for each in group.key])
 
 
 @dataclass(frozen=True, slots=True)
 class _Key:
-    """What to group by, and how to read it back."""
+    """An expression to group by, and the function that reads its values."""
 
     expression: Any
     read: Callable[[Any], Any]
@@ -129,12 +129,12 @@ class _Key:
 
 
 def bucket_start(unix_s: int) -> datetime:
-    """Return Unix seconds as an aware UTC time, the earliest one for what lies before."""
+    """Return Unix seconds as an aware UTC time, or the earliest possible one."""
     return _EPOCH + max(timedelta(seconds=unix_s), _EARLIEST - _EPOCH)
 
 
 def month_start(number: int) -> datetime:
-    """Return where the month with this number begins."""
+    """Return the start of the month with this number."""
     return datetime(number // 12, number % 12 + 1, 1, tzinfo=UTC)
 
 

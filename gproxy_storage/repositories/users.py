@@ -28,12 +28,12 @@ class UserFilters(TypedDict, total=False):
 class Users(Repository[User]):
     """The users of the proxy.
 
-    A password is kept as an Argon2id hash; one that is an Argon2 hash already is kept as it is, and
-    refused with InvalidValue where it asks for over 256 MiB, 10 passes or 8 lanes. The hash is read
-    only as an attribute of a row: no filter sees it.
+    A password is stored as an Argon2id hash; one that is already an Argon2 hash is stored as it is,
+    or refused with InvalidValue if it needs over 256 MiB, 10 passes or 8 lanes. The hash can be
+    read as an attribute of a row, but not filtered by.
 
     Deleting a user deletes their keys, quotas, limits, permissions and files. Usages and requests
-    stay, without the user.
+    are kept, without the user.
     """
 
     model = User
@@ -55,7 +55,7 @@ class Users(Repository[User]):
         """Create a user; without a password they cannot log in, only use API keys.
 
         Args:
-            name: unique, case counts.
+            name: unique, case-sensitive.
         Raises:
             ConflictError: when a user with that name exists.
             InvalidValue: when the name is blank or too long, or the password blank.
@@ -71,26 +71,26 @@ class Users(Repository[User]):
         enabled: bool = True,
         is_admin: bool = False,
     ) -> User:
-        """Create the user with that name, or give it all these values; `created_at` survives.
+        """Create the user with that name, or replace its values; `created_at` is kept.
 
         Args:
-            password: as in `update`; a user that is created without one has none. Where absent,
-                the hash of a user that exists stays.
+            password: as in `update`; a user created without one has none. By default, an existing
+                user keeps their hash.
         Raises:
             InvalidValue: when the name is blank or too long, or the password blank.
         """
         require_text("name", name)
-        # Read only for its hash: a batch of a thousand users would read each.
+        # Read only if its hash is needed: a batch of a thousand users would read each.
         user = self.find(name=name) if isinstance(password, str) else None
         changed = _changed_hash(user, password)
         changes: dict[str, Any] = {"enabled": enabled, "is_admin": is_admin}
         if changed is not KEEP:
             changes["password"] = changed
-        # The one that stays is for a new row, too: the user may be deleted before this is written.
-        stays = user.password if changed is KEEP and user is not None and password else None
+        # Also for a new row: the user may be deleted before this is written.
+        kept = user.password if changed is KEEP and user is not None and password else None
         return self._insert_or_update(
             lambda: self._select(name=name).get_or_none(),
-            self._prepared({"name": name, "password": stays, **changes}),
+            self._prepared({"name": name, "password": kept, **changes}),
             changes,
         )
 
@@ -103,30 +103,30 @@ class Users(Repository[User]):
         enabled: Change[bool] = KEEP,
         is_admin: Change[bool] = KEEP,
     ) -> User:
-        """Change what is given of a user and return it.
+        """Change the given values of a user and return it.
 
         Args:
-            password: None takes it away. An empty one, the present one, or its hash as stored
-                leaves the hash as it is.
+            password: None removes it. An empty one, the current one, or its hash as stored leaves
+                the hash unchanged.
         Raises:
             NotFoundError: when there is no such user.
-            ConflictError: when another has that name.
+            ConflictError: when another user has that name.
             InvalidValue: when the name is blank or too long, or the password blank.
         """
         changes: dict[str, Any] = {"name": name, "enabled": enabled, "is_admin": is_admin}
         if password is not KEEP:
-            # Outside of the transaction, which would hold its locks for the time of a hash.
+            # Before the transaction, which would hold its locks while hashing.
             changes["password"] = _changed_hash(self.get(user_id), password)
         return self._update(user_id, changes)
 
     def authenticate(self, name: str, password: str) -> User | None:
-        """Return the user when the name exists, the password fits and the user is enabled.
+        """Return the user if the name exists, the password is right and the user is enabled.
 
-        An unknown name takes as long as a wrong password, whatever is stored. A hash that another
-        program stored with parameters that are not taken is logged once, and lets nobody in.
+        An unknown name takes as long as a wrong password, whatever is stored. If another program
+        stored a hash with parameters that are not accepted, it is logged once and never matches.
 
         Raises:
-            InvalidValue: when the name or the password is no str.
+            InvalidValue: when the name or the password is not a str.
         """
         require_str("name", name)
         require_str("password", password)
@@ -145,7 +145,7 @@ class Users(Repository[User]):
         if problem and user.id not in self._reported:
             self._reported.add(user.id)
             _log.warning(
-                "the password of user %r (id %d) is a hash %s: it lets nobody in; set a password",
+                "the password of user %r (id %d) is a hash %s: it never matches; set a password",
                 user.name,
                 user.id,
                 problem,
@@ -162,15 +162,15 @@ class Users(Repository[User]):
         limit: int | None = None,
         **filters: Unpack[UserFilters],
     ) -> list[User]:
-        """Return the users that fit, by id: the first `limit` after `after_id`."""
+        """Return the matching users by id: the first `limit` after `after_id`."""
         return self._list(after_id=after_id, limit=limit, **filters)
 
     def iter(self, **filters: Unpack[UserFilters]) -> Iterator[User]:
-        """Return the users that fit, by id, read as they are asked for."""
+        """Iterate over the matching users by id, reading them in batches."""
         return self._iter(**filters)
 
     def count(self, **filters: Unpack[UserFilters]) -> int:
-        """Return how many users fit."""
+        """Return the number of matching users."""
         return self._count(**filters)
 
 
@@ -179,7 +179,7 @@ def _hash(password: str | None) -> str | None:
 
 
 def _changed_hash(user: User | None, password: Change[str | None]) -> Change[str | None]:
-    """Return the hash that a user's password changes to, or KEEP."""
+    """Return the new hash of a user's password, or KEEP."""
     if password is KEEP or password is None:
         return password
     if user is None:
@@ -188,10 +188,10 @@ def _changed_hash(user: User | None, password: Change[str | None]) -> Change[str
         return KEEP
     require_text("password", password)
     if is_hash(password):
-        hash_password(password)  # refuses one that is not taken, before any is computed
+        hash_password(password)  # refuse an unacceptable one before computing any
     try:
         stored = user.password
-    except CryptoError:  # it cannot be opened: it can be replaced
+    except CryptoError:  # it cannot be opened, but it can be replaced
         stored = None
-    # A hash that is given is kept as it is, so the stored one changes nothing either.
+    # A given hash is stored as it is, so giving the stored one changes nothing.
     return KEEP if verify_password(stored, password) else hash_password(password)

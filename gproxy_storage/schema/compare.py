@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ..backends.widths import Shortfall
-from .catalog import LiveColumn, LiveForeignKey, LiveIndex, LiveTable
 from .definitions import Column, Definition, ForeignKey, IndexDefinition
 from .retired import RETIRED, RetiredIndex
+from .snapshot import LiveColumn, LiveForeignKey, LiveIndex, LiveTable
 
 _Named = IndexDefinition | ForeignKey
 

@@ -13,7 +13,7 @@ from ..backends.base import Backend
 from ..backends.bulk import Row
 from ..errors import WriteError
 from ..forks import ForkGuard
-from ..log_rows import DOWNSTREAM_REQUESTS, LOGS, UPSTREAM_REQUESTS, USAGES, Log, row_check
+from ..log_rows import DOWNSTREAM_REQUESTS, LOGS, UPSTREAM_REQUESTS, USAGES, LogTable, row_check
 from ..repositories.redaction import REDACTORS
 from ..row_types import SubmittedDownstreamRow, UpstreamRow, UsageRow
 from .destination import Destination
@@ -273,7 +273,7 @@ class Sink:
             self._closed = True
 
 
-def _long_columns(log: Log) -> tuple[int, ...]:
+def _long_columns(log: LogTable) -> tuple[int, ...]:
     return tuple(position for position, name in enumerate(log.bulk.columns) if name in _LONG)
 
 

@@ -10,8 +10,8 @@ from gproxy_storage import Storage
 from gproxy_storage.backends import Backend
 from gproxy_storage.database import session
 from gproxy_storage.errors import InvalidValue
-from gproxy_storage.schema.catalog import Snapshot, read_snapshot
 from gproxy_storage.schema.definitions import definitions
+from gproxy_storage.schema.snapshot import Snapshot, read_snapshot
 from tests import gproxy
 
 pytestmark = pytest.mark.parametrize("backend", ["mysql", "mariadb"], indirect=True)

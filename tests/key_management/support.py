@@ -115,8 +115,8 @@ def fill(storage: Storage, rows: int) -> None:
             numbers = range(first, min(first + _ROWS_A_STATEMENT, rows + 1))
             parameters: list[Any] = []
             for number in numbers:
-                place = Binding("credentials", "secret_json", number)
-                sealed = keyring.seal_json(document(number), place)
+                binding = Binding("credentials", "secret_json", number)
+                sealed = keyring.seal_json(document(number), binding)
                 secret = SecretParameter(sealed)  # it may be plaintext, and statements are logged
                 parameters += [number, provider.id, "api_key", secret, True, at, at]
             database.execute_sql(

@@ -221,13 +221,13 @@ def test_another_keyring_under_the_same_secret(
     is_a_change = related and generation >= 3
     assert ("holds another keyring" in caplog.text) is not is_a_change
     # What the database does not have opens nothing, but what was read under it before.
-    place = Binding("users", "password", 1)
-    sealed = old.seal_text(PASSWORD, place)
+    binding = Binding("users", "password", 1)
+    sealed = old.seal_text(PASSWORD, binding)
     if is_a_change:
-        assert now.open_text(sealed, place) == PASSWORD
+        assert now.open_text(sealed, binding) == PASSWORD
     else:
         with pytest.raises(UnknownKey):
-            now.open_text(sealed, place)
+            now.open_text(sealed, binding)
     encrypted.close()
     with Storage.connect(dsn, SECRET) as storage:
         assert storage.credentials.get(created.id).secret_json == DOCUMENT

@@ -16,9 +16,9 @@ from gproxy_storage.cli import main
 from gproxy_storage.database import session
 from gproxy_storage.errors import InvalidValue
 from gproxy_storage.models import TABLES
-from gproxy_storage.schema.catalog import Snapshot, read_snapshot
 from gproxy_storage.schema.definitions import definitions
 from gproxy_storage.schema.plan import Level
+from gproxy_storage.schema.snapshot import Snapshot, read_snapshot
 from gproxy_storage.schema.sync import plan, sync
 from tests import leaks, servers
 from tests.cases import for_each

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from gproxy_storage.schema.catalog import LiveIndex, LiveTable, Snapshot
 from gproxy_storage.schema.plan import Level, Plan, make_plan
+from gproxy_storage.schema.snapshot import LiveIndex, LiveTable, Snapshot
 from tests import servers
 from tests.cases import for_each
 from tests.schema.offline import (

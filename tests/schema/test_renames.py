@@ -12,8 +12,8 @@ from gproxy_storage.backends import Backend
 from gproxy_storage.database import session
 from gproxy_storage.errors import IncompatibleSchema
 from gproxy_storage.schema import plan as plan_module
-from gproxy_storage.schema.catalog import LiveTable
 from gproxy_storage.schema.renames import RENAMES, Rename
+from gproxy_storage.schema.snapshot import LiveTable
 from gproxy_storage.schema.sync import plan, sync
 from tests import servers
 from tests.schema import parity

@@ -7,10 +7,10 @@ import pytest
 from gproxy_storage.backends import Backend
 from gproxy_storage.database import session
 from gproxy_storage.models import INDEXES, TABLES
-from gproxy_storage.schema.catalog import read_snapshot
 from gproxy_storage.schema.definitions import definitions
 from gproxy_storage.schema.plan import Level
 from gproxy_storage.schema.retired import RETIRED, RetiredIndex
+from gproxy_storage.schema.snapshot import read_snapshot
 from gproxy_storage.schema.sync import plan, sync
 from tests.schema import parity
 from tests.schema.test_kill import kill_at_every_boundary

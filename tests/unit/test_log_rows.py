@@ -23,7 +23,7 @@ from gproxy_storage.log_rows import (
     LOGS,
     UPSTREAM_REQUESTS,
     USAGES,
-    Log,
+    LogTable,
     keyword,
     row_check,
 )
@@ -37,7 +37,7 @@ from gproxy_storage.row_types import (
 )
 from tests.cases import for_each
 
-ROWS: list[tuple[Log, Any]] = [
+ROWS: list[tuple[LogTable, Any]] = [
     (USAGES, UsageRow),
     (UPSTREAM_REQUESTS, UpstreamRow),
     (DOWNSTREAM_REQUESTS, DownstreamRow),
@@ -55,7 +55,7 @@ AT = datetime(2026, 3, 4, tzinfo=UTC)
 
 
 @for_each(("log", "row"), ROWS)
-def test_a_row_has_the_columns_of_its_model(log: Log, row: Any) -> None:
+def test_a_row_has_the_columns_of_its_model(log: LogTable, row: Any) -> None:
     hints, written = get_type_hints(row), get_type_hints(row, include_extras=True)
     assert sorted(hints) == sorted(map(keyword, log.arguments))
     for name in log.arguments:
@@ -107,7 +107,7 @@ def test_values_are_given_by_name() -> None:
         (UPSTREAM_REQUESTS, "request_header", "did you mean 'request_headers'"),
     ],
 )
-def test_an_unknown_name(log: Log, given: str, message: str) -> None:
+def test_an_unknown_name(log: LogTable, given: str, message: str) -> None:
     required = {"request_method": "GET"} if log is UPSTREAM_REQUESTS else {}
     with pytest.raises(InvalidValue, match=message) as caught:
         row_check(log, max_body_bytes=9, redactors={})(**required, **{given: 1})

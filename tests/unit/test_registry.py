@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gproxy_storage import Storage, log_rows, repositories
-from gproxy_storage.models import LOGS, TABLES, EncryptionKeys, SinkWriter, StorageState
+from gproxy_storage.models import LOG_MODELS, TABLES, EncryptionKeys, SinkWriter, StorageState
 from gproxy_storage.repositories.base import BaseRepository
 from gproxy_storage.repositories.logs import Log
 from gproxy_storage.repositories.registry import Registered, Repositories, registered
@@ -77,8 +77,8 @@ def test_a_batch_has_each(storage: Storage) -> None:
 
 def test_logs_are_logs_everywhere() -> None:
     logs = {kind.model for kind in OF_TABLES.values() if issubclass(kind, Log)}
-    assert logs == set(LOGS)
-    assert tuple(log.model for log in log_rows.LOGS) == LOGS
+    assert logs == set(LOG_MODELS)
+    assert tuple(log.model for log in log_rows.LOGS) == LOG_MODELS
     for model in TABLES:
         deletions = {key.on_delete for key in model._meta.refs}
         assert ("SET NULL" in deletions) == model.is_log, "they alone outlive what they refer to"

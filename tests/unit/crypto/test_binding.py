@@ -10,11 +10,11 @@ from gproxy_storage.crypto.binding import Binding
 from gproxy_storage.errors import InvalidValue
 from tests.cases import for_each
 
-from .support import KID, PLACE, load_vectors
+from .support import BINDING, KID, load_vectors
 
 
 def test_the_check_value() -> None:
-    assert PLACE.aad(KID) == bytes.fromhex(
+    assert BINDING.aad(KID) == bytes.fromhex(
         "00000017 6770726f78792d73746f726167652f76616c75652f7633 00000010"
         "61373338646264333331623030646537 00000005 7573657273 00000008 70617373776f7264"
         "00000002 3432"
@@ -23,9 +23,9 @@ def test_the_check_value() -> None:
 
 @for_each("vector", load_vectors("gproxy-storage-v3")["texts"])
 def test_the_vectors(vector: dict[str, Any]) -> None:
-    place = Binding(vector["table"], vector["column"], vector["pk"])
+    binding = Binding(vector["table"], vector["column"], vector["pk"])
 
-    assert place.aad(KID).hex() == vector["aad_hex"]
+    assert binding.aad(KID).hex() == vector["aad_hex"]
 
 
 @for_each(
@@ -40,7 +40,7 @@ def test_the_vectors(vector: dict[str, Any]) -> None:
     ],
 )
 def test_other_places_are_other_bytes(other: Binding) -> None:
-    assert other.aad(KID) != PLACE.aad(KID)
+    assert other.aad(KID) != BINDING.aad(KID)
 
 
 @for_each("pk", [-(2**63), -1, 0, 2**63 - 1])
@@ -62,5 +62,5 @@ def test_without_a_key_it_says_what_to_select() -> None:
 
 
 def test_it_shows_where() -> None:
-    assert str(PLACE) == "users.password, row 42"
+    assert str(BINDING) == "users.password, row 42"
     assert str(Binding("users", "password")) == "users.password"

@@ -23,7 +23,7 @@ from gproxy_storage.crypto.envelope import (
 from gproxy_storage.errors import MalformedEnvelope
 from tests.cases import for_each
 
-from .support import KID, PLACE, chain, load_vectors
+from .support import BINDING, KID, chain, load_vectors
 
 NONCE, CIPHERTEXT = bytes(range(24)), bytes(range(200, 220))
 N, C = encode(NONCE), encode(CIPHERTEXT)
@@ -144,7 +144,7 @@ ODD = "holds a character outside base64url"
 )
 def test_malformed_texts_say_which_part(text: Any, problem: str) -> None:
     with pytest.raises(MalformedEnvelope) as caught:
-        parse_text(text, PLACE)
+        parse_text(text, BINDING)
 
     check_malformed(caught.value, problem)
     assert form_of_text(text) is (Form.PENDING if problem is PENDING else Form.MALFORMED)
@@ -205,7 +205,7 @@ def changed(document: dict[str, Any], **members: Any) -> str:
 )
 def test_malformed_documents_say_which_part(text: Any, problem: str) -> None:
     with pytest.raises(MalformedEnvelope) as caught:
-        parse_json(text, PLACE)
+        parse_json(text, BINDING)
 
     check_malformed(caught.value, problem)
     assert form_of_json(text) is (Form.PENDING if problem is PENDING else Form.MALFORMED)
@@ -214,7 +214,7 @@ def test_malformed_documents_say_which_part(text: Any, problem: str) -> None:
 def check_malformed(error: MalformedEnvelope, problem: str) -> None:
     assert error.problem.startswith(problem)
     assert str(error).startswith(f"users.password, row 42 is malformed: {error.problem}; ")
-    assert (error.table, error.column, error.pk, error.kid) == (*PLACE, None)
+    assert (error.table, error.column, error.pk, error.kid) == (*BINDING, None)
     assert "overwrite the value, delete its row, or restore it" in str(error)
     assert "\n" not in str(error)
     assert "canary" not in str(error)

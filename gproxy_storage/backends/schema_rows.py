@@ -66,7 +66,7 @@ class ForeignKeyRow(NamedTuple):
     valid: bool = True
 
 
-class CatalogRows(NamedTuple):
+class SchemaRows(NamedTuple):
     """The results of the three queries; columns of indexes and foreign keys in their order.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Room: whether sealed values fit into their columns."""
+"""Capacity: whether sealed values fit into their columns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _KID = "0" * 16
 _SHOWN = 5
 
 
-def check_room(database: Backend) -> None:
+def check_capacity(database: Backend) -> None:
     """Refuse to seal any value if one would be too long for its column.
 
     Raises:

@@ -10,8 +10,8 @@ import pytest
 
 from gproxy_storage.backends import Backend
 from gproxy_storage.database import session
-from gproxy_storage.schema.catalog import Snapshot, read_snapshot
 from gproxy_storage.schema.definitions import definitions
+from gproxy_storage.schema.snapshot import Snapshot, read_snapshot
 from gproxy_storage.schema.sync import plan, sync
 from tests import servers
 from tests.support import PATIENCE_S, assert_query_count, opened, run_script

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from ..backends.base import Backend
-from ..backends.catalog import CatalogRows, ColumnRow, ForeignKeyRow, IndexRow
+from ..backends.schema_rows import ColumnRow, ForeignKeyRow, IndexRow, SchemaRows
 from ..backends.widths import Shortfall
 from ..key_management.gproxy import LEDGER
 from .definitions import Column, Definition
@@ -132,7 +132,7 @@ def read_snapshot(database: Backend, wanted: Sequence[Definition]) -> Snapshot:
     names = [definition.name for definition in wanted]
     index_names = [index.name for definition in wanted for index in definition.indexes]
     key_names = [key.name for definition in wanted for key in definition.foreign_keys]
-    rows = database.read_catalog(names, index_names, key_names, LEDGER)
+    rows = database.read_schema(names, index_names, key_names, LEDGER)
     declared = {
         (definition.name, column.name): column
         for definition in wanted
@@ -146,7 +146,7 @@ def read_snapshot(database: Backend, wanted: Sequence[Definition]) -> Snapshot:
 
 
 def _snapshot(
-    rows: CatalogRows,
+    rows: SchemaRows,
     names: set[str],
     index_names: set[str],
     key_names: set[str],
