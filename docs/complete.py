@@ -22,7 +22,7 @@ INTERNAL = {
     }.items()
     for name in names
 }
-"""What other modules of the package call, and nobody else."""
+"""Methods that only other modules of the package call."""
 
 
 def public_names() -> Iterator[str]:

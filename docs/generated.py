@@ -1,8 +1,8 @@
 """Directives that write parts of the reference from the code, so that the two cannot differ.
 
 ``repositories``: every repository that a Storage has, with its verbs; the option ``logs`` gives
-those that read the logs, and its absence all others. ``tables``: every table with its columns,
-types and indexes. ``dsn-parameters``: what a backend's DSN may carry.
+those that read the logs; without it, all others. ``tables``: every table with its columns,
+types and indexes. ``dsn-parameters``: the parameters of a backend's DSN.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ COMMON_VERBS = (
 
 
 class Reached(NamedTuple):
-    """A repository and how it is reached: ``access.models`` from ``storage.access.models``."""
+    """A repository and its path from a Storage, such as ``access.models``."""
 
     path: str
     kind: type[Any]
@@ -63,7 +63,7 @@ class Reached(NamedTuple):
 
 
 def reached() -> list[Reached]:
-    """Return every repository that is reached from a Storage, by its path."""
+    """Return every repository of a Storage, by its path."""
     return [Reached(path, kind) for path, kind in sorted(registered(Storage).items())]
 
 
@@ -102,7 +102,7 @@ class Repositories(Generated):
 
 
 def _overview(repositories: list[Reached]) -> Iterator[str]:
-    yield "| `storage.` | holds | verbs beside the common ones | lacks |"
+    yield "| `storage.` | holds | further verbs | lacks |"
     yield "| --- | --- | --- | --- |"
     for path, kind in repositories:
         verbs = Reached(path, kind).verbs()
@@ -117,7 +117,7 @@ def _overview(repositories: list[Reached]) -> Iterator[str]:
 
 
 def _on_delete(repository: Reached) -> Iterator[str]:
-    """Say what becomes of a deleted row's dependents."""
+    """Say what happens to a deleted row's dependents."""
     if "delete" not in repository.verbs():
         return
     deleted: list[type[Table]] = [repository.kind.model]
@@ -135,7 +135,7 @@ def _on_delete(repository: Reached) -> Iterator[str]:
     if gone:
         yield f"Deleting a row deletes its rows of {', '.join(gone)}, too."
     if kept:
-        yield f"Rows of {', '.join(kept)} stay, with NULL in its place."
+        yield f"Rows of {', '.join(kept)} are kept, with NULL for it."
     yield ""
 
 
@@ -167,7 +167,7 @@ _DSNS = {
     "PostgreSQL": "postgres://nobody@nowhere/db",
     "MySQL, MariaDB": "mysql://nobody@nowhere/db",
 }
-"""Of each kind of backend one to render types by; nothing is connected to."""
+"""A DSN of each kind of backend, to render types; no connection is made."""
 
 
 def _definitions(dsn: str) -> dict[str, Definition]:
@@ -177,8 +177,8 @@ def _definitions(dsn: str) -> dict[str, Definition]:
 def _columns(model: type[Table], definitions: list[Definition]) -> Iterator[str]:
     yield f"\n| column | {' | '.join(_DSNS)} | notes |"
     yield f"| --- | {' | '.join('---' for _ in _DSNS)} | --- |"
-    for place, field in enumerate(model._meta.sorted_fields):
-        columns = [definition.columns[place] for definition in definitions]
+    for position, field in enumerate(model._meta.sorted_fields):
+        columns = [definition.columns[position] for definition in definitions]
         types = [column.type for column in columns]
         yield f"| `{field.column_name}` | {' | '.join(types)} | {', '.join(_notes(field))} |"
 
@@ -188,7 +188,7 @@ def _notes(field: peewee.Field[Any]) -> Iterator[str]:
         yield "primary key"
     if isinstance(field, peewee.ForeignKeyField):
         yield f"[`{field.rel_model._meta.table_name}`](#{_anchor(field.rel_model)})"
-        yield "NULL once that is deleted" if field.on_delete == "SET NULL" else "goes with it"
+        yield "set to NULL" if field.on_delete == "SET NULL" else "deleted with it"
     if field.null:
         yield "may be NULL"
     if isinstance(field, SealedField):
