@@ -31,7 +31,7 @@ MOST = 2.0
 
 
 def run(backend: str, dsn: str) -> Iterator[Figure]:
-    """Measure once, beside SQLite, which every machine has: no database takes part."""
+    """Measure once, with SQLite, which every machine has: no database is used."""
     if backend != "sqlite":
         return
     for subject, ours, libsodium in _pairs():

@@ -1,4 +1,4 @@
-"""A login by API key: against the same query on a bare connection, and Peewee building it anew."""
+"""A login by API key: against the query on a bare connection, and built by Peewee each time."""
 
 from __future__ import annotations
 

@@ -22,9 +22,9 @@ PATTERNS = ("gpt-*", "gpt-4", "*")
 COSTS = (0.0, 0.125, 0.5, 4.0)  # their sums are exact in any order
 HASH = "$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHRzb21lc2FsdA$" + "A" * 43
 
-OWN, ROOM, STEP = 299, 10**6, 10**3
+OWN, SPACING, STEP = 299, 10**6, 10**3
 """The status of requests whose ids the caller gave; how far apart those of two players are, and
-those of one: more than the ids that are given out in between."""
+those of one: more than the ids that are generated in between."""
 
 _players = count(1000)
 
@@ -45,14 +45,14 @@ class Player:
         self.dead: dict[str, list[Any]] = {}
         self._parents: dict[tuple[str, Any], list[tuple[str, Any]]] = {}
         self._count = 0
-        self._own_ids = next(_players) * ROOM
+        self._own_ids = next(_players) * SPACING
 
     def play(self, operations: Sequence[Operation]) -> None:
         for kind, *numbers in operations:
             self._count += 1
             getattr(self, f"_{kind}")(*numbers)
 
-    # -- rows that others hang on -------------------------------------------------------------
+    # -- parents ------------------------------------------------------------------------------
 
     def keep(self, kind: str, name: Any, row: Any, *parents: tuple[str, Any]) -> None:
         self.alive.setdefault(kind, {})[name] = row
@@ -447,7 +447,7 @@ def _shown(row: Any, field: Any, names: dict[Any, Any]) -> Any:
     if field.primary_key:
         has_created = getattr(row, "created_at", None) or getattr(row, "updated_at", None)
         if isinstance(row, DownstreamRequest) and row.response_status == OWN:
-            return value % ROOM - STEP * int(row.request_path)
+            return value % SPACING - STEP * int(row.request_path)
         return "old" if has_created == NOW else "any"
     if field.name in _TIMES and value is not None:
         return "old" if value <= NOW else "new"

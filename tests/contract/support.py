@@ -133,7 +133,7 @@ PARENTS: dict[str, type[Table]] = {
     "provider_id": Provider,
     "credential_id": Credential,
 }
-"""What a usage hangs on, by column."""
+"""The parents of a usage, by column."""
 
 
 def parents(storage: Storage) -> dict[str, Table]:
@@ -307,7 +307,7 @@ class Connections:
         return bool(self.server.execute(f"SELECT 1 FROM {table} WHERE {column} = %s", (number,)))
 
     def wait_until_gone(self, number: int) -> None:
-        """Wait until a server has ended a connection by itself."""
+        """Wait until the server has ended a connection."""
         deadline = time.monotonic() + PATIENCE_S
         while self.is_open(number):
             assert time.monotonic() < deadline, "the server keeps the connection"

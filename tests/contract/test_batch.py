@@ -144,7 +144,7 @@ def test_created_at_and_id_survive(storage: Storage) -> None:
         assert found.updated_at > before.updated_at
 
 
-def test_ids_that_the_database_gives_out_go_on_after_a_batch(storage: Storage) -> None:
+def test_generated_ids_continue_after_a_batch(storage: Storage) -> None:
     trace_id = 5_000_000_000 + len(storage.database.name)
     with storage.batch() as batch:
         batch.downstream_requests.record(request_method="GET", request_path="/", trace_id=trace_id)
@@ -170,7 +170,7 @@ def test_ids_that_others_were_given_before_the_callers_own(storage: Storage) -> 
     storage.downstream_requests.delete_all()
 
 
-def test_rows_by_name(storage: Storage) -> None:
+def test_rows_are_referred_to_by_name(storage: Storage) -> None:
     storage.providers.create("openai", channel="openai")
     with recorded(storage.database) as statements, storage.batch() as batch:
         batch.users.create("alice")
@@ -186,7 +186,7 @@ def test_rows_by_name(storage: Storage) -> None:
 # -- the order of calls counts, as it does without a batch --------------------------------------
 
 
-def test_a_deletion_takes_what_was_put_before(storage: Storage) -> None:
+def test_a_deletion_includes_rows_written_before_it(storage: Storage) -> None:
     batch = storage.batch()
     openai = batch.providers.create("openai", channel="openai")
     credential = batch.credentials.create(openai, kind="k", secret={})
@@ -408,7 +408,7 @@ def test_calls_that_are_made_by_themselves_take_few_statements(storage: Storage)
         assert batch.write() == BatchReport(10, {}, {"models": 10})
 
 
-def test_users_are_locked_first_where_puts_and_other_calls_interleave(storage: Storage) -> None:
+def test_users_are_locked_first_if_writes_and_other_calls_interleave(storage: Storage) -> None:
     """Two batches that lock rows in orders of their own would deadlock."""
     alice, bob = storage.users.create("alice"), storage.users.create("bob")
     limit = storage.access.limits.upsert(bob, "*")
@@ -560,7 +560,7 @@ NOT_THERE: list[tuple[Callable[[Any], object], type[Exception]]] = [
 ]
 
 
-def test_what_is_not_there(storage: Storage) -> None:
+def test_a_reference_to_a_missing_row_writes_nothing(storage: Storage) -> None:
     for call, error in NOT_THERE:
         batch = storage.batch()
         batch.providers.upsert("openai", channel="openai")

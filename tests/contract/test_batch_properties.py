@@ -1,4 +1,4 @@
-"""A batch comes to the same as its calls made one after the other."""
+"""A batch has the same result as its calls made one after the other."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SAME_STORAGE = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
 def evidence(error: StorageError) -> list[str]:
-    """Return what an error says beside ids, which differ."""
+    """Return an error's text without ids, which differ."""
     said = {name: value for name, value in vars(error).items() if name != "key"}
     return [type(error).__name__, str(said)]
 
@@ -53,12 +53,16 @@ def test_a_batch_is_its_calls_one_by_one(storage: Storage, operations: list[Oper
 
 @settings(max_examples=6, suppress_health_check=SAME_STORAGE)
 @given(OPERATIONS)
-def test_so_it_is_everywhere(storage: Storage, operations: list[Operation]) -> None:
+def test_a_batch_equals_its_calls_on_every_backend(
+    storage: Storage, operations: list[Operation]
+) -> None:
     compare(storage, operations)
 
 
 @pytest.mark.slow
 @settings(max_examples=500, suppress_health_check=SAME_STORAGE)
 @given(OPERATIONS)
-def test_so_it_is_with_many_examples(storage: Storage, operations: list[Operation]) -> None:
+def test_a_batch_equals_its_calls_in_many_examples(
+    storage: Storage, operations: list[Operation]
+) -> None:
     compare(storage, operations)

@@ -66,7 +66,7 @@ def test_what_is_no_key_is_just_wrong(storage: Storage, presented: str) -> None:
 
 
 @pytest.mark.parametrize("by_id", [False, True])
-def test_a_key_of_nobody(storage: Storage, by_id: bool) -> None:
+def test_a_key_needs_an_existing_user(storage: Storage, by_id: bool) -> None:
     alice = storage.users.create("alice")
     with storage.session():
         alice.delete_instance()

@@ -146,7 +146,7 @@ def refused(argument: str, call: Callable[..., object], *given: object, **named:
     assert caught.value.argument == argument
 
 
-def test_what_is_no_id(storage: Storage, cases: Iterator[Case]) -> None:
+def test_bad_ids_are_refused(storage: Storage, cases: Iterator[Case]) -> None:
     for case in cases:
         repository, rows = case.repository, case.rows
         with recorded(storage.database) as statements:

@@ -34,7 +34,7 @@ from tests.values import (
 MAX_BODY_BYTES = 1000
 
 GOOD: dict[type[peewee.Field[Any]], list[Any]] = {
-    # Not the largest: SQLite and MySQL would give out no other after it.
+    # Not the largest: SQLite and MySQL would generate no other after it.
     peewee.BigAutoField: [1, 2**40],
     peewee.BigIntegerField: INT64,
     peewee.IntegerField: INT32,

@@ -288,12 +288,12 @@ class Player:
 
 @cache
 def played_in_memory() -> list[str]:
-    """What the scenario comes to on a SQLite database in memory."""
+    """The result of the scenario on a SQLite database in memory."""
     with Storage.connect("sqlite::memory:") as reference:
         return Player(reference).play()
 
 
-def test_the_same_everywhere(storage: Storage) -> None:
+def test_the_scenario_gives_the_results_of_sqlite_in_memory(storage: Storage) -> None:
     dsn = storage.database.dsn
     storage.close()
     expected = played_in_memory()

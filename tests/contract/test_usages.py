@@ -194,7 +194,7 @@ def test_sums_are_int_and_decimal(storage: Storage) -> None:
     assert type(found.cost) is Decimal
 
 
-def test_the_sum_of_nothing(storage: Storage) -> None:
+def test_the_sum_of_no_usages_is_zero(storage: Storage) -> None:
     found = storage.usages.summarize()
 
     assert found == summary(*[0] * 7, 0.0)

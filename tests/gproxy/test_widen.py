@@ -31,7 +31,7 @@ def snapshot(database: Backend) -> Snapshot:
         return read_snapshot(database, definitions(database))
 
 
-def test_what_is_narrow_is_told_at_each_start_and_stays(
+def test_each_start_warns_of_narrow_columns_and_keeps_them(
     dsn: str, backend: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Storage.connect(dsn) as storage:

@@ -1,4 +1,4 @@
-"""Load beside a command that changes keys: reads and writes that must neither fail nor get lost.
+"""Load during a command that changes keys: reads and writes that must neither fail nor get lost.
 
 `python -m tests.key_management.load DSN FIRST LAST` is a process of its own, with the secret in
 DATABASE_SECRET_KEY: it says "ready", works until its stdin ends, and says what it did.

@@ -35,7 +35,7 @@ _ROWS_A_STATEMENT = 500
 
 
 def query(dsn: str, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-    """Run one statement beside everything that the package does; ``?`` for parameters."""
+    """Run one statement, bypassing the package; ``?`` for parameters."""
     with opened(dsn) as database, session(database):
         cursor = database.execute_sql(sql.replace("?", database.param), parameters)
         return list(cursor.fetchall()) if cursor.description else []
@@ -55,7 +55,7 @@ def keyring_row(dsn: str) -> tuple[Any, ...]:
 
 
 def stored(dsn: str, column: str, pk: int) -> Any:
-    """Return what lies in ``table.column`` of a row, as it is."""
+    """Return the stored value of ``table.column`` of a row."""
     table, _, name = column.partition(".")
     ((value,),) = query(dsn, f"SELECT {name} FROM {table} WHERE id = ?", (pk,))
     return value

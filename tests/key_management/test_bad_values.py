@@ -60,7 +60,7 @@ def test_a_damaged_text_is_refused(encrypted: Storage, dsn: str, damage: str) ->
     token = stored(dsn, "users.password", alice.id)
     store(dsn, "users.password", alice.id, spoil(token))
 
-    first, second = encrypted.users.list()  # works beside it
+    first, second = encrypted.users.list()  # works despite it
     assert second.password == bob.password
     with pytest.raises(error) as caught:
         _ = first.password
@@ -88,7 +88,7 @@ def test_a_damaged_text_is_refused(encrypted: Storage, dsn: str, damage: str) ->
         assert again.delete_instance() == 1
 
 
-def test_values_in_other_places(encrypted: Storage, dsn: str) -> None:
+def test_a_value_moved_to_another_row_or_column_does_not_open(encrypted: Storage, dsn: str) -> None:
     row, alice, key, _ = rows_of_all_kinds(encrypted)
     bob = encrypted.users.create("bob", password=PASSWORD)
     bobs = stored(dsn, "users.password", bob.id)

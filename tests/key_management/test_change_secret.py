@@ -1,4 +1,4 @@
-"""change-secret: one row is written; killed anywhere, the old or the new secret opens."""
+"""change-secret: one row is written; killed at any point, the old or the new secret opens."""
 
 from __future__ import annotations
 

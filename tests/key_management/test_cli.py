@@ -247,7 +247,9 @@ def test_a_wrong_or_missing_secret(run: Command, encrypted: Storage, name: str) 
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
-def test_the_new_secret(run: Command, encrypted: Storage, dsn: str, tmp_path: Path) -> None:
+def test_change_secret_reads_the_new_secret_from_each_source(
+    run: Command, encrypted: Storage, dsn: str, tmp_path: Path
+) -> None:
     encrypted.close()
     (tmp_path / "new").write_text(f"{NEW_SECRET}\n")
     file = str(tmp_path / "new")

@@ -63,7 +63,7 @@ def test_a_new_one_is_found(name: str) -> None:
 
 
 def test_labels_are_frozen() -> None:
-    """Values are bound to these words; whoever renames a column keeps them."""
+    """Values are bound to these labels, which a renamed column must keep."""
     assert {column.name: column.field.binding(None)[:2] for column in COLUMNS} == {
         "credentials.secret_json": ("credentials", "secret_json"),
         "users.password": ("users", "password"),

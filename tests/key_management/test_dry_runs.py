@@ -65,7 +65,7 @@ def damaged(storage: Storage, dsn: str) -> int:
 
 
 @pytest.mark.parametrize("is_damaged", [False, True], ids=["sound", "damaged"])
-def test_from_plaintext_and_back(dsn: str, is_damaged: bool) -> None:
+def test_dry_runs_of_encrypt_and_decrypt_decide_as_the_runs(dsn: str, is_damaged: bool) -> None:
     with Storage.connect(dsn) as storage:
         keys = storage.encryption
         left = damaged(storage, dsn) if is_damaged else 0
@@ -96,7 +96,7 @@ def test_dry_runs_say_what_becomes_of_damaged_rows(encrypted: Storage, dsn: str)
     assert same(dsn, lambda dry: keys.decrypt(dry_run=dry)).unreadable.count == left
 
 
-def test_an_upgrade(dsn: str) -> None:
+def test_a_dry_run_of_upgrade_decides_as_the_run(dsn: str) -> None:
     with Storage.connect(dsn) as storage:
         rows_of_all_kinds(storage)
         pks = [storage.users.create(name, password="before").id for name in ("bob", "carol")]
@@ -161,7 +161,7 @@ def test_a_digest_of_another_row(dsn: str, moved: str) -> None:
 
 @pytest.mark.parametrize("backend", ["mysql", "mariadb"], indirect=True)
 def test_a_column_that_is_too_narrow(dsn: str) -> None:
-    """What fits in the clear may not fit sealed: a rotation passes it over, and says so."""
+    """A value that fits in the clear may not fit sealed: a rotation skips and reports it."""
     with Storage.connect(dsn) as storage:
         fill(storage, 2)
         storage.users.create("short", password=PASSWORD)

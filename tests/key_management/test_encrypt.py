@@ -94,7 +94,7 @@ def test_the_files_hold_no_plaintext_at_once(dsn: str) -> None:
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
-def test_a_reader_in_the_way_is_told_of(dsn: str) -> None:
+def test_a_reader_that_prevents_scrubbing_is_reported(dsn: str) -> None:
     with Storage.connect(dsn) as storage:
         fill(storage, 5)
     with Storage.connect(dsn, SECRET) as storage:

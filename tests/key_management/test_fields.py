@@ -118,7 +118,7 @@ def test_null_and_empty_are_different(encrypted: Storage, dsn: str) -> None:
     assert stored(dsn, "users.password", empty.id).startswith("enc:v3:")
 
 
-def test_a_key_of_ones_own_choice_is_sealed_at_once(encrypted: Storage) -> None:
+def test_a_row_with_a_given_key_is_sealed_at_once(encrypted: Storage) -> None:
     with encrypted.session(), recorded(encrypted.database) as statements:
         row = user("alice", PASSWORD)
         row.id = 77
@@ -188,7 +188,7 @@ def test_another_rows_value_does_not_open(encrypted: Storage) -> None:
     assert encrypted.users.count() == 2
 
 
-def test_a_row_selected_without_its_key_says_so(encrypted: Storage) -> None:
+def test_reading_a_secret_without_its_rows_key_raises(encrypted: Storage) -> None:
     encrypted.users.create("alice", password=PASSWORD)
     with encrypted.session():
         (row,) = User.select(User.name, User.password)
@@ -200,14 +200,14 @@ def test_a_row_selected_without_its_key_says_so(encrypted: Storage) -> None:
         assert sealed.open(User.password, pk) == encrypted.users.get(pk).password
 
 
-def test_each_read_gives_a_document_of_its_own(encrypted: Storage) -> None:
+def test_each_read_returns_a_new_document(encrypted: Storage) -> None:
     row = credential(encrypted)
     row.secret_json["api_key"] = "changed"
 
     assert row.secret_json == DOCUMENT
 
 
-def test_joined_rows_open_in_their_own_places(encrypted: Storage) -> None:
+def test_joined_rows_open_with_their_own_bindings(encrypted: Storage) -> None:
     _, _, _, api_key = rows_of_all_kinds(encrypted)
     with encrypted.session(), assert_query_count(encrypted.database, 1):
         (row,) = UserKey.select(UserKey, User).join(User)

@@ -138,7 +138,7 @@ def test_it_opens_and_writes_what_gproxy_reads(gproxys: str) -> None:
     assert ledger(gproxys) == {*STEPS, "m20260101_000001"}
 
 
-def test_a_wrong_secret(gproxys: str) -> None:
+def test_a_secret_that_opens_no_value_is_refused(gproxys: str) -> None:
     with pytest.raises(WrongSecret, match=r"opens none of \d+ values in GPROXY's format"):
         Storage.connect(gproxys, NEW_SECRET)
     with pytest.raises(UnknownKey, match="GPROXY's secret"):
@@ -157,7 +157,7 @@ def test_what_gproxy_could_not_follow_is_refused(gproxys: str) -> None:
         ):
             with pytest.raises(ConfigError, match="encryption upgrade"):
                 refused()
-        result = keys.encrypt(Secret(SECRET))  # the API key that lies in the clear
+        result = keys.encrypt(Secret(SECRET))  # the API key in the clear
 
         assert (result.mode, result.sealed) == (Mode.V2, 1)
         sealed = stored(gproxys, "user_keys.api_key_ciphertext", _key(gproxys))
@@ -169,7 +169,7 @@ def _key(dsn: str) -> int:
     return int(pk)
 
 
-def test_upgrade_seals_gproxys_values_anew(gproxys: str) -> None:
+def test_upgrade_reseals_gproxys_values(gproxys: str) -> None:
     with Storage.connect(gproxys, SECRET) as storage:
         assert storage.encryption.upgrade(dry_run=True).sealed == VALUES
         assert storage.encryption.mode is Mode.V2

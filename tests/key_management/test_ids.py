@@ -102,7 +102,7 @@ def test_what_does_not_open_is_found(encrypted: Storage, dsn: str) -> None:
 
 
 @pytest.mark.parametrize("number", IDS)
-def test_a_start_sees_them(dsn: str, number: int) -> None:
+def test_a_start_finds_values_in_rows_with_any_id(dsn: str, number: int) -> None:
     with Storage.connect(dsn) as storage:
         fill(storage, (number,))
     with Storage.connect(dsn, SECRET) as storage:

@@ -1,4 +1,4 @@
-"""rotate-key beside readers and writers with a stale keyring, killed, and twice at once."""
+"""rotate-key during reads and writes with a stale keyring, killed, and twice at once."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_killed_at_ten_points_of_many_rows(encrypted: Storage, dsn: str) -> None
 
 
 @pytest.mark.slow
-def test_two_at_once(encrypted: Storage, dsn: str, tmp_path: Path) -> None:
+def test_two_concurrent_rotations_both_finish(encrypted: Storage, dsn: str, tmp_path: Path) -> None:
     fill(encrypted, 2_000)
     encrypted.close()
     results = []
@@ -176,7 +176,7 @@ def test_damaged_rows_do_not_stop_rotations(encrypted: Storage, dsn: str) -> Non
 
 
 @ONE_BACKEND
-def test_a_rotation_that_was_cut_off_is_finished_beside_damaged_rows(
+def test_an_interrupted_rotation_is_finished_despite_damaged_rows(
     encrypted: Storage, dsn: str
 ) -> None:
     fill(encrypted, 250)

@@ -99,7 +99,7 @@ def test_the_keyring_stays_while_sealed_rows_wait(dsn: str, spool: Path) -> None
     assert run("encryption", "decrypt", "--yes").exit_code == 0
 
 
-# A sink that goes on while its database is made anew, and spools; then it ends without a word.
+# A sink that continues while its database is recreated, and spools; then its process is killed.
 LIVES_ON = """
 import os, sys, time
 from gproxy_storage import Storage
@@ -133,7 +133,7 @@ with Storage.connect(dsn, secret, data_dir=data_dir) as storage:
 """
 
 
-def test_a_sink_goes_on_over_a_database_that_is_made_anew(dsn: str, tmp_path: Path) -> None:
+def test_a_sink_continues_with_a_recreated_database(dsn: str, tmp_path: Path) -> None:
     """What it spools is for the database that is there, under the key that this one has."""
     reset_logs(dsn)
     data = tmp_path / "data"
@@ -165,7 +165,7 @@ def reset_logs(dsn: str) -> None:
         query(dsn, f"DELETE FROM {table}")
 
 
-def test_a_sink_that_cannot_open_the_keyring_says_so(
+def test_a_sink_that_cannot_open_the_keyring_reports_it(
     encrypted: Storage, dsn: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with encrypted.sink() as sink:

@@ -100,7 +100,9 @@ def api_key(encrypted: Storage) -> str:
     return rows_of_all_kinds(encrypted)[3]
 
 
-def test_a_changed_secret(encrypted: Storage, dsn: str, api_key: str) -> None:
+def test_a_process_with_an_old_secret_reads_and_does_not_write(
+    encrypted: Storage, dsn: str, api_key: str
+) -> None:
     """What needs no look at the keyring goes on; what does, says what to do."""
     with process(dsn, DATABASE_SECRET_KEY=SECRET) as stale:
         encrypted.encryption.change_secret(Secret(SECRET), Secret(NEW_SECRET))
@@ -132,7 +134,7 @@ def test_a_secret_from_a_file_is_read_again(
     assert encrypted.credentials.list()[0].secret_json == {"written": 2}
 
 
-def test_encryption_switched_on(dsn: str) -> None:
+def test_a_process_without_the_secret_stops_when_encryption_is_switched_on(dsn: str) -> None:
     with Storage.connect(dsn) as storage:
         _, _, _, api_key = rows_of_all_kinds(storage)
         with process(dsn) as stale:
@@ -184,7 +186,7 @@ def row_of(storage: Storage, generation: int, *, related: bool, secret: str) -> 
 
 
 def put(dsn: str, row: KeyringRow) -> None:
-    """Have the database hold that row, as one that was restored or made anew does."""
+    """Store that row, as in a database that was restored or recreated."""
     query(
         dsn,
         "UPDATE encryption_keys SET generation = ?, kdf = ?, sealed = ?, decrypted = ?",
@@ -193,7 +195,7 @@ def put(dsn: str, row: KeyringRow) -> None:
 
 
 @pytest.mark.parametrize("generation", [2, 3, 9], ids=["lower", "same", "higher"])
-@pytest.mark.parametrize("related", [True, False], ids=["restored", "made anew"])
+@pytest.mark.parametrize("related", [True, False], ids=["restored", "recreated"])
 def test_another_keyring_under_the_same_secret(
     encrypted: Storage,
     dsn: str,
@@ -322,7 +324,7 @@ def test_a_plaintext_process_over_an_encrypted_database(dsn: str, generation: in
     assert "lost" not in str(stored(dsn, "credentials.secret_json", row.id))
 
 
-def test_a_database_made_anew_in_the_clear(encrypted: Storage, dsn: str) -> None:
+def test_a_database_recreated_in_the_clear(encrypted: Storage, dsn: str) -> None:
     row = credential(encrypted)
     for generation in (0, 1, 9):
         put(dsn, KeyringRow(generation, None, None, False))
@@ -331,7 +333,7 @@ def test_a_database_made_anew_in_the_clear(encrypted: Storage, dsn: str) -> None
             encrypted.run_transaction(row.save)
 
 
-def test_the_keyring_that_a_transaction_has_locked_stays(encrypted: Storage, dsn: str) -> None:
+def test_a_keyring_locked_by_a_transaction_does_not_change(encrypted: Storage, dsn: str) -> None:
     """Another thread may look at the keyring as it was, late: it must not decide for this one."""
     row = credential(encrypted)
     stale = encrypted._keyring_manager.state
@@ -360,7 +362,7 @@ def test_an_emptied_row_switches_nothing_off(encrypted: Storage, dsn: str) -> No
         encrypted.run_transaction(row.save)
 
 
-def test_a_missing_row(encrypted: Storage, dsn: str) -> None:
+def test_a_missing_keyring_row_stops_writes(encrypted: Storage, dsn: str) -> None:
     row = credential(encrypted)
     query(dsn, "DELETE FROM encryption_keys")
     row.secret_json = {"lost": 1}
@@ -379,7 +381,7 @@ def test_hits_stay_one_query(encrypted: Storage, api_key: str) -> None:
 
 
 def test_values_read_before_and_opened_after(encrypted: Storage) -> None:
-    """The keys that sealed them are dropped, and the rows sealed anew, in between."""
+    """The keys that sealed them are dropped, and the rows sealed again, in between."""
     credential(encrypted)
     (row,) = encrypted.credentials.list()
     encrypted.encryption.rotate_key()

@@ -31,7 +31,9 @@ HASH = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0$aGFzaGhhc2hoYXNoaGFzaGhh
 
 @SOME_BACKENDS
 @pytest.mark.parametrize("synced", [True, False], ids=["synced", "empty"])
-def test_all_come_up(request: pytest.FixtureRequest, backend: str, synced: bool) -> None:
+def test_processes_started_together_all_start(
+    request: pytest.FixtureRequest, backend: str, synced: bool
+) -> None:
     dsn = str(request.getfixturevalue("dsn" if synced else "database_dsn"))
     settings = {"GPROXY_DSN": dsn, "DATABASE_SECRET_KEY": SECRET}
     with ExitStack() as stack:

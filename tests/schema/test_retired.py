@@ -56,7 +56,7 @@ def index_names(database: Backend) -> set[str]:
     return {index.name for index in table.indexes}
 
 
-def test_it_is_dropped_and_its_column_stays(empty: Backend) -> None:
+def test_a_retired_index_is_dropped_and_its_columns_are_kept(empty: Backend) -> None:
     as_before(empty)
     run_script(empty, ROWS)
     found = plan(empty)
@@ -99,7 +99,7 @@ def test_it_is_dropped_where_a_foreign_key_needs_it(empty: Backend) -> None:
         (COLUMNS, ""),
     ],
 )
-def test_another_index_of_that_name_stays(empty: Backend, columns: str, unique: str) -> None:
+def test_another_index_of_that_name_is_kept(empty: Backend, columns: str, unique: str) -> None:
     as_before(empty)
     run_script(
         empty,
@@ -113,7 +113,7 @@ def test_another_index_of_that_name_stays(empty: Backend, columns: str, unique: 
     assert not sync(empty)
 
 
-def test_the_same_index_of_another_name_stays(empty: Backend) -> None:
+def test_the_same_index_of_another_name_is_kept(empty: Backend) -> None:
     as_before(empty)
     run_script(
         empty,

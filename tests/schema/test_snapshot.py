@@ -105,7 +105,7 @@ def test_names_are_compared_without_regard_to_case(synced: Backend, backend: str
 
 
 @only_postgres
-def test_postgres_tells_upper_from_lower_case(synced: Backend) -> None:
+def test_names_are_case_sensitive_on_postgres(synced: Backend) -> None:
     run_script(synced, 'ALTER TABLE usages RENAME COLUMN model TO "Model"')
     assert drift(synced) == ["usages: column model", "usages: column Model (text)"]
 

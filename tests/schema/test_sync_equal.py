@@ -57,7 +57,7 @@ def assert_nothing_to_do(database: Backend) -> None:
     assert {one.level for one in plan(database).drift} <= {Level.EXTRA, Level.NARROWER}
 
 
-def test_our_own_schema(synced: Backend) -> None:
+def test_a_synced_schema_needs_no_steps(synced: Backend) -> None:
     assert_nothing_to_do(synced)
     assert not plan(synced).drift
 

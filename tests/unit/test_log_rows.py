@@ -107,7 +107,7 @@ def test_values_are_given_by_name() -> None:
         (UPSTREAM_REQUESTS, "request_header", "did you mean 'request_headers'"),
     ],
 )
-def test_an_unknown_name(log: LogTable, given: str, message: str) -> None:
+def test_an_unknown_keyword_suggests_the_nearest(log: LogTable, given: str, message: str) -> None:
     required = {"request_method": "GET"} if log is UPSTREAM_REQUESTS else {}
     with pytest.raises(InvalidValue, match=message) as caught:
         row_check(log, max_body_bytes=9, redactors={})(**required, **{given: 1})
@@ -116,7 +116,7 @@ def test_an_unknown_name(log: LogTable, given: str, message: str) -> None:
         log.values({**required, given: 1}, AT)
 
 
-def test_a_missing_name() -> None:
+def test_a_missing_keyword_is_a_type_error() -> None:
     check = row_check(UPSTREAM_REQUESTS, max_body_bytes=9, redactors={})
     with pytest.raises(TypeError, match=r"^submit_upstream_request\(\) .*'request_method'$"):
         check()

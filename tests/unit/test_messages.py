@@ -100,7 +100,7 @@ def test_a_value_that_does_not_fit(mysql: Backend, message: str) -> None:
     )
 
 
-def test_a_reference(mysql: Backend) -> None:
+def test_the_message_of_a_missing_reference_shows_no_value(mysql: Backend) -> None:
     message = "... fails (`d`.`x`, CONSTRAINT `{}` FOREIGN KEY"
     text, _ = said(mysql, pymysql.IntegrityError(1452, message.format(SECRET)))
 

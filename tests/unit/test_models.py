@@ -39,7 +39,7 @@ def test_every_column_has_one_of_our_strict_fields(model: type[Table]) -> None:
 
 
 @each_model
-def test_peewee_adds_no_index_of_its_own(model: type[Table]) -> None:
+def test_peewee_adds_no_index(model: type[Table]) -> None:
     assert list(model._meta.fields_to_index()) == []
     assert model._meta.indexes == []
 

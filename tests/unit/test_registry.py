@@ -69,7 +69,7 @@ def test_a_storage_makes_each_once(storage: Storage) -> None:
         assert attrgetter(name)(storage) is made
 
 
-def test_a_batch_has_each(storage: Storage) -> None:
+def test_a_batch_has_every_repository(storage: Storage) -> None:
     batch = storage.batch()
     for name, kind in OF_TABLES.items():
         assert isinstance(attrgetter(name)(batch), kind), name

@@ -42,7 +42,9 @@ V2 = Envelope("v2", None, NONCE, CIPHERTEXT)
         (V2, f"enc:v2:{N}:{C}", {"$gproxy_enc": "v2", "nonce": N, "ciphertext": C}),
     ],
 )
-def test_both_forms(envelope: Envelope, text: str, document: dict[str, str]) -> None:
+def test_an_envelope_is_written_and_parsed_in_both_forms(
+    envelope: Envelope, text: str, document: dict[str, str]
+) -> None:
     assert envelope.to_text() == text
     assert envelope.to_json() == json.dumps(document, separators=(",", ":"))
     assert parse_text(text) == envelope
@@ -61,7 +63,7 @@ def test_the_length_of_a_text(size: int) -> None:
 
 
 @for_each("vector", load_vectors("gproxy-v2")["values"])
-def test_gproxys_forms(vector: dict[str, Any]) -> None:
+def test_gproxys_envelopes_are_parsed(vector: dict[str, Any]) -> None:
     text, document = parse_text(vector["token"]), parse_json(json.dumps(vector["json_token"]))
 
     assert isinstance(text, Envelope)
@@ -221,7 +223,7 @@ def check_malformed(error: MalformedEnvelope, problem: str) -> None:
     assert list(chain(error)) == [error]
 
 
-def test_without_a_place_or_a_key_it_is_said_too() -> None:
+def test_an_error_without_a_binding_or_a_kid() -> None:
     with pytest.raises(MalformedEnvelope, match=r"^a sealed value is malformed") as caught:
         parse_text("enc:")
     assert caught.value.table is None

@@ -159,7 +159,7 @@ def test_pending_and_malformed_values_are_an_error_in_every_mode(mode: Mode) -> 
             assert type(error) is MalformedEnvelope
 
 
-def test_is_current_tells_what_must_be_resealed() -> None:
+def test_is_current_is_false_for_values_to_reseal() -> None:
     rotated = keyring().with_new_key()
     text, document = stored_as("v3")
     plain = parse_text("text"), parse_json("{}")
@@ -190,7 +190,7 @@ def test_the_documents_of_the_vectors(vector: dict[str, Any]) -> None:
 
 
 @for_each("vector", load_vectors("gproxy-v2")["values"])
-def test_gproxys_values(vector: dict[str, Any]) -> None:
+def test_gproxys_values_are_opened(vector: dict[str, Any]) -> None:
     ring = Keyring.create(Mode.V2, v2=Key(bytes.fromhex(vector["derived_key_hex"])))
 
     assert ring.open_text(vector["token"], BINDING) == vector["plaintext"]
@@ -303,7 +303,7 @@ def test_errors_of_opening_show_no_key_and_no_plaintext() -> None:
 # -- changes ------------------------------------------------------------------------------------
 
 
-def test_a_new_keyring_has_keys_of_its_own() -> None:
+def test_a_new_keyring_has_new_keys() -> None:
     one, other = Keyring.create(Mode.ENCRYPTED), Keyring.create(Mode.ENCRYPTED)
 
     assert one.kids == {one.active_kid}
@@ -359,7 +359,7 @@ def test_changes_make_a_new_keyring() -> None:
         upgraded.with_mode(Mode.ENCRYPTED)
 
 
-def test_rotation() -> None:
+def test_a_rotated_keyring_opens_old_values_until_their_key_is_dropped() -> None:
     old = keyring()
     both = old.with_new_key()
     assert both.active_kid

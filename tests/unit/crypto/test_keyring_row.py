@@ -53,7 +53,7 @@ def test_the_vector_opens(key: Secret | Key) -> None:
 
 @for_each("mode", [mode for mode in Mode if mode is not Mode.PLAINTEXT])
 @for_each("generation", [0, 2**63 - 1])
-def test_a_round_trip(mode: Mode, generation: int) -> None:
+def test_a_sealed_keyring_reopens_unchanged(mode: Mode, generation: int) -> None:
     row: dict[str, Any] = {"kdf": str(FAST_KDF), "generation": generation}
     ring = keyring(mode)
     reopened = Keyring.open(ring.seal(**row, key=SECRET), **row, key=FAST_KDF.derive(SECRET))
