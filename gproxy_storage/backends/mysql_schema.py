@@ -1,4 +1,4 @@
-"""MySQL's and MariaDB's schema: the catalog, the types, and the lock under which it is changed."""
+"""The schema of MySQL and MariaDB: system catalog, types, and the lock that guards changes."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ _FOREIGN_KEYS = """
     {versions}
     ORDER BY t, c, n"""
 
-# In a column of its own: its collation and those of the catalog's names cannot be mixed.
+# In a column of its own: its collation and those of the system catalog's names cannot be mixed.
 _VERSIONS = "UNION ALL SELECT '', '', '', '', '', '', -1, version FROM {ledger}"
 
 _TABLE_HOLDERS = {

@@ -1,4 +1,4 @@
-"""PostgreSQL's schema: its catalog, its types, and the lock under which it is changed."""
+"""PostgreSQL's schema: its system catalog, its types, and the lock under which it is changed."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class PostgresSchema(Backend):
 
     @contextmanager
     def sync_lock(self, timeout_s: float) -> Iterator[None]:
-        # Any higher isolation level would show the catalog as it was before the wait.
+        # Any higher isolation level would show the system catalog as it was before the wait.
         with self.atomic(extensions.ISOLATION_LEVEL_READ_COMMITTED):
             # Indexing a large table may take any time.
             self.execute_sql("SET LOCAL statement_timeout = 0")

@@ -1,4 +1,4 @@
-"""The rows of a backend's three catalog queries; `schema.catalog` builds a snapshot of them."""
+"""The rows of a backend's three queries; `schema.snapshot` builds a snapshot of them."""
 
 from __future__ import annotations
 

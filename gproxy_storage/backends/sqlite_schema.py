@@ -1,4 +1,4 @@
-"""SQLite's schema: its catalog, its types, and the lock under which it is changed."""
+"""SQLite's schema: its system catalog, its types, and the lock under which it is changed."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def _silent(_: int) -> None:
     """Show no progress."""
 
 
-class _Run(NamedTuple):
+class _Result(NamedTuple):
     """The values and the keyring after an operation or its dry run."""
 
     done: Resealed
@@ -288,7 +288,7 @@ class Encryption:
         progress: OnProgress,
         dry_run: bool,
         **options: bool,
-    ) -> _Run:
+    ) -> _Result:
         """Change the keyring, reseal all values, drop unused keys; or do a dry run of that."""
         if dry_run:
             target = (change and change(keyring)) or keyring
@@ -298,7 +298,7 @@ class Encryption:
             else:
                 final = target if done.unreadable else Keyring.plaintext()
             dropped = len(target.kids) - len(final.kids)
-            return _Run(done, final, dropped, changes=final is not self._manager.keyring)
+            return _Result(done, final, dropped, changes=final is not self._manager.keyring)
         if change is not None:
             self._change(change, **options)
         done = reseal(self._database, self._manager, progress)
@@ -307,9 +307,9 @@ class Encryption:
             dropped = drop_unused(self._database, self._manager)
         elif not done.unreadable:
             remove_keyring(self._database, self._manager)
-        return _Run(done, self._manager.keyring, dropped)
+        return _Result(done, self._manager.keyring, dropped)
 
-    def _outcome(self, run: _Run, before: Unlocked, *, scrub: bool = False) -> Outcome:
+    def _outcome(self, run: _Result, before: Unlocked, *, scrub: bool = False) -> Outcome:
         done, keyring = run.done, run.keyring
         changes = run.changes or self._manager.state.generation != before.generation
         outcome = Outcome(

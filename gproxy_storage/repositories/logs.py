@@ -107,10 +107,10 @@ class Log(Repository[L], Generic[L]):
             with self._naming_row(values):
                 return self._write(partial(write, values))
         except MissingReference:
-            left = self._write(partial(_without_missing, self.model, values))
-            if left == values:
+            kept = self._write(partial(_without_missing, self.model, values))
+            if kept == values:
                 raise
-        return self._record(left, write)  # another may have been deleted since
+        return self._record(kept, write)  # another may have been deleted since
 
     def delete_before(self, before: datetime) -> int:
         """Delete the rows from before a time; return how many there were.

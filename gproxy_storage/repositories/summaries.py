@@ -90,9 +90,9 @@ def grouped(
     names = [_Key.named(database, name) for name in by]
     if not names:
         raise InvalidValue("by must name what to group by, for example 'user_id'", argument="by")
-    places = [SQL(str(place)) for place in range(1, len(names) + 1)]
+    positions = [SQL(str(position)) for position in range(1, len(names) + 1)]
     rows: Any = query.select(*(name.expression for name in names), *_sums(database)).group_by(
-        *places
+        *positions
     )
     groups = [
         UsageGroup(

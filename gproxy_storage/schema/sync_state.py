@@ -47,7 +47,7 @@ class SyncState:
         """Begin an attempt; with transactional DDL the previous one was rolled back."""
         if self._database.transactional_ddl:
             self.applied.clear()
-        self._step, self._doing = None, "reading the catalog under the sync lock"
+        self._step, self._doing = None, "reading the schema under the sync lock"
         self._violations.clear()
 
     def start(self, step: Step, number: int, total: int) -> None:

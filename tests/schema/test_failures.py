@@ -152,7 +152,7 @@ def test_no_schema_to_create_in(empty: Backend, database_dsn: str) -> None:
 
 @only_postgres
 def test_settings_that_would_spoil_it(empty: Backend, database_dsn: str) -> None:
-    """Isolation that would see the catalog as it was before waiting, and a statement time-out."""
+    """Isolation that would see the schema as it was before waiting, and a statement time-out."""
     options = quote(
         "-c default_transaction_isolation=serializable -c statement_timeout=1000", safe=""
     )
