@@ -347,8 +347,8 @@ class Storage(TableRepositories, StrictKeywords):
 
         The database reads every row: this takes seconds for a table with millions.
         """
-        from .schema.catalog import read_snapshot
         from .schema.definitions import definitions
+        from .schema.snapshot import read_snapshot
 
         def count() -> dict[str, int | None]:
             tables = read_snapshot(self.database, definitions(self.database)).tables
