@@ -64,7 +64,7 @@ def test_spooled_rows_and_rejects_are_sealed(dsn: str, spool: Path) -> None:
 
     with Storage.connect(dsn, SECRET, data_dir=spool.parent) as storage:
         with storage.sink() as sink:
-            until(lambda: sink.stats().adopted == 2)
+            until(lambda: sink.stats().adopted == 2 and not [*spool.glob("*.spool")])
         with storage.session():
             found = DownstreamRequest.select().order_by(DownstreamRequest.trace_id)
             assert [(row.trace_id, row.request_body) for row in found] == [
