@@ -62,9 +62,10 @@ def test_spooled_rows_and_rejects_are_sealed(dsn: str, spool: Path) -> None:
     assert len(content(spool)) > 3 * len(BODY)
     assert not any(text in content(spool) for text in in_the_clear)
 
+    waiting = [*spool.glob("*.spool")]
     with Storage.connect(dsn, SECRET, data_dir=spool.parent) as storage:
         with storage.sink() as sink:
-            until(lambda: sink.stats().adopted == 2 and not [*spool.glob("*.spool")])
+            until(lambda: sink.stats().adopted == 2 and not any(path.exists() for path in waiting))
         with storage.session():
             found = DownstreamRequest.select().order_by(DownstreamRequest.trace_id)
             assert [(row.trace_id, row.request_body) for row in found] == [
