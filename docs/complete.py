@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from types import FunctionType, MethodType
 from typing import Any, is_typeddict
 
 from sphinx.application import Sphinx
@@ -11,20 +12,17 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util.logging import getLogger
 
 import gproxy_storage
-from gproxy_storage import Sink, WriteBatch, row_types
-from gproxy_storage.repositories.access import Access
-from gproxy_storage.repositories.base import Repository
-from gproxy_storage.repositories.dashboard import Dashboard
+from gproxy_storage import Sink, Storage, row_types
+from gproxy_storage.repositories.registry import registered
 
 INTERNAL = {
     f"gproxy_storage.{kind.__name__}.{name}"
     for kind, names in {
         Sink: ("before_fork", "after_fork_in_parent", "after_fork_in_child"),
-        WriteBatch: ("add", "new_id", "pending_row"),
     }.items()
     for name in names
 }
-"""What other modules of the package call, and nobody else."""
+"""Methods that only other modules of the package call."""
 
 
 def public_names() -> Iterator[str]:
@@ -35,25 +33,17 @@ def public_names() -> Iterator[str]:
         yield path
         if isinstance(exported, type) and exported.__module__.startswith("gproxy_storage."):
             yield from (f"{path}.{member}" for member in _public_members(exported))
-    for kind in {*_repositories(), Access, Dashboard}:
+    for kind in registered(Storage).values():
         path = f"{kind.__module__}.{kind.__qualname__}"
         yield from (f"{path}.{verb}" for verb in _public_members(kind))
 
 
 def _public_members(kind: type[Any]) -> Iterator[str]:
     for name, member in inspect.getmembers(kind):
-        is_verb = inspect.isroutine(member) or isinstance(member, property)
+        is_verb = isinstance(member, FunctionType | MethodType | property)
         ours = getattr(getattr(member, "fget", member), "__module__", "")
         if name[0] != "_" and is_verb and str(ours).startswith("gproxy_storage."):
             yield name
-
-
-def _repositories(kind: type[Any] = Repository) -> Iterator[type[Any]]:
-    """Yield the classes of repositories that have a table; those of a batch are the same."""
-    for each in kind.__subclasses__():
-        if hasattr(each, "model") and each.__module__.startswith("gproxy_storage.repositories."):
-            yield each
-        yield from _repositories(each)
 
 
 def undescribed_fields() -> Iterator[str]:

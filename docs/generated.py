@@ -1,8 +1,8 @@
 """Directives that write parts of the reference from the code, so that the two cannot differ.
 
 ``repositories``: every repository that a Storage has, with its verbs; the option ``logs`` gives
-those that read the logs, and its absence all others. ``tables``: every table with its columns,
-types and indexes. ``dsn-parameters``: what a backend's DSN may carry.
+those that read the logs; without it, all others. ``tables``: every table with its columns,
+types and indexes. ``dsn-parameters``: the parameters of a backend's DSN.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from sphinx.util.docutils import SphinxDirective
 
 from gproxy_storage import Storage, db_from_dsn
 from gproxy_storage.dsn.rules import POOL, REFUSED, RULES
+from gproxy_storage.encrypted_fields import SealedField
 from gproxy_storage.fields import MoneyField, UtcDateTimeField
 from gproxy_storage.models import INDEXES, SEALED_FIELDS, TABLES, Ledger, Table
-from gproxy_storage.repositories.base import Repository
+from gproxy_storage.repositories.base import BaseRepository
 from gproxy_storage.repositories.dashboard import Dashboard
 from gproxy_storage.repositories.logs import Log
+from gproxy_storage.repositories.registry import registered
 from gproxy_storage.schema.definitions import Definition, definitions
-from gproxy_storage.sealed_fields import SealedField
 
 COMMON_VERBS = (
     *("create", "get", "find", "list", "iter", "count"),
@@ -36,7 +37,7 @@ COMMON_VERBS = (
 
 
 class Reached(NamedTuple):
-    """A repository and how it is reached: ``access.models`` from ``storage.access.models``."""
+    """A repository and its path from a Storage, such as ``access.models``."""
 
     path: str
     kind: type[Any]
@@ -47,7 +48,7 @@ class Reached(NamedTuple):
 
     def verbs(self) -> list[str]:
         return [
-            name for name, _ in inspect.getmembers(self.kind, inspect.isroutine) if name[0] != "_"
+            name for name, _ in inspect.getmembers(self.kind, inspect.isfunction) if name[0] != "_"
         ]
 
     def keywords(self) -> dict[str, type[Any]]:
@@ -62,19 +63,8 @@ class Reached(NamedTuple):
 
 
 def reached() -> list[Reached]:
-    """Return every repository that is reached from a Storage, by its path."""
-    with Storage.inspect("sqlite::memory:") as storage:
-        names = [name for name in dir(storage) if name[0] != "_" and name != "encryption"]
-        found = dict(_repositories({name: getattr(storage, name) for name in names}))
-        for path, repository in list(found.items()):
-            found |= _repositories({f"{path}.{name}": it for name, it in vars(repository).items()})
-    return [Reached(path, type(found[path])) for path in sorted(found)]
-
-
-def _repositories(candidates: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    for path, value in candidates.items():
-        if type(value).__module__.startswith("gproxy_storage.repositories."):
-            yield path, value
+    """Return every repository of a Storage, by its path."""
+    return [Reached(path, kind) for path, kind in sorted(registered(Storage).items())]
 
 
 class Generated(SphinxDirective, ABC):
@@ -103,7 +93,7 @@ class Repositories(Generated):
             yield f"\n## `storage.{each.path}`\n"
             yield from _on_delete(each)
             yield from _autoclass(
-                each.kind, "members", "inherited-members", "exclude-members: model"
+                each.kind, "members", "inherited-members", "exclude-members: model, filters"
             )
             for name, keywords in each.keywords().items():
                 if name.endswith("Filters") and name not in shown:
@@ -112,13 +102,13 @@ class Repositories(Generated):
 
 
 def _overview(repositories: list[Reached]) -> Iterator[str]:
-    yield "| `storage.` | holds | verbs beside the common ones | lacks |"
+    yield "| `storage.` | holds | further verbs | lacks |"
     yield "| --- | --- | --- | --- |"
     for path, kind in repositories:
         verbs = Reached(path, kind).verbs()
         own = [verb for verb in verbs if verb not in COMMON_VERBS]
         lacks = [verb for verb in COMMON_VERBS if verb not in verbs]
-        if not issubclass(kind, Repository):
+        if not issubclass(kind, BaseRepository):
             lacks = ["all of them"]
         what = (kind.__doc__ or "").partition(".")[0]
         cells = [f"[`{path}`](#storage-{path.replace('.', '-').replace('_', '-')})", what]
@@ -127,7 +117,7 @@ def _overview(repositories: list[Reached]) -> Iterator[str]:
 
 
 def _on_delete(repository: Reached) -> Iterator[str]:
-    """Say what becomes of a deleted row's dependents."""
+    """Say what happens to a deleted row's dependents."""
     if "delete" not in repository.verbs():
         return
     deleted: list[type[Table]] = [repository.kind.model]
@@ -145,7 +135,7 @@ def _on_delete(repository: Reached) -> Iterator[str]:
     if gone:
         yield f"Deleting a row deletes its rows of {', '.join(gone)}, too."
     if kept:
-        yield f"Rows of {', '.join(kept)} stay, with NULL in its place."
+        yield f"Rows of {', '.join(kept)} are kept, with NULL for it."
     yield ""
 
 
@@ -177,7 +167,7 @@ _DSNS = {
     "PostgreSQL": "postgres://nobody@nowhere/db",
     "MySQL, MariaDB": "mysql://nobody@nowhere/db",
 }
-"""Of each kind of backend one to render types by; nothing is connected to."""
+"""A DSN of each kind of backend, to render types; no connection is made."""
 
 
 def _definitions(dsn: str) -> dict[str, Definition]:
@@ -187,8 +177,8 @@ def _definitions(dsn: str) -> dict[str, Definition]:
 def _columns(model: type[Table], definitions: list[Definition]) -> Iterator[str]:
     yield f"\n| column | {' | '.join(_DSNS)} | notes |"
     yield f"| --- | {' | '.join('---' for _ in _DSNS)} | --- |"
-    for place, field in enumerate(model._meta.sorted_fields):
-        columns = [definition.columns[place] for definition in definitions]
+    for position, field in enumerate(model._meta.sorted_fields):
+        columns = [definition.columns[position] for definition in definitions]
         types = [column.type for column in columns]
         yield f"| `{field.column_name}` | {' | '.join(types)} | {', '.join(_notes(field))} |"
 
@@ -198,7 +188,7 @@ def _notes(field: peewee.Field[Any]) -> Iterator[str]:
         yield "primary key"
     if isinstance(field, peewee.ForeignKeyField):
         yield f"[`{field.rel_model._meta.table_name}`](#{_anchor(field.rel_model)})"
-        yield "NULL once that is deleted" if field.on_delete == "SET NULL" else "goes with it"
+        yield "set to NULL" if field.on_delete == "SET NULL" else "deleted with it"
     if field.null:
         yield "may be NULL"
     if isinstance(field, SealedField):
@@ -246,6 +236,12 @@ class DsnParameters(Generated):
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directives."""
+    for kind in registered(Storage).values():
+        for name, method in list(vars(kind).items()):
+            if (inner := getattr(method, "__wrapped__", None)) is not None:
+                # Sphinx looks up the types of overloads in the module of the wrapper.
+                inner.__doc__ = method.__doc__
+                setattr(kind, name, inner)
     app.add_directive("repositories", Repositories)
     app.add_directive("tables", Tables)
     app.add_directive("dsn-parameters", DsnParameters)

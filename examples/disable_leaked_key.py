@@ -1,4 +1,4 @@
-"""Disable an API key that got out, and say whose it is and what it was used for.
+"""Disable a leaked API key, and say whose it is and what it was used for.
 
 The key is asked for at the terminal, or read from standard input: never from the command line,
 which every user of the machine can see and the shell remembers.

@@ -15,7 +15,7 @@ from gproxy_storage import Storage, StorageError
 
 
 def main(dsn: str | None = None) -> None:
-    """Play the session on the database at `dsn`, or on the one that the settings name."""
+    """Run the session on the database at `dsn`, or on the one that the settings name."""
     with Storage.open(dsn=dsn) as storage:
         database = storage.database
         print(f"opened      {database.dsn} ({database.name} {database.version_text()})")

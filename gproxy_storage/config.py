@@ -247,7 +247,7 @@ def _read_dotenv(path: str | Path | None) -> dict[str, str]:
             f"{str(path)!r} cannot be read: {problem}; correct or remove it", setting=str(path)
         )
 
-    import dotenv  # noqa: PLC0415 - 10 ms, needed only with a .env file
+    import dotenv
 
     variables = dotenv.dotenv_values(stream=io.StringIO(text), interpolate=False)
     for name in (DSN, DATA_DIR, CONFIG, SECRET_KEY, SECRET_KEY_FILE):

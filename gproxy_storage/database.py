@@ -50,8 +50,7 @@ def db_from_dsn(dsn: Dsn | str) -> Backend:
         DSNError: when the text is not a DSN.
         ConnectError: when it names a database in memory and that cannot be created.
     """
-    # Imported here: it imports all extensions of playhouse, a sixth of the package's start-up.
-    from playhouse import db_url  # noqa: PLC0415 - see above
+    from playhouse import db_url
 
     dsn = parsed = Dsn.parse(dsn) if isinstance(dsn, str) else dsn  # its text is in no frame
     scheme, backend = _SCHEMES[parsed.backend]

@@ -4,7 +4,7 @@ Each refuses, before anything is written, values that one of the four databases 
 or truncate: naive times, NaN, integers out of range, NUL characters, text that is too long.
 
 Some fields have an attribute `sound`: a Python expression that is true for values that `db_value`
-returns unchanged. `rows.py` inlines it in the checks of log rows, for speed.
+returns unchanged. `log_rows.py` inlines it in the checks of log rows, for speed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import peewee
 from .backends.base import Backend
 from .errors import InvalidValue, ReadError
 from .money import MAX_TOTAL, from_double, take
-from .storable import INT64, text_problem
+from .value_limits import INT64, text_problem
 
 _INT32 = range(-(2**31), 2**31)
 

@@ -67,6 +67,6 @@ def never_finalise(value: Any) -> None:
     A connection belongs to the parent: closing it in the child would end the parent's session on
     the server, or make SQLite undo the parent's transaction in their shared memory.
     """
-    import ctypes  # noqa: PLC0415 - needed only in such a child
+    import ctypes
 
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))

@@ -1,25 +1,25 @@
 """The tables, declared once for all backends; no behaviour.
 
-Names and formats are GPROXY v1's, so that both programs can work on one database. Foreign keys
-carry no index of their own; every index is written out below its table.
+Names and formats are GPROXY v1's, so that both programs can work on one database. A foreign key
+does not imply an index; every index but that of the natural key is declared below its table.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, overload
 
 import peewee
 from peewee import SQL
 
+from .encrypted_fields import EncryptedJSONField, EncryptedTextField, SealedField, SealedRow
 from .fields import ForeignKeyField, HeadersField, JSONField, MoneyField
 from .money import MAX_COST
 from .naming import give_repr
-from .sealed_fields import EncryptedJSONField, EncryptedTextField, SealedField, SealedRow
 
 if TYPE_CHECKING:
-    # Of which ours are subclasses, and whose stubs say what a row's value is.
+    # The base classes of ours, whose stubs declare the type of a row's value.
     from peewee import (
         BigAutoField,
         BigIntegerField,
@@ -47,11 +47,20 @@ T = TypeVar("T", bound="Table")
 
 
 class Table(peewee.Model):
-    """What all tables share. Bound to a database by `Storage`."""
+    """The base of all tables, bound to a database by `Storage`.
+
+    Attributes:
+        natural_key: the fields that identify a row in addition to its id, for upserts and a unique
+            index; empty if only the id does.
+        is_log: whether rows remain when a row that they refer to is deleted, with NULL for it.
+    """
+
+    natural_key: ClassVar[tuple[str, ...]] = ()
+    is_log: ClassVar[bool] = False
 
     class Meta:
         legacy_table_names = False
-        only_save_dirty = True  # an UPDATE writes what changed
+        only_save_dirty = True  # an UPDATE writes only changed columns
 
 
 @overload
@@ -65,7 +74,7 @@ def _foreign_key(
 def _foreign_key(
     target: type[Table], table: str, column: str, on_delete: str, **kwargs: Any
 ) -> peewee.ForeignKeyField[Any]:
-    """A foreign key by our naming, without the index that Peewee would add."""
+    """Declare a foreign key with our naming, without the index that Peewee would add."""
     return ForeignKeyField(
         target,
         column_name=column,
@@ -84,7 +93,7 @@ class Index:
 
     Attributes:
         name: unique in the database; at most 63 bytes, PostgreSQL's limit.
-        columns: column names in order, each with True where it descends.
+        columns: column names in order, each with whether it is descending.
     """
 
     name: str
@@ -93,11 +102,10 @@ class Index:
 
 
 INDEXES: dict[type[Table], list[Index]] = {}
-"""The indexes of each table beside its primary key."""
+"""The indexes of each table, without that of the primary key."""
 
 
-def _add_index(model: type[Table], *columns: Any, unique: bool = False) -> None:
-    """Declare an index over fields, or over ``field.desc()``."""
+def _index(model: type[Table], *columns: Any, unique: bool) -> Index:
     described = tuple(
         (column.node.column_name, True)
         if isinstance(column, peewee.Ordering)
@@ -107,11 +115,16 @@ def _add_index(model: type[Table], *columns: Any, unique: bool = False) -> None:
     name = "_".join(
         ("uq" if unique else "ix", model._meta.table_name, *(column for column, _ in described))
     )
-    INDEXES.setdefault(model, []).append(Index(name, described, unique))
+    return Index(name, described, unique)
+
+
+def _add_index(model: type[Table], *columns: Any, unique: bool = False) -> None:
+    """Declare an index, besides that of the natural key, over fields or ``field.desc()``."""
+    INDEXES.setdefault(model, []).append(_index(model, *columns, unique=unique))
 
 
 class GlobalSettings(Table):
-    """The one row of settings, with id 1."""
+    """The single row of settings, with id 1."""
 
     id = BigAutoField()
     host = TextField()
@@ -135,6 +148,8 @@ class GlobalSettings(Table):
 class Provider(Table):
     """An upstream provider of LLMs."""
 
+    natural_key = ("name",)
+
     id = BigAutoField()
     name = CharField()
     channel = CharField()
@@ -148,7 +163,6 @@ class Provider(Table):
         table_name = "providers"
 
 
-_add_index(Provider, Provider.name, unique=True)
 _add_index(Provider, Provider.channel)
 
 
@@ -175,6 +189,8 @@ _add_index(Credential, Credential.provider)
 class CredentialStatus(Table):
     """The health of a credential on a channel."""
 
+    natural_key = ("credential", "channel")
+
     id = BigAutoField()
     credential_id: int
     credential = _foreign_key(Credential, "credential_statuses", "credential_id", "CASCADE")
@@ -189,11 +205,10 @@ class CredentialStatus(Table):
         table_name = "credential_statuses"
 
 
-_add_index(CredentialStatus, CredentialStatus.credential, CredentialStatus.channel, unique=True)
-
-
 class User(SealedRow, Table):
     """A user of the proxy; `password` is an Argon2id hash, itself encrypted."""
+
+    natural_key = ("name",)
 
     id = BigAutoField()
     name = CharField()
@@ -205,9 +220,6 @@ class User(SealedRow, Table):
 
     class Meta:
         table_name = "users"
-
-
-_add_index(User, User.name, unique=True)
 
 
 class UserKey(SealedRow, Table):
@@ -236,6 +248,8 @@ _add_index(UserKey, UserKey.user)
 class LLMModel(Table):
     """A model that a provider offers."""
 
+    natural_key = ("provider", "model_id")
+
     id = BigAutoField()
     provider_id: int
     provider = _foreign_key(Provider, "models", "provider_id", "CASCADE")
@@ -250,12 +264,16 @@ class LLMModel(Table):
         table_name = "models"
 
 
-_add_index(LLMModel, LLMModel.provider, LLMModel.model_id, unique=True)
 _add_index(LLMModel, LLMModel.provider)
 
 
 class UserModelPermission(Table):
-    """A user may use the models that the pattern fits; provider NULL = every provider."""
+    """A user may use the models that the pattern matches; provider NULL = every provider."""
+
+    # NULLs are distinct in its index: permissions are unique by a lock, see
+    # repositories/permission_rows.py. With another unique index GPROXY does not start, or
+    # drops it.
+    natural_key = ("user", "provider", "model_pattern")
 
     id = BigAutoField()
     user_id: int
@@ -269,20 +287,13 @@ class UserModelPermission(Table):
         table_name = "user_model_permissions"
 
 
-# NULLs are distinct in it: permissions are unique by a lock, see repositories/permissions.py. One
-# more unique index, and GPROXY no longer starts, or drops it.
-_add_index(
-    UserModelPermission,
-    UserModelPermission.user,
-    UserModelPermission.provider,
-    UserModelPermission.model_pattern,
-    unique=True,
-)
 _add_index(UserModelPermission, UserModelPermission.user)
 
 
 class UserFilePermission(Table):
     """A user may use the files of a provider."""
+
+    natural_key = ("user", "provider")
 
     id = BigAutoField()
     user_id: int
@@ -295,12 +306,13 @@ class UserFilePermission(Table):
         table_name = "user_file_permissions"
 
 
-_add_index(UserFilePermission, UserFilePermission.user, UserFilePermission.provider, unique=True)
 _add_index(UserFilePermission, UserFilePermission.user)
 
 
 class UserRateLimit(Table):
-    """Limits of a user on the models that the pattern fits; NULL = no limit."""
+    """Limits of a user on the models that the pattern matches; NULL = no limit."""
+
+    natural_key = ("user", "model_pattern")
 
     id = BigAutoField()
     user_id: int
@@ -316,12 +328,13 @@ class UserRateLimit(Table):
         table_name = "user_rate_limits"
 
 
-_add_index(UserRateLimit, UserRateLimit.user, UserRateLimit.model_pattern, unique=True)
 _add_index(UserRateLimit, UserRateLimit.user)
 
 
 class UserQuota(Table):
-    """What a user may cost, and has cost; a quota <= 0 is unlimited."""
+    """The limit on a user's costs, and the costs so far; a quota <= 0 is unlimited."""
+
+    natural_key = ("user",)
 
     id = BigAutoField()
     user_id: int
@@ -334,11 +347,10 @@ class UserQuota(Table):
         table_name = "user_quotas"
 
 
-_add_index(UserQuota, UserQuota.user, unique=True)
-
-
 class Usage(Table):
-    """What one call used and cost."""
+    """The tokens and cost of one call."""
+
+    is_log = True
 
     trace_id = BigAutoField()
     downstream_trace_id = BigIntegerField(null=True)
@@ -370,18 +382,20 @@ class Usage(Table):
 
 
 _add_index(Usage, Usage.at.desc(), Usage.trace_id.desc())
-# By user and by key, with the time: else a day of one user among a hundred reads the day of all,
-# and what a rare key did reads every row (of a million: 0.4 to 1.4 s instead of 0.3 ms), as does
-# deleting a user or key, while SQLite lets nobody else write. The price of the two on inserts of
-# 1,000 rows: 2.1 times on SQLite (1.7 for the first), 1.4 on PostgreSQL, nothing on MySQL, which
-# has an index of every foreign key anyway. Provider and credential would make it 3.0 times on
-# SQLite: they are few, so a page of either is found at once, and they are deleted rarely.
+# By user and by key, with the time. Without them, a day of one user would read that day of all
+# users, and the usages of a rarely used key every row (of a million: 0.4 to 1.4 s instead of
+# 0.3 ms), as would deleting a user or key, while SQLite blocks other writers. The two make inserts
+# of 1,000 rows take 2.1 times as long on SQLite (the first alone 1.7), 1.4 on PostgreSQL, 1.0 on
+# MySQL, which has an index of every foreign key anyway. With indexes on provider and credential it
+# would be 3.0 on SQLite: there are few of either, so a page is found soon, and deletions are rare.
 _add_index(Usage, Usage.user, Usage.at)
 _add_index(Usage, Usage.user_key, Usage.at)
 
 
 class UpstreamRequest(Table):
     """A request that the proxy sent to a provider."""
+
+    is_log = True
 
     trace_id = BigAutoField()
     downstream_trace_id = BigIntegerField(null=True)
@@ -414,6 +428,8 @@ _add_index(UpstreamRequest, UpstreamRequest.at.desc(), UpstreamRequest.trace_id.
 class DownstreamRequest(Table):
     """A request that a user sent to the proxy; the caller gives the trace id."""
 
+    is_log = True
+
     trace_id = BigAutoField()
     at = UtcDateTimeField()
     internal = BooleanField(default=False)
@@ -441,6 +457,8 @@ _add_index(DownstreamRequest, DownstreamRequest.at.desc(), DownstreamRequest.tra
 class UserCredentialFile(Table):
     """A file that a user uploaded through a credential."""
 
+    natural_key = ("user", "provider", "file_id")
+
     id = BigAutoField()
     user_id: int
     user = _foreign_key(User, "user_credential_files", "user_id", "CASCADE")
@@ -464,20 +482,15 @@ _add_index(
     UserCredentialFile,
     UserCredentialFile.user,
     UserCredentialFile.provider,
-    UserCredentialFile.file_id,
-    unique=True,
-)
-_add_index(
-    UserCredentialFile,
-    UserCredentialFile.user,
-    UserCredentialFile.provider,
     UserCredentialFile.active,
 )
 _add_index(UserCredentialFile, UserCredentialFile.credential)
 
 
 class ClaudeFile(Table):
-    """What Anthropic says of a file."""
+    """Anthropic's metadata of a file."""
+
+    natural_key = ("provider", "file_id")
 
     id = BigAutoField()
     provider_id: int
@@ -496,12 +509,11 @@ class ClaudeFile(Table):
         table_name = "claude_files"
 
 
-_add_index(ClaudeFile, ClaudeFile.provider, ClaudeFile.file_id, unique=True)
 _add_index(ClaudeFile, ClaudeFile.provider)
 
 
 class StorageState(Table):
-    """What this package notes about the database itself; GPROXY leaves it alone."""
+    """Facts about the database itself, stored by this package; GPROXY does not use it."""
 
     name = CharField(max_length=64, primary_key=True)
     value = TextField()
@@ -512,7 +524,7 @@ class StorageState(Table):
 
 
 class EncryptionKeys(Table):
-    """The one row of the keyring, with id 1; see `vault.py`."""
+    """The single row of the keyring, with id 1; see `keyring_manager.py`."""
 
     id = BigIntegerField(primary_key=True)
     generation = BigIntegerField(default=0, constraints=[SQL("DEFAULT 0")])
@@ -526,7 +538,7 @@ class EncryptionKeys(Table):
 
 
 class SinkWriter(Table):
-    """How far a sink's batches are stored: what makes writing one again a no-op."""
+    """The last stored batch of each sink, so that writing one again is a no-op."""
 
     writer = CharField(max_length=64, primary_key=True)
     seq = BigIntegerField()
@@ -537,9 +549,9 @@ class SinkWriter(Table):
 
 
 class Ledger(Table):
-    """GPROXY's ledger of the steps that it has made an older schema go through.
+    """GPROXY's ledger: the migrations of its schema that were applied.
 
-    Not in `TABLES`: sync creates and fills it, and nothing else of this package has to do with it.
+    Not in `TABLES`: sync creates and fills it, and nothing else in this package uses it.
     """
 
     version = CharField(primary_key=True)
@@ -572,6 +584,14 @@ TABLES: tuple[type[Table], ...] = (
 )
 """Every table that holds data, parents before children."""
 
+LOG_MODELS = tuple(model for model in TABLES if model.is_log)
+"""The logs, in the order in which a batch is written."""
+
+for _model in TABLES:
+    if _model.natural_key:
+        _key = [_model._meta.fields[name] for name in _model.natural_key]
+        INDEXES.setdefault(_model, []).insert(0, _index(_model, *_key, unique=True))
+
 NAMES: frozenset[str] = frozenset(
     {index.name for indexes in INDEXES.values() for index in indexes}
     | {model._meta.table_name for model in TABLES}
@@ -583,7 +603,21 @@ NAMES: frozenset[str] = frozenset(
         if isinstance(field, peewee.ForeignKeyField) and field.constraint_name
     }
 )
-"""What the tables, their columns, indexes and constraints are called."""
+"""The names of all tables, columns, indexes and constraints."""
+
+INDEX_COLUMNS = {
+    index.name: (model._meta.table_name, tuple(column for column, _ in index.columns))
+    for model, indexes in INDEXES.items()
+    for index in indexes
+}
+"""Name of each index -> its table and columns."""
+
+GENERATED_IDS = {
+    model._meta.table_name: key.column_name
+    for model in TABLES
+    if isinstance(key := model._meta.primary_key, BigAutoField)
+}
+"""Table whose primary key the database can generate -> that column."""
 
 SEALED_FIELDS: dict[type[Table], tuple[SealedField, ...]] = {
     model: fields

@@ -7,7 +7,7 @@ from typing import Any
 
 import peewee
 
-from .sealed_fields import SealedField
+from .encrypted_fields import SealedField
 
 MAX_SHOWN = 80
 """The maximum number of characters of a value that are shown."""

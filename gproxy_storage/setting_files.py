@@ -72,7 +72,7 @@ def decoded(content: bytes | OSError) -> str | None:
 
 def parse_toml(text: str) -> dict[str, Any] | str:
     """Parse TOML; return the tables, or what is wrong with it without showing any of it."""
-    import tomllib  # noqa: PLC0415 - 6 ms, needed only with a TOML file
+    import tomllib
 
     if _DEEP_KEY.search(text):
         return f"has a key of more than {MAX_KEY_PARTS} parts; shorten it"

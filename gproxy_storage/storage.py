@@ -1,4 +1,4 @@
-"""Storage: the front door. Settings, database, schema and repositories, opened as one."""
+"""Storage: the entry point. Opens settings, database, schema and repositories together."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
-from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, TypeVar
@@ -18,31 +17,22 @@ from .config import DEFAULT_DATA_DIR, Settings, clean_secret
 from .database import db_from_dsn, run_query, run_transaction, session, transaction, translated
 from .dsn import Dsn
 from .errors import ConfigError
-from .fields import BigAutoField
 from .interruptions import raise_interruption
-from .models import INDEXES, NAMES, TABLES
+from .keyring_manager import KeyringManager
+from .models import GENERATED_IDS, INDEX_COLUMNS, NAMES, TABLES
 from .private_files import create_directory
-from .repositories.catalog import Catalog
-from .repositories.credentials import Credentials
-from .repositories.keys import Keys
-from .repositories.providers import Providers
-from .repositories.settings import ProxySettings
-from .repositories.statuses import Statuses
-from .repositories.users import Users
+from .repositories.keywords import StrictKeywords
+from .repositories.registry import Registered, TableRepositories
 from .schema import LOCK_TIMEOUT_S
 from .secret import Secret, without_locals
 from .sink.settings import SinkSettings
 from .unlocked import Unlocked
-from .vault import Vault
 
 if TYPE_CHECKING:
     from .batch import WriteBatch
-    from .encryption.commands import Encryption
+    from .key_management.commands import Encryption
     from .repositories.access import Access
     from .repositories.dashboard import Dashboard
-    from .repositories.downstream_requests import DownstreamRequests
-    from .repositories.files import ClaudeFiles, Files
-    from .repositories.upstream_requests import UpstreamRequests
     from .schema.plan import Plan
     from .schema.sync import SyncReport
     from .sink.orphaned_spools import Replayed
@@ -53,46 +43,36 @@ T = TypeVar("T")
 _logger = logging.getLogger("gproxy_storage")
 
 
-class Storage:
+class Storage(TableRepositories, StrictKeywords):
     """An open database with its repositories.
 
-    One Storage is open at a time in a process, for the models are bound to it. Threads share it:
-    each call borrows a pooled connection, and calls inside `session()` share one. A child made
-    by fork may go on using it, with connections of its own.
+    Only one Storage is open at a time in a process, because the models are bound to it. Threads
+    share it: each call borrows a pooled connection, and calls inside `session()` share one. A
+    forked child can go on using it, with its own connections.
 
     Its repositories are attributes: `users`, `keys`, `providers`, `credentials`, `statuses`,
     `catalog`, `access`, `quotas`, `files`, `claude_files`, `settings`, `usages`,
     `upstream_requests`, `downstream_requests`, `dashboard`.
 
     Attributes:
-        database: the Peewee database, for queries of your own inside `session()`.
+        database: the Peewee database, for your own queries inside `session()`.
         data_dir: the data directory; sinks keep their spool files in it.
-        sync_report: what the sync of the opening did; None where it was opened without.
+        sync_report: what sync did when it was opened; None if it was opened without sync.
     """
+
+    access: Registered[Access] = Registered("access.Access")
+    dashboard: Registered[Dashboard] = Registered("dashboard.Dashboard")
 
     _open: Storage | None = None
     _open_lock = threading.Lock()
 
-    def __init__(self, database: Backend, vault: Vault, data_dir: Path) -> None:
+    def __init__(self, database: Backend, manager: KeyringManager, data_dir: Path) -> None:
+        super().__init__(database)
         self.database = database
         self.data_dir = data_dir
-        self._vault = vault
+        self._keyring_manager = manager
         self._sinks: set[Sink] = set()
         self.sync_report: SyncReport | None = None
-        self.users = Users(database)
-        self.keys = Keys(database)
-        self.providers = Providers(database)
-        self.credentials = Credentials(database)
-        self.statuses = Statuses(database)
-        self.catalog = Catalog(database)
-        self.settings = ProxySettings(database)
-        # Imported with the first storage, not in a request: importlib mistakes a TimeoutError that
-        # a signal handler raises for a missing file.
-        from .repositories.quotas import Quotas  # noqa: PLC0415 - see above
-        from .repositories.usages import Usages  # noqa: PLC0415 - see above
-
-        self.usages = Usages(database)
-        self.quotas = Quotas(database)
 
     # -- opening and closing ------------------------------------------------------------------
 
@@ -122,12 +102,12 @@ class Storage:
             SchemaError: when the schema cannot be brought up to date.
         """
         settings = Settings.load(dsn=dsn, data_dir=data_dir, config=config, secret_key=secret_key)
-        del dsn, secret_key  # a report of an error may show this frame
+        del dsn, secret_key  # an error report may show this frame
         return cls.from_settings(settings, sync=sync)
 
     @classmethod
     def from_settings(cls, settings: Settings, *, sync: bool = True) -> Self:
-        """Open the storage that loaded settings name. Errors as `open`'s."""
+        """Open the storage that loaded settings name. Raises the errors of `open`."""
         _prepare_data_dir(settings)
         return cls._connect(
             settings.dsn,
@@ -139,9 +119,9 @@ class Storage:
 
     @classmethod
     def for_schema(cls, settings: Settings) -> Self:
-        """Open the storage to change its schema by `sync`, which this does not do yet.
+        """Open the storage, without syncing its schema, in order to call `sync`.
 
-        The secret is not needed. Errors as `inspect`'s.
+        The secret is not needed. Raises the errors of `inspect`.
         """
         _prepare_data_dir(settings)
         return cls._connect(settings.dsn, None, sync=False, start=lambda _: None)
@@ -169,7 +149,7 @@ class Storage:
             CryptoError: when the secret, or its absence, does not fit the database.
             SchemaError: when the schema cannot be brought up to date.
         """
-        # Under their own names: a report of an error may show this frame.
+        # Under the same names: an error report may show this frame.
         dsn = Dsn.parse(dsn) if isinstance(dsn, str) else dsn
         secret_key = None if secret_key is None else clean_secret(secret_key, "secret_key")
         return cls._connect(dsn, secret_key, data_dir=data_dir, sync=sync)
@@ -177,9 +157,9 @@ class Storage:
     @classmethod
     @without_locals
     def inspect(cls, dsn: str | Dsn) -> Self:
-        """Open the storage at a DSN to look at its schema and rows; changes nothing.
+        """Open the storage at a DSN to read its schema and rows; changes nothing.
 
-        The secret is not needed: encrypted values stay closed.
+        The secret is not needed: encrypted values are not decrypted.
 
         Raises:
             ConfigError: when the DSN cannot be used, or a Storage is open already.
@@ -192,7 +172,7 @@ class Storage:
     def for_encryption(cls, settings: Settings, *, sync: bool = True) -> Self:
         """Open the storage for the operations of `encryption`, whatever its mode.
 
-        An existing keyring is opened; none is made. Errors as `open`'s.
+        An existing keyring is opened; none is created. Raises the errors of `open`.
         """
         return cls._connect(
             settings.dsn,
@@ -214,7 +194,7 @@ class Storage:
         sync: bool,
         start: Callable[[Self], None] | None = None,
     ) -> Self:
-        """Open the database and start up, by `start` where that is not as usual."""
+        """Open the database and start up, by `start` if it is given."""
         with cls._open_lock:
             if Storage._open is not None:
                 raise ConfigError(
@@ -222,10 +202,10 @@ class Storage:
                     "or use it"
                 )
             database = db_from_dsn(dsn)
-            vault = Vault(database, secret_file=secret_file)
-            storage = Storage._open = cls(database, vault, Path(data_dir))
+            manager = KeyringManager(database, secret_file=secret_file)
+            storage = Storage._open = cls(database, manager, Path(data_dir))
         try:
-            # In a session at once: the server says which one it is.
+            # In one session: its connection shows which server this is.
             with translated(database, writing=True), session(database):
                 storage._bind()
                 if start is not None:
@@ -240,63 +220,18 @@ class Storage:
     @property
     def encryption(self) -> Encryption:
         """The keys of the database, and the operations that change them."""
-        # Imported when first needed: who only opens a storage starts sooner without.
-        from .encryption.commands import Encryption  # noqa: PLC0415 - see above
+        from .key_management.commands import Encryption
 
         if self.database.narrow is None:
-            self.plan()  # whether sealed values will fit
-        return Encryption(self.database, self._vault)
-
-    # -- repositories that start-up does without ----------------------------------------------
-
-    @cached_property
-    def access(self) -> Access:
-        """Who may use which models and files, and how much."""
-        from .repositories.access import Access  # noqa: PLC0415 - as above
-
-        return Access(self.database)
-
-    @cached_property
-    def files(self) -> Files:
-        """Files that users uploaded."""
-        from .repositories.files import Files  # noqa: PLC0415 - as above
-
-        return Files(self.database)
-
-    @cached_property
-    def claude_files(self) -> ClaudeFiles:
-        """What Anthropic says of files."""
-        from .repositories.files import ClaudeFiles  # noqa: PLC0415 - as above
-
-        return ClaudeFiles(self.database)
-
-    @cached_property
-    def upstream_requests(self) -> UpstreamRequests:
-        """The log of requests to providers."""
-        from .repositories.upstream_requests import UpstreamRequests  # noqa: PLC0415 - as above
-
-        return UpstreamRequests(self.database)
-
-    @cached_property
-    def downstream_requests(self) -> DownstreamRequests:
-        """The log of requests to the proxy."""
-        from .repositories.downstream_requests import DownstreamRequests  # noqa: PLC0415 - as above
-
-        return DownstreamRequests(self.database)
-
-    @cached_property
-    def dashboard(self) -> Dashboard:
-        """Sums over the logs."""
-        from .repositories.dashboard import Dashboard  # noqa: PLC0415 - as above
-
-        return Dashboard(self.database)
+            self.plan()  # finds out whether sealed values fit
+        return Encryption(self.database, self._keyring_manager)
 
     # -- starting up ---------------------------------------------------------------------------
 
     def _start(self, secret: Secret | None, *, sync: bool) -> None:
-        from .encryption.startup import settle, unlock  # noqa: PLC0415 - as above
+        from .key_management.startup import settle, unlock
 
-        unlock(self._vault, secret)  # before anything is written
+        unlock(self._keyring_manager, secret)  # before anything is written
         if sync:
             self.sync_report = self.sync()
             if self.sync_report.narrower:
@@ -307,31 +242,33 @@ class Storage:
                     len({drift.table for drift in self.sync_report.narrower}),
                     WIDEN,
                 )
-        settle(self.database, self._vault, secret, may_change=sync and self.database.writes)
+        settle(
+            self.database, self._keyring_manager, secret, may_change=sync and self.database.writes
+        )
 
     def _unlock(self, secret: Secret | None, *, sync: bool) -> None:
-        from .encryption.startup import check_still_there, unlock  # noqa: PLC0415 - as above
+        from .key_management.startup import check_still_there, unlock
 
-        unlock(self._vault, secret)
+        unlock(self._keyring_manager, secret)
         if sync:
             self.sync_report = self.sync()
-            self._vault.insert_row()
-        row = self._vault.peek()
-        check_still_there(self._vault, row)
+            self._keyring_manager.insert_row()
+        row = self._keyring_manager.peek()
+        check_still_there(self._keyring_manager, row)
         if row is not None and row.sealed is None:
-            self._vault.adopt(Unlocked.plaintext(row))
+            self._keyring_manager.adopt(Unlocked.plaintext(row))
 
     def close(self) -> None:
-        """Close sinks and connections, free the models for another Storage; again is a no-op.
+        """Close sinks and connections and unbind the models; repeated calls are no-ops.
 
         Raises:
             ConfigError: when this thread is inside a transaction. Nothing was closed.
-            WriteError: when a sink's rows are lost (see `Sink.close`). All is closed.
+            WriteError: when a sink's rows are lost (see `Sink.close`). Everything is closed.
         """
         if self.database.in_transaction():
             raise ConfigError("the storage cannot be closed inside a transaction: leave it first")
         try:
-            with ExitStack() as each:  # whatever becomes of the others
+            with ExitStack() as each:  # even if closing others fails
                 for sink in list(self._sinks):
                     each.callback(sink.close)
         finally:
@@ -339,7 +276,7 @@ class Storage:
                 if Storage._open is self:
                     Storage._open = None
                     for model in TABLES:
-                        model._meta.set_database(None)  # type: ignore[arg-type]  # as at the start
+                        model._meta.set_database(None)  # type: ignore[arg-type]  # unbound
             self.database.close()
             self.database.close_all()
 
@@ -369,28 +306,27 @@ class Storage:
         """Bring the schema up to date; a no-op, without a lock, when it is.
 
         Args:
-            widen: change the columns that are narrower than ours, too, one ALTER a table; the
-                database copies such a table, and its writers wait for that. Killed anywhere, call
-                it again.
+            widen: also change the columns that are narrower than ours, one ALTER per table; the
+                database copies each table, while its writers wait. If interrupted, call it again.
             lock_timeout_s: seconds to wait for locks in all, >= 0.
             progress: called after each statement.
         Raises:
             SchemaError: when it cannot be brought up to date.
-            KeyringLost: when the table of the keyring, which is open, is not there any more.
+            KeyringLost: when the keyring is open and its table no longer exists.
         """
-        from .encryption.startup import check_new_tables  # noqa: PLC0415 - as above
-        from .schema.sync import sync  # noqa: PLC0415 - as above
+        from .key_management.startup import check_new_tables
+        from .schema.sync import sync
 
         report = sync(
             self.database,
             widen=widen,
             lock_timeout_s=lock_timeout_s,
             progress=progress,
-            refuse=lambda plan: check_new_tables(self._vault, plan.new_tables),
+            refuse=lambda plan: check_new_tables(self._keyring_manager, plan.new_tables),
         )
         if report:
             with translated(self.database, writing=True), session(self.database):
-                self._vault.insert_row()
+                self._keyring_manager.insert_row()
         return report
 
     def plan(self, *, widen: bool = False) -> Plan:
@@ -399,20 +335,20 @@ class Storage:
         Args:
             widen: as `sync`'s.
         Raises:
-            ReadError: when the catalog cannot be read.
-            ConnectError: when the database is away.
+            ReadError: when the schema cannot be read.
+            ConnectError: when the database cannot be reached.
         """
-        from .schema.sync import plan  # noqa: PLC0415 - as above
+        from .schema.sync import plan
 
         return plan(self.database, widen=widen)
 
     def row_counts(self) -> dict[str, int | None]:
         """Return the number of rows of each table; None for a table that does not exist.
 
-        Each table is counted row by row: seconds for one with millions.
+        The database reads every row: this takes seconds for a table with millions.
         """
-        from .schema.catalog import read_snapshot  # noqa: PLC0415 - as above
-        from .schema.definitions import definitions  # noqa: PLC0415 - as above
+        from .schema.definitions import definitions
+        from .schema.snapshot import read_snapshot
 
         def count() -> dict[str, int | None]:
             tables = read_snapshot(self.database, definitions(self.database)).tables
@@ -444,8 +380,8 @@ class Storage:
     ) -> Sink:
         """Open a background writer of usages and request logs; close it, or use it in a `with`.
 
-        Its spool file is in `spool_dir`; rows in it are sealed where the database is encrypted. The
-        arguments are those of `SinkSettings`.
+        Its spool file is in `spool_dir`; rows in it are encrypted if the database is. The arguments
+        are those of `SinkSettings`.
 
         Raises:
             ConfigError: when a setting or the spool directory cannot be used, or the database has
@@ -463,7 +399,7 @@ class Storage:
             retry_s=retry_s,
             stall_timeout_s=stall_timeout_s,
         )
-        from .sink.sink import Sink  # noqa: PLC0415 - as above
+        from .sink.sink import Sink
 
         sink = Sink(
             self.database,
@@ -475,54 +411,55 @@ class Storage:
         return sink
 
     def replay_spool(self) -> Replayed:
-        """Store what ended processes left in spool files, each batch once; a sink does so, too.
+        """Store the rows in spool files of ended processes, each batch once; sinks do so, too.
 
-        Files of running processes are left to them.
+        Files of running processes are skipped.
 
         Returns:
             The numbers of rows and batches, and the files that could not be used.
         Raises:
-            WriteError: when the database does not take it now. Nothing is lost.
+            WriteError: when the database cannot store them now. Nothing is lost.
         """
-        from .sink.orphaned_spools import replay  # noqa: PLC0415 - as above
+        from .sink.orphaned_spools import replay
 
         return replay(self.database, self.spool_dir, SinkSettings())
 
     @property
     def spool_dir(self) -> Path:
-        """The absolute path of the directory in which sinks keep what the database did not take."""
+        """The absolute path of the directory of the sinks' spool files."""
         # Absolute: a daemon may change its directory.
         return (self.data_dir / "spool").absolute()
 
     # -- sessions and transactions ------------------------------------------------------------
 
     def session(self) -> AbstractContextManager[None]:
-        """Borrow one connection for all calls in the block: a web request, a script.
+        """Borrow one connection for all calls in the block, for example of a web request.
 
-        Inside another session it is part of that.
+        Inside another session it shares that one's connection.
 
         Raises:
-            PoolTimeout: when none comes free within the DSN's `pool_timeout`.
+            PoolTimeout: when none becomes free within the DSN's `pool_timeout`.
             ConnectError: when one cannot be opened.
         """
         return session(self.database)
 
     def transaction(self) -> AbstractContextManager[None]:
-        """Run the block in one transaction, inside another in a savepoint.
+        """Run the block in a transaction, or in a savepoint inside another transaction.
 
-        It is committed at the end, and rolled back when the block raises. A block cannot be run
-        again; where rivals may deadlock, `run_transaction` retries.
+        It is committed at the end, and rolled back when the block raises. A block cannot be
+        retried; where deadlocks are possible, use `run_transaction`.
 
         Raises:
-            WriteError: when the database ended the transaction before the block, whatever the block
-                caught of that; with `committed` None when COMMIT failed and may have been done.
+            WriteError: when the database ended the transaction before the block ended, even if the
+                block caught that error; with `committed` None when COMMIT failed and may have been
+                done.
         """
         return transaction(self.database)
 
     def run_transaction(self, callback: Callable[[], T]) -> T:
-        """Call `callback` in a transaction, again on a lock, a deadlock or a lost connection.
+        """Call `callback` in a transaction, again after a lock, a deadlock or a lost connection.
 
-        At most six times in all; each on a clean state, so that it must not act outside of the
+        At most six times, each from a clean state, so it must have no effects outside of the
         database. Inside another transaction it is a savepoint, and only the outermost is retried.
 
         Returns:
@@ -533,7 +470,7 @@ class Storage:
         return run_transaction(self.database, callback)
 
     def batch(self) -> WriteBatch:
-        """Return a batch, which makes writes over all aggregates in one transaction.
+        """Return a batch, which makes many writes to all tables in one transaction.
 
         Leaving its block writes it::
 
@@ -541,31 +478,25 @@ class Storage:
                 openai = batch.providers.upsert("openai", channel="openai")
                 batch.catalog.upsert(openai, "gpt-4.1-mini")
         """
-        from .batch import WriteBatch  # noqa: PLC0415 - as above
+        from .batch import WriteBatch
 
         return WriteBatch(self.database)
 
     def _bind(self) -> None:
-        self.database.vault = self._vault
-        from .encryption.guard import check_write  # noqa: PLC0415 - as above
+        from .key_management.guard import check_write
 
-        self.database.write_guard = check_write
         self.database.bind(TABLES, bind_refs=False, bind_backrefs=False)
-        self.database.keys = {
-            index.name: (model._meta.table_name, tuple(column for column, _ in index.columns))
-            for model, indexes in INDEXES.items()
-            for index in indexes
-        }
-        self.database.names = NAMES
-        self.database.ids = {
-            model._meta.table_name: key.column_name
-            for model in TABLES
-            if isinstance(key := model._meta.primary_key, BigAutoField)
-        }
+        self.database.declare(
+            index_columns=INDEX_COLUMNS,
+            generated_ids=GENERATED_IDS,
+            names=NAMES,
+            check_write=check_write,
+            keyring_manager=self._keyring_manager,
+        )
 
 
 def _renew_lock() -> None:
-    """Free a child of the lock that another thread of its parent held when it was forked."""
+    """Replace the lock in a forked child, as another thread may have held it at the fork."""
     Storage._open_lock = threading.Lock()
 
 
@@ -578,7 +509,7 @@ def _prepare_data_dir(settings: Settings) -> None:
 
 
 def _create_data_dir(path: Path, setting: str | None) -> None:
-    """Create the data directory for its owner only; one that exists is left as it is."""
+    """Create the data directory for its owner only; an existing one is left as it is."""
     try:
         create_directory(path)
     except OSError as exc:

@@ -36,10 +36,10 @@ def register(secret: str) -> None:
     """Look for another secret, too, from now on.
 
     Args:
-        secret: 8 characters or more, so that it is not found by chance.
+        secret: 8 characters or more, so that it is not found by coincidence.
     """
     if len(secret) < 8:
-        raise ValueError("a secret shorter than 8 characters is found by chance")
+        raise ValueError("a secret shorter than 8 characters is found by coincidence")
     _patterns[secret] = _pattern(secret)
 
 
@@ -103,7 +103,7 @@ def _base64_forms(secret: str) -> set[str]:
     forms = set()
     for shift in range(3):
         encoded = base64.b64encode(b"\0" * shift + raw).decode()
-        # 6 bits a character: leave out those that also hold bits of what stands beside it
+        # 6 bits a character: leave out those that also contain bits of adjacent bytes
         first, last = -(-8 * shift // 6), 8 * (shift + len(raw)) // 6
         forms.add(encoded[first:last])
     return forms | {form.replace("+", "-").replace("/", "_") for form in forms}

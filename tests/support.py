@@ -132,7 +132,7 @@ def wipe_rows(database: Backend) -> None:
 
 
 def wipe_schema(database: Backend) -> None:
-    """Drop all tables and views of a database, whoever made them."""
+    """Drop all tables and views of a database, of any owner."""
     with session(database):
         if database.name == "postgres":
             run_script(database, "DROP SCHEMA public CASCADE;\nCREATE SCHEMA public")

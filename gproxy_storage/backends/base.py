@@ -6,10 +6,11 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import peewee
 
+from ..crypto.keyring import Keyring
 from ..dsn import Dsn
 from ..errors import ConnectError
 from .bulk import BulkTable, BulkWriting, Row
@@ -30,11 +31,27 @@ def shut_down(descriptor: int) -> None:
         copy.shutdown(socket.SHUT_RDWR)
 
 
+class Keyrings(Protocol):
+    """What encrypted fields need of the `KeyringManager`."""
+
+    @property
+    def keyring(self) -> Keyring: ...
+
+    def lock_shared(self) -> Keyring: ...
+
+    def refresh(self) -> bool: ...
+
+    def retrying(self, keyring: Keyring, attempt: Callable[[Keyring], T]) -> T: ...
+
+
 class Backend(BulkWriting, Sessions, Values, SchemaWork):
     """A Peewee database over our own pool; subclassed in `sqlite`, `postgres` and `mysql`."""
 
     name: str
     """``sqlite``, ``postgres``, ``mysql`` or ``mariadb``; the server says which of the last two."""
+
+    keyring_manager: Keyrings
+    """Set by `declare`."""
 
     # Peewee's own and not public: tests/unit/test_peewee.py notices when they change.
     _connect: Callable[[], Any]
@@ -50,16 +67,35 @@ class Backend(BulkWriting, Sessions, Values, SchemaWork):
             pool_timeout_s=dsn.pool.pool_timeout_s,
             stale_timeout_s=dsn.pool.stale_timeout_s,
         )
-        self.keys: dict[str, tuple[str, tuple[str, ...]]] = {}
-        """Name of each unique index -> its table and columns, for messages about conflicts."""
-        self.ids: dict[str, str] = {}
-        """Name of each table whose primary key the database can generate -> that column."""
         self.narrow: Mapping[str, Shortfall] | None = None
         """``table.column`` of each column narrower than declared; None before the first check."""
-        self.write_guard: Callable[[Any], None] | None = None
-        """Called with each write query before it is executed; raises to refuse it."""
-        self.vault: Any = None
-        """The keyring's keeper, for the encrypted fields; `Storage` sets it."""
+        self.index_columns: Mapping[str, tuple[str, tuple[str, ...]]] = {}
+        self.generated_ids: Mapping[str, str] = {}
+        self._check_write: Callable[[Any], None] | None = None
+
+    def declare(
+        self,
+        *,
+        index_columns: Mapping[str, tuple[str, tuple[str, ...]]],
+        generated_ids: Mapping[str, str],
+        names: frozenset[str],
+        check_write: Callable[[Any], None],
+        keyring_manager: Keyrings,
+    ) -> None:
+        """Say what the models declare, which this module cannot import.
+
+        Args:
+            index_columns: name of each index -> its table and columns, for messages of conflicts.
+            generated_ids: table whose primary key the database can generate -> that column.
+            names: of tables, columns and indexes: a message that has them holds no value.
+            check_write: called with each write query before it is executed; raises to refuse it.
+            keyring_manager: for the encrypted fields.
+        """
+        self.index_columns = index_columns
+        self.generated_ids = generated_ids
+        self.names = names
+        self._check_write = check_write
+        self.keyring_manager = keyring_manager
 
     # -- transactions -------------------------------------------------------------------------
 
@@ -75,8 +111,8 @@ class Backend(BulkWriting, Sessions, Values, SchemaWork):
 
     def execute(self, query: Any, **context_options: Any) -> Any:
         """Execute a Peewee query. See `Database.execute`."""
-        if self.write_guard is not None:
-            self.write_guard(query)
+        if self._check_write is not None:
+            self._check_write(query)
         return super().execute(query, **context_options)
 
     def bulk_insert(self, table: BulkTable, rows: Sequence[Row]) -> None:
@@ -193,6 +229,7 @@ class Backend(BulkWriting, Sessions, Values, SchemaWork):
         update |= {
             field: self.money_added(self.stored(field), self.inserted(field)) for field in add
         }
+        # Not DO NOTHING: MySQL's, INSERT IGNORE, would swallow other errors.
         return self._on_conflict(insert, key, update or {key[0]: self.stored(key[0])})
 
     def inserted(self, field: peewee.Field[Any]) -> peewee.ColumnBase:

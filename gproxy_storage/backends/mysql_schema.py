@@ -1,4 +1,4 @@
-"""MySQL's and MariaDB's schema: the catalog, the types, and the lock under which it is changed."""
+"""The schema of MySQL and MariaDB: system catalog, types, and the lock that guards changes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 import peewee
 
 from .base import Backend
-from .catalog import CatalogRows, ColumnRow, ForeignKeyRow, IndexRow, has_versions
 from .failures import SyncLockHeldError
 from .mysql_types import shortfall, type_family
+from .schema_rows import ColumnRow, ForeignKeyRow, IndexRow, SchemaRows, has_versions
 from .widths import Shortfall
 
 # A join of the two takes ten times as long on MariaDB, which also says 'NULL' for "no default".
@@ -69,7 +69,7 @@ _FOREIGN_KEYS = """
     {versions}
     ORDER BY t, c, n"""
 
-# In a column of its own: its collation and those of the catalog's names cannot be mixed.
+# In a column of its own: its collation and those of the system catalog's names cannot be mixed.
 _VERSIONS = "UNION ALL SELECT '', '', '', '', '', '', -1, version FROM {ledger}"
 
 _TABLE_HOLDERS = {
@@ -142,20 +142,20 @@ class MySQLSchema(Backend):
         found = "; ".join(f"connection {number}, user {user}" for number, user in rows)
         return found or "the server does not say: see SHOW PROCESSLIST"
 
-    def read_catalog(
+    def read_schema(
         self,
         tables: Sequence[str],
         index_names: Sequence[str],
         key_names: Sequence[str],
         ledger: str,
-    ) -> CatalogRows:
+    ) -> SchemaRows:
         del index_names  # unique in their table only
         ours, keys = list(tables), [*key_names, ""]  # IN () is a syntax error
         columns = [ColumnRow(*row[:-1]) for row in self.query(_COLUMNS, (ours, ours))]
         indexes = [IndexRow(*row) for row in self.query(_INDEXES, (ours,))]
         versions = _VERSIONS.format(ledger=ledger) if has_versions(columns, ledger) else ""
         rows = self.query(_FOREIGN_KEYS.format(versions=versions), (ours, keys, ours))
-        return CatalogRows(
+        return SchemaRows(
             columns,
             indexes,
             list(_foreign_keys((row[:-1] for row in rows if not row[-1]), set(ours))),

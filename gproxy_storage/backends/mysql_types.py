@@ -53,7 +53,7 @@ class _Type(NamedTuple):
 
 
 def type_family(column_type: str) -> str:
-    """Return the family of a type, given as in the catalog or as in DDL."""
+    """Return the family of a type, given as in the system catalog or as in DDL."""
     return _Type.parse(column_type).family
 
 

@@ -225,7 +225,7 @@ class PostgresBackend(PostgresSchema, peewee.PostgresqlDatabase):
         diag = error.diag  # type: ignore[attr-defined]  # pgcode and diag come together
         name = diag.constraint_name or diag.column_name
         found = _FAILURES.get(state) or _FAILURES.get(state[:2]) or Failure.OTHER
-        if found is Failure.CONFLICT and name not in self.keys:
+        if found is Failure.CONFLICT and name not in self.index_columns:
             # An index of another name: DETAIL has the columns, followed by the values.
             columns = re.search(r"\(([\w, ]+)\)=\(", diag.message_detail or "")
             if columns and diag.table_name and self.known_name(columns[1]):
@@ -244,7 +244,7 @@ class PostgresBackend(PostgresSchema, peewee.PostgresqlDatabase):
         if getattr(error, "pgcode", None) != "23505":
             return None
         diag = error.diag  # type: ignore[attr-defined]  # pgcode and diag come together
-        column = self.ids.get(diag.table_name or "")
+        column = self.generated_ids.get(diag.table_name or "")
         if column is None:
             return None
         # Another program may have named the constraint. DETAIL, if this user may see it, has the

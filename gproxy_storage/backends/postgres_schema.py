@@ -1,4 +1,4 @@
-"""PostgreSQL's schema: its catalog, its types, and the lock under which it is changed."""
+"""PostgreSQL's schema: its system catalog, its types, and the lock under which it is changed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import peewee
 from psycopg2 import extensions
 
 from .base import Backend
-from .catalog import CatalogRows, ColumnRow, ForeignKeyRow, IndexRow, has_versions
 from .failures import Failure, SyncLockHeldError
+from .schema_rows import ColumnRow, ForeignKeyRow, IndexRow, SchemaRows, has_versions
 from .widths import Shortfall, short_fractions, short_numbers, short_text
 
 _SYNC_KEY = 0x6770726F78790001  # "gproxy", 1: advisory locks are per database already
@@ -109,7 +109,7 @@ class PostgresSchema(Backend):
 
     @contextmanager
     def sync_lock(self, timeout_s: float) -> Iterator[None]:
-        # Any higher isolation level would show the catalog as it was before the wait.
+        # Any higher isolation level would show the system catalog as it was before the wait.
         with self.atomic(extensions.ISOLATION_LEVEL_READ_COMMITTED):
             # Indexing a large table may take any time.
             self.execute_sql("SET LOCAL statement_timeout = 0")
@@ -136,19 +136,19 @@ class PostgresSchema(Backend):
         ]
         return "; ".join(found) or "no longer there: pg_stat_activity shows who else is connected"
 
-    def read_catalog(
+    def read_schema(
         self,
         tables: Sequence[str],
         index_names: Sequence[str],
         key_names: Sequence[str],
         ledger: str,
-    ) -> CatalogRows:
+    ) -> SchemaRows:
         del key_names  # unique in their table only
         ours, names = list(tables), list(index_names)
         columns = [ColumnRow(*row) for row in self.query(_COLUMNS, ([*ours, *names], ours))]
         indexes = [IndexRow(*row) for row in self.query(_INDEXES, (ours, names))]
         keys, versions = self._keys_and_versions(ours, ledger, columns)
-        return CatalogRows(columns, indexes, keys, versions)
+        return SchemaRows(columns, indexes, keys, versions)
 
     def _keys_and_versions(
         self, ours: list[str], ledger: str, columns: Sequence[ColumnRow]

@@ -1,4 +1,4 @@
-"""SchemaWork: a backend's part in sync: the lock, the catalog, the abilities of its DDL."""
+"""SchemaWork: a backend's part in sync: the lock, the system catalog, the abilities of its DDL."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import ClassVar
 
-from .catalog import CatalogRows
+from .schema_rows import SchemaRows
 from .widths import Shortfall
 
 
@@ -49,14 +49,14 @@ class SchemaWork:
     also_holds: ClassVar[Mapping[str, frozenset[str]]] = {}
     """Family of types -> other families whose columns can hold its values."""
 
-    def read_catalog(
+    def read_schema(
         self,
         tables: Sequence[str],
         index_names: Sequence[str],
         key_names: Sequence[str],
         ledger: str,
-    ) -> CatalogRows:
-        """Read the catalog's rows of these tables, in three queries for any number of them.
+    ) -> SchemaRows:
+        """Read these tables from the system catalog, in three queries for any number of them.
 
         Takes no lock and waits for none.
 
@@ -70,15 +70,15 @@ class SchemaWork:
         raise NotImplementedError
 
     def type_family(self, column_type: str) -> str:
-        """Return the family of a column's type, given as in the catalog or as in DDL."""
+        """Return the family of a column's type, given as in the system catalog or as in DDL."""
         raise NotImplementedError
 
     def shortfall(self, there: str, collation: str, wanted: str) -> Shortfall | None:  # noqa: ARG002 - see below
         """Return what an existing column cannot hold; None if it holds all declared values.
 
         Args:
-            there: the column's type, as in the catalog.
-            collation: its collation, as in the catalog.
+            there: the column's type, as in the system catalog.
+            collation: its collation, as in the system catalog.
             wanted: the declared type, as in DDL, of the same family or of one it can stand for.
         """
         return None  # where types do not bound values

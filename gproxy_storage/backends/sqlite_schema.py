@@ -1,4 +1,4 @@
-"""SQLite's schema: its catalog, its types, and the lock under which it is changed."""
+"""SQLite's schema: its system catalog, its types, and the lock under which it is changed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from contextlib import ExitStack, contextmanager
 import peewee
 
 from .base import Backend
-from .catalog import CatalogRows, ColumnRow, ForeignKeyRow, IndexRow, has_versions
 from .failures import Failure, SyncLockHeldError
+from .schema_rows import ColumnRow, ForeignKeyRow, IndexRow, SchemaRows, has_versions
 
 BUSY_TIMEOUT_S = 5.0
 """How long a statement waits for another connection's write lock."""
@@ -95,13 +95,13 @@ class SqliteSchema(Backend):
         del tables  # the file is locked as a whole
         return self.sync_lock_holder()
 
-    def read_catalog(
+    def read_schema(
         self,
         tables: Sequence[str],
         index_names: Sequence[str],
         key_names: Sequence[str],
         ledger: str,
-    ) -> CatalogRows:
+    ) -> SchemaRows:
         del key_names  # foreign keys need no unique names here
         ours, indexes = json.dumps(tables), json.dumps(index_names)
         names = json.dumps([*tables, *index_names])
@@ -112,7 +112,7 @@ class SqliteSchema(Backend):
         rowids = [row for row in columns if row.auto_increment and row.table not in indexed]
         versions = _VERSIONS.format(ledger=ledger) if has_versions(columns, ledger) else ""
         keys = self.query(_FOREIGN_KEYS.format(versions=versions), (ours,))
-        return CatalogRows(
+        return SchemaRows(
             [row._replace(auto_increment=row in rowids) for row in columns],
             [IndexRow(row.table, "rowid", row.column, True, primary=True) for row in rowids] + rows,
             [ForeignKeyRow(*row[:6]) for row in keys if row[6] >= 0],

@@ -21,8 +21,8 @@ class Translation:
 
     name: str
     dsn: Dsn
-    keys: dict[str, tuple[str, tuple[str, ...]]]
-    ids: dict[str, str]
+    index_columns: Mapping[str, tuple[str, tuple[str, ...]]]
+    generated_ids: Mapping[str, str]
     narrow: Mapping[str, Shortfall] | None
     driver_error: ClassVar[type[Exception]]
     """The base class of the driver's exceptions."""
@@ -110,7 +110,7 @@ class Translation:
         return as_storage_error(
             failure,
             name=name,
-            unique_key=self.keys.get(name or ""),
+            unique_key=self.index_columns.get(name or ""),
             dsn=str(self.dsn),
             fallback=WriteError if writing else ReadError,
             reason=f"{self.name}: {self._reason(error)}",

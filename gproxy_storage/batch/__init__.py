@@ -1,8 +1,6 @@
-"""WriteBatch: many writes over all aggregates, coalesced, then made in one transaction.
+"""WriteBatch: records many writes to all tables, then makes them in one transaction.
 
-A batch goes down these modules: `recording` takes the calls, `operations` is what it keeps of
-them, `stored` reads what the database has of what they name, `net` replays them in memory to what
-is left to do, `writing` does it.
+`recording` has the repositories that record calls, `calls` holds the calls, `writing` makes them.
 """
 
 from .batch import BatchReport, WriteBatch

@@ -1,147 +1,153 @@
-"""Repositories whose writes go into a batch: the same methods, signatures and checks."""
+"""Repositories that record their writes in a batch, with the same methods and checks."""
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
-from typing import Any, Protocol, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import peewee
 
 from ..backends.base import Backend
-from ..models import Table, UserQuota
-from ..repositories.arguments import require_id, require_ids
-from ..repositories.base import KEEP, Repository, now
-from .operations import (
-    NATURAL_KEYS,
-    AddCost,
-    Change,
-    Delete,
-    MarkDeleted,
-    Operation,
-    PendingId,
-    Put,
-    Revoke,
-    references,
-)
+from ..models import SEALED_FIELDS, Table, Usage, UserQuota
+from ..repositories.arguments import require_id, require_ids, require_text
+from ..repositories.base import KEEP, BaseRepository, now
+from .calls import Call, Calls, PendingId, RealIds, RowWrite, primary_key
 
 M = TypeVar("M", bound=Table)
-R = TypeVar("R", bound="Repository[Any]")
+R = TypeVar("R", bound="BaseRepository[Any]")
 T = TypeVar("T")
 
 
-class Recorder(Protocol):
-    """What takes operations."""
+class Recording(BaseRepository[M]):
+    """A mixin before a repository's class that records what that would write.
 
-    def add(self, operation: Operation) -> None:
-        """Keep one."""
-
-    def new_id(self) -> PendingId:
-        """Return an id for a row that is not stored yet."""
-
-    def pending_row(self, model: type[Table], filters: Mapping[str, Any]) -> Table | None:
-        """Return the row that was put last and is told apart by these filters."""
-
-
-class Recording(Repository[M]):
-    """Stands before a repository's class, and records what that would write.
-
-    Reading reads the database as it is, without what the batch holds.
+    It overrides each method by which repositories write. Reads see the database, without the
+    recorded calls.
     """
 
-    _recorder: Recorder
+    _calls: Calls
 
     def _write(self, callback: Callable[[], T]) -> T:  # noqa: ARG002 - the signature of the base
-        raise TypeError(
-            "a batch cannot do this: call the storage's own repository, before or after the batch"
-        )
+        _refuse()
+
+    def delete_before(self, before: datetime) -> int:  # noqa: ARG002 - the signature of the logs
+        _refuse()  # it would read and delete the same rows forever
 
     def _find(self, **filters: Any) -> M | None:
-        # What a write must know of the row it changes may be in the batch.
-        row: Any = self._recorder.pending_row(self.model, filters)
+        # The row that a write depends on may be in the batch.
+        row: M | None = self._calls.latest(self.model, filters)
         return row if row is not None else super()._find(**filters)
 
+    # -- calls that can be combined -----------------------------------------------------------
+
     def _insert(self, **values: Any) -> M:
-        return self._put(values, None)
+        return self._put(
+            RowWrite(self.model, values), lambda repository, values: repository._insert(**values)
+        )
 
     def _upsert(
         self,
-        key: Sequence[peewee.Field[Any]],  # noqa: ARG002 - NATURAL_KEYS has them
+        key: Sequence[peewee.Field[Any]],
         values: Mapping[str, Any],
         *,
-        keep: Collection[str] = ("created_at",),
+        keep: Collection[str],
     ) -> M:
-        fixed = {*NATURAL_KEYS[self.model], *keep}
-        return self._put(values, {name for name in values if name not in fixed})
+        take = values.keys() - {field.name for field in key} - {*keep}
+        return self._put(
+            RowWrite(self.model, {**values}, take),
+            lambda repository, values: repository._upsert(key, values, keep=keep),
+        )
 
     def _insert_or_update(
         self,
-        find: Callable[[], M | None],  # noqa: ARG002 - the batch finds it when it is written
+        find: Callable[[], M | None],
         values: Mapping[str, Any],
         changes: Mapping[str, Any],
     ) -> M:
-        return self._put(values, {*changes, "updated_at"})
+        def make(repository: Any, _: object) -> Any:
+            return repository._insert_or_update(find, values, changes)
+
+        if self.model in SEALED_FIELDS:
+            return self._put(RowWrite(self.model, {**values}, {*changes, "updated_at"}), make)
+        self._check_all(values)
+        row = self.model(**values)  # of the settings, a single row
+        self._call(make, row)
+        return row
+
+    def _record(self, values: dict[str, Any], write: Callable[..., T]) -> Any:
+        costs = []
+        if self.model is Usage and values["user_id"] is not None:
+            costs.append(_cost(values["user_id"], values["cost"], values["created_at"]))
+        return self._put(
+            RowWrite(self.model, values),
+            lambda repository, values: repository._record(values, write),
+            *costs,
+        )
+
+    def _add_cost(self, user_id: int, cost: Decimal) -> M:
+        return self._put(
+            _cost(user_id, cost, now()),
+            lambda repository, values: repository._add_cost(values["user"], cost),
+        )
+
+    def _put(
+        self, write: RowWrite, make: Callable[[Any, dict[str, Any]], Any], *costs: RowWrite
+    ) -> M:
+        self._check_all(write.values)
+        pending_id = PendingId.new()
+        row = self.model(**{primary_key(self.model).name: pending_id, **write.values})
+        values = _with_ids(write.values)
+        fields = self.model._meta.combined
+        write.values = {fields[name].name: value for name, value in values.items()}
+        write.pending_ids.append(pending_id)
+        self._call(
+            lambda repository, ids: make(repository, ids.within(values)), row, [write, *costs]
+        )
+        return row
+
+    # -- calls that are made one at a time ----------------------------------------------------
 
     def _update(self, row_id: int, changes: Mapping[str, Any]) -> M:
         given = {name: value for name, value in changes.items() if value is not KEEP}
-        for name in NATURAL_KEYS.get(self.model, ()):
-            if name in given:
-                raise TypeError(
-                    f"a batch cannot change {name}, by which it knows the row: call the storage's "
-                    "own repository"
-                )
         self._check_all(given)
         row: M = self.model(id=require_id("id", row_id), **given)
         if given:
-            if "updated_at" in self.model._meta.fields:
-                given["updated_at"] = now()
-            self._recorder.add(Change(self.model, row_id, given, row))
+            self._call(lambda repository, ids: repository._update(ids.of(row_id), given), row)
         return row
+
+    def _mark_deleted(self, wanted: Sequence[int]) -> int:
+        self._call(lambda repository, ids: repository._mark_deleted([*map(ids.of, wanted)]))
+        return len(wanted)
 
     def _delete(self, ids: int | Iterable[int]) -> int:
         wanted = require_ids("ids", ids)
+        count = len(wanted)  # before later deletions are merged into it
         if wanted:
-            self._recorder.add(Delete(self.model, tuple(wanted)))
-        return len(wanted)
+            self._call(
+                lambda repository, ids: repository._delete([*map(ids.of, wanted)]), deletes=wanted
+            )
+        return count
 
     def _revoke(self, **values: Any) -> bool:
         self._check_all(values)
-        self._recorder.add(Revoke(self.model, self._by_field(values)))
+        values = _with_ids(values)
+        self._call(lambda repository, ids: repository._revoke(**ids.within(values)), deletes=[])
         return True
 
-    def _record(self, values: dict[str, Any], write: Callable[..., T]) -> Any:  # noqa: ARG002 - a log's
-        return self._put(values, None)
-
-    def _mark_deleted(self, wanted: Sequence[int]) -> int:
-        self._recorder.add(MarkDeleted(tuple(wanted), now()))
-        return len(wanted)
-
-    def _add_cost(self, user_id: int, cost: Decimal) -> UserQuota:
-        self._check_all({"cost_used": cost})
-        self._recorder.add(AddCost(user_id, cost, now()))
-        return UserQuota(user=user_id, cost_used=cost)
-
-    def _put(self, values: Mapping[str, Any], changed: Collection[str] | None) -> M:
-        self._check_all(values)
-        key: Any = self.model._meta.primary_key
-        row = self.model(**{key.name: self._recorder.new_id(), **values})
-        stored = self._by_field(values)
-        changes = None if changed is None else {name: stored[name] for name in changed}
-        self._recorder.add(Put(self.model, row, stored, changes))
-        return row
-
-    def _by_field(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return values by field, of references the ids."""
-        combined = self.model._meta.combined
-        stored = {combined[name].name: value for name, value in values.items()}
-        for reference in references(self.model):
-            value = stored.get(reference.name)
-            if isinstance(value, peewee.Model):
-                stored[reference.name] = value.get_id()
-        return stored
+    def _call(
+        self,
+        make: Callable[[Any, RealIds], Any],
+        row: M | None = None,
+        writes: Sequence[RowWrite] = (),
+        deletes: list[int] | None = None,
+    ) -> None:
+        self._calls.add(Call(self.model, make, row, writes, deletes))
 
     def _check_all(self, values: Mapping[str, Any]) -> None:
-        """Refuse here and now what the row's fields would refuse when it is written."""
+        """Refuse now what the row's fields would refuse when it is written."""
         self._check(values)
         for name, value in values.items():
             field: Any = self.model._meta.combined[name]
@@ -149,9 +155,43 @@ class Recording(Repository[M]):
             getattr(field, "checked", field.db_value)(value)
 
 
-def recording(repository: type[R], database: Backend, recorder: Recorder) -> R:
-    """Return a repository of that class whose writes `recorder` takes."""
-    recording_class: Any = type(f"Recording{repository.__name__}", (Recording, repository), {})
-    made: R = recording_class(database)
-    made._recorder = recorder  # type: ignore[attr-defined]  # of Recording
-    return made
+def recording(repository: type[R], database: Backend, calls: Calls) -> R:
+    """Return a repository of that class that records its writes in `calls`."""
+    made: Any = type(f"Recording{repository.__name__}", (Recording, repository), {})(database)
+    made._calls = calls
+    without_savepoints: Any = repository(database)
+    without_savepoints._write = operator.call
+    calls.without_savepoints[repository.model] = without_savepoints
+    calls.with_savepoints[repository.model] = repository(database)
+    recorder: R = made
+    return recorder
+
+
+def named(repository: BaseRepository[M], name: str) -> M:
+    """Return a row that refers to the one of that name, stored or written by an earlier call."""
+    recorder: Any = repository
+    row_id = PendingId.new()
+    row = repository.model(id=row_id, name=require_text("name", name))
+    write = RowWrite(repository.model, {"name": name}, set(), pending_ids=[row_id], names=True)
+    recorder._call(lambda repository, _: repository._get(name=name), row, [write])
+    return row
+
+
+def _refuse() -> NoReturn:
+    raise TypeError(
+        "a batch cannot do this: call the storage's own repository, before or after the batch"
+    )
+
+
+def _with_ids(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values with ids in place of rows, which may change before the batch is written."""
+    return {
+        name: value.get_id() if isinstance(value, Table) else value
+        for name, value in values.items()
+    }
+
+
+def _cost(user_id: int, cost: Decimal, at: datetime) -> RowWrite:
+    """Return the write that adds a cost to a user's quota; the first cost creates the row."""
+    values = {"user": user_id, "quota": Decimal(0), "cost_used": cost, "updated_at": at}
+    return RowWrite(UserQuota, values, {"updated_at"}, {"cost_used"})

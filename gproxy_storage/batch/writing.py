@@ -1,325 +1,333 @@
-"""Writes what is left to do, inside one transaction: deletes children first, then parents first.
+"""Writes the calls of a batch in one transaction, with the result of one after the other.
 
-Rows go in the order of their natural keys, so that of two batches at once one waits for the other
-instead of a deadlock. Tables with secret columns are written through rows, which seal them now.
+Calls that insert or upsert rows, without another call between them, form a run. It is written table
+by table, parents first: writes of the same row are merged, and a statement writes many rows. Every
+other call is made on its repository.
+
+A run is not written in the order of its calls, so its error may not be that of the first call that
+fails. Then the batch is written again, carefully: a run that fails is bisected, down to single
+calls, which are made on their repositories.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from decimal import Decimal
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from itertools import groupby
-from typing import Any
-
-import peewee
+from typing import Any, TypeAlias
 
 from ..backends.base import Backend
-from ..errors import NotFoundError
-from ..models import (
-    TABLES,
-    Credential,
-    GlobalSettings,
-    Table,
-    User,
-    UserCredentialFile,
-    UserKey,
-    UserModelPermission,
-    UserQuota,
-)
-from ..money import add
+from ..backends.bulk import parts
+from ..database import run_transaction
+from ..errors import ConflictError, InvalidValue, NotFoundError
+from ..models import SEALED_FIELDS, TABLES, Table, User, UserModelPermission
+from ..repositories.base import condition
 from ..repositories.permission_rows import lock_users
-from .net import Entry, Key, Net, conflict
-from .operations import NATURAL_KEYS, PendingId, references
-from .stored import ROWS_A_STATEMENT, chunks, rows_with_keys, sortable
+from .calls import Call, Calls, PendingId, RealIds, RowWrite, primary_key
 
-THROUGH_ROWS: tuple[type[Table], ...] = (GlobalSettings, Credential, User, UserKey)
-"""Tables written a row a statement: those with secrets, and the one row of settings."""
+CALL_ERRORS = (ConflictError, InvalidValue, NotFoundError)
+"""Errors that a single call may cause."""
 
-_Values = dict[str, Any]
-
+_ROWS_A_STATEMENT = 256
 _STATEMENT_BYTES = 2**22
-"""MariaDB takes 16 MiB by default, and escaping may double what is sent."""
+"""MariaDB accepts 16 MiB by default, and escaping may double the size."""
+
+_Key: TypeAlias = tuple[Any, ...]
+"""What identifies a row in a run: its natural key, else its id, which may be pending."""
+
+_Rows: TypeAlias = dict[_Key, RowWrite]
+
+_Reference: TypeAlias = tuple[type[Table], int]
+"""A reference to a row: its table and its id, which may be pending."""
 
 
-class Writer:
-    """One attempt at writing.
+class BatchWriter:
+    """One attempt at writing calls.
 
     Attributes:
+        ids: those of the rows that the calls wrote and that exist in the end.
         written, deleted: table -> number of rows.
-        ids: the rows that callers were given, and their ids.
     """
 
-    def __init__(self, database: Backend, net: Net) -> None:
+    def __init__(self, database: Backend, calls: Calls, *, carefully: bool) -> None:
         self._database = database
-        self._net = net
-        self._ids: dict[tuple[type[Table], Key], int] = {}
-        self.written: dict[str, int] = {}
-        self.deleted: dict[str, int] = {}
-        self.ids: list[tuple[Table, int]] = []
+        self._calls = calls
+        self._carefully = carefully
+        self._deletes = [call for call in calls.recorded if call.deletes is not None]
+        self._deleted_ids = {row_id for call in self._deletes for row_id in call.deletes or ()}
+        self.ids = RealIds()
+        self.written: Counter[str] = Counter()
+        self.deleted: Counter[str] = Counter()
 
     def write(self) -> None:
-        """Write everything."""
-        if any(self._net.entries(UserModelPermission)):
-            # All, and before any other lock: of two who lock users one waits for the other.
-            lock_users(self._database, self._net.stored(User), must_exist=False)
-        for model in reversed(TABLES):
-            found = self._doomed_by_key(model) | self._net.doomed.get(model, set())
-            self._delete(model, found)
-        for model in TABLES:
-            self._put(model)
-        for model in reversed(TABLES):
-            self._delete(model, self._net.doomed_late.get(model, set()))
-
-    # -- deleting -----------------------------------------------------------------------------
-
-    def _doomed_by_key(self, model: type[Table]) -> set[int]:
-        """Return the ids of the rows that are to go by their natural keys, where there are any."""
-        keys = self._net.doomed_keys.get(model)
-        if not keys:
-            return set()
-        places = [self._stored_key(model, key) for key in keys]
-        stored = [place for place in places if place is not None]
-        return {row["id"] for row in rows_with_keys(model, stored)}
-
-    def _stored_key(self, model: type[Table], key: Key) -> tuple[Any, ...] | None:
-        """Return a natural key with ids in place of keys; None when no stored row can have it."""
-        parents = {each.name: each.rel_model for each in references(model)}
-        found = []
-        for name, value in zip(NATURAL_KEYS[model], key, strict=True):
-            if name in parents and value is not None:
-                row_id = self._net.stored_ids.get((parents[name], value))
-                if row_id is None:
-                    return None
-                found.append(row_id)
+        """Write everything, inside a transaction."""
+        self._lock_users()
+        for in_run, calls in groupby(self._calls.recorded, key=self._is_in_run):
+            if not in_run:
+                for call in calls:
+                    self._make(call)
+            elif self._carefully:
+                self._write_carefully([*calls])
             else:
-                found.append(value)
-        return tuple(found)
+                self.written += self._write_run([*calls])
+        if self._deletes or self._carefully:
+            self._forget_ids()
 
-    def _delete(self, model: type[Table], ids: Iterable[int]) -> None:
-        key: Any = model._meta.primary_key
-        for chunk in chunks(sorted(ids)):
-            rows = model.delete().where(key.in_(chunk)).execute()
-            _count(self.deleted, model, int(rows))
+    def _is_in_run(self, call: Call) -> bool:
+        """Whether a call can be written in a run, which does not give ids of logs' rows."""
+        needs_id = call.model.is_log and call.pending_id in self._deleted_ids
+        return bool(call.writes) and not needs_id
 
-    # -- writing ------------------------------------------------------------------------------
+    def _lock_users(self) -> None:
+        """Lock all users that are written or referred to, before anything else.
 
-    def _put(self, model: type[Table]) -> None:
-        entries = [(entry, self._values(entry)) for entry in self._net.entries(model)]
-        if not entries:
+        Needed if permissions lock users later, or if several runs lock rows, each in its own order.
+        In the order of their ids, so that one of two batches waits and they do not deadlock.
+        """
+        writes = [call.writes[0] for call in self._calls.recorded if call.writes]
+        grants = any(write.model is UserModelPermission for write in writes)
+        if not grants and len(writes) in (0, len(self._calls.recorded)):
             return
-        if model is UserQuota:
-            self._put_quotas(entries)
-        elif model is UserModelPermission:
-            self._put_permissions(entries)
-        elif model in THROUGH_ROWS:
-            self._put_rows(model, entries)
-        else:
-            self._put_many(model, entries)
-        _count(self.written, model, len(entries))
+        named = {(write.values["name"],) for write in writes if write.model is User}
+        ids = {row.id for row in self._stored(User, named, User.id, User.name).values()} | {
+            row_id
+            for write in writes
+            for _, (target, row_id) in _references(write)
+            if target is User and not isinstance(row_id, PendingId)
+        }
+        for part in parts(sorted(ids), _ROWS_A_STATEMENT):
+            users = User.select(User.id).where(condition(User.id, part)).order_by(User.id)
+            list(self._database.lock_rows(users))
 
-    def _values(self, entry: Entry) -> _Values:
-        """Return an entry's values with ids in place of references."""
-        values = dict(entry.values if entry.values is not None else entry.update)
-        for reference in references(entry.model):
-            if reference.name in values:
-                parent = entry.parents[reference.name]
-                values[reference.name] = parent and self._id(reference.rel_model, parent)
-        return values
+    # -- single calls -------------------------------------------------------------------------
 
-    def _id(self, model: type[Table], key: Key) -> int:
-        row_id = self._ids.get((model, key))
-        return self._net.stored_ids[model, key] if row_id is None else row_id
+    def _make(self, call: Call) -> None:
+        """Make a call on its repository."""
+        calls = self._calls
+        repositories = calls.with_savepoints if self._carefully else calls.without_savepoints
+        result = call.make(repositories[call.model], self.ids)
+        if call.pending_id is not None:
+            self.ids[call.pending_id] = result.get_id()
+        if not (call.writes and call.writes[0].names):
+            counts = self.written if call.deletes is None else self.deleted
+            rows = 1 if isinstance(result, Table) else int(result)
+            counts[call.model._meta.table_name] += rows
 
-    def _put_many(self, model: type[Table], entries: Sequence[tuple[Entry, _Values]]) -> None:
-        """Insert or upsert rows, many a statement; change those known by id, one a statement."""
-        self._update(model, [each for each in entries if each[0].values is None])
-        puts = sorted(
-            (each for each in entries if each[0].values is not None), key=lambda each: _group(*each)
-        )
-        for (_, taken, _names), group in groupby(puts, key=lambda each: _kind(*each)):
-            for chunk in _statements(list(group)):
-                self._insert(model, [values for _, values in chunk], taken)
-                self._learn_ids(model, chunk)
+    def _write_carefully(self, calls: Sequence[Call]) -> None:
+        """Write a run so that its error is that of the first call that fails."""
+        if len(calls) == 1:
+            self._make(calls[0])
+            return
+        with suppress(*CALL_ERRORS):
+            self.written += run_transaction(self._database, partial(self._write_run, calls))
+            return
+        half = len(calls) // 2
+        self._write_carefully(calls[:half])
+        self._write_carefully(calls[half:])
 
-    def _insert(
-        self, model: type[Table], rows: Sequence[_Values], taken: tuple[str, ...] | None
-    ) -> None:
-        insert = model.insert_many(rows)
-        if taken is None:
-            key: Any = model._meta.primary_key
-            given = [row[key.name] for row in rows if key.name in row]
-            if given:
-                self._database.will_insert_id(key, max(given))
-        else:
-            insert = self._database.upsert(insert, _unique(model), take=_fields(model, taken))
+    def _forget_ids(self) -> None:
+        """Forget the ids of rows that later calls deleted, and those of logs."""
+        written = {
+            (call.model, call.pending_id)
+            for call in self._calls.recorded
+            if call.pending_id is not None and call.pending_id in self.ids
+        }
+        missing = self._missing(written)
+        for row in written:
+            if row in missing or row[0].is_log:
+                del self.ids[row[1]]
+
+    # -- runs ---------------------------------------------------------------------------------
+
+    def _write_run(self, calls: Sequence[Call]) -> Counter[str]:
+        """Write a run; return table -> number of rows."""
+        missing = self._missing_parents(calls)
+        writes: dict[type[Table], list[RowWrite]] = defaultdict(list)
+        for call in calls:
+            row, *costs = call.writes
+            if call.model.is_log:
+                nulls = {name for name, parent in _references(row) if parent in missing}
+                row = replace(row, values=row.values | dict.fromkeys(nulls))
+                costs = [] if "user" in nulls else costs
+            for write in (row, *costs):
+                writes[write.model].append(write)
+        counts: Counter[str] = Counter()
+        for model in TABLES:
+            if model in writes:
+                rows = self._merged(model, writes[model])
+                write_rows = self._write_sealed if model in SEALED_FIELDS else self._write_many
+                write_rows(model, rows)
+                counts[model._meta.table_name] = len(rows)
+        return counts
+
+    def _missing_parents(self, calls: Sequence[Call]) -> set[_Reference]:
+        """Return the rows that logs refer to and that do not exist."""
+        in_run = {call.pending_id for call in calls}
+        parents = {
+            parent
+            for call in calls
+            if call.model.is_log
+            for _, parent in _references(call.writes[0])
+            if parent[1] not in in_run
+        }
+        return self._missing(parents)
+
+    def _merged(self, model: type[Table], writes: Iterable[RowWrite]) -> _Rows:
+        """Merge a table's writes by row, and read the ids of rows that are only named."""
+        rows: _Rows = {}
+        named: _Rows = {}
+        for given in writes:
+            write = given.resolved(self.ids)
+            key = tuple(write.values[name] for name in model.natural_key)
+            key = key or (write.values.get(primary_key(model).name, *write.pending_ids),)
+            merged = named if write.names and key not in rows else rows
+            if key not in merged:
+                merged[key] = write
+            elif write.take is None:
+                raise _undecided(model)
+            else:
+                merged[key].merge(write)
+        if self._read_ids(model, named):
+            raise _undecided(model)
+        return rows
+
+    def _write_sealed(self, model: type[Table], rows: _Rows) -> None:
+        """Write rows with secrets one by one, because each row seals its own values."""
+        stored = self._stored(model, rows)
+        if any(rows[key].take is None for key in stored.keys() & rows.keys()):
+            raise _undecided(model)
+        for key, row in sorted(rows.items(), key=lambda each: _order(model, each[0])):
+            found = stored.get(key) or model(**row.values)
+            for name in row.take or ():
+                setattr(found, name, row.values[name])
+            if not found.save(force_insert=key not in stored):
+                raise _undecided(model)  # it was deleted meanwhile
+            self.ids |= dict.fromkeys(row.pending_ids, found.get_id())
+
+    def _write_many(self, model: type[Table], rows: _Rows) -> None:
+        """Write rows, many per statement, and read their ids."""
+        if model is UserModelPermission:
+            lock_users(self._database, (row.values["user"] for row in rows.values()))
+            rows = self._read_ids(model, rows)
+        ordered = [*rows.items()]
+        if model.natural_key or not self._carefully:  # else ids are generated in the order of calls
+            ordered.sort(key=lambda each: (_kind(model, each[1]), _order(model, each[0])))
+        for _, alike in groupby(ordered, key=lambda each: _kind(model, each[1])):
+            for part in _statements(alike):
+                self._insert(model, [*part.values()])
+                if self._read_ids(model, part):
+                    raise _undecided(model)
+
+    def _insert(self, model: type[Table], rows: Sequence[RowWrite]) -> None:
+        """Insert or upsert rows of one kind in one statement."""
+        insert = model.insert_many([row.values for row in rows])
+        fields, key = model._meta.fields, primary_key(model)
+        if rows[0].take is not None:
+            insert = self._database.upsert(
+                insert,
+                [fields[name] for name in model.natural_key],
+                take=[fields[name] for name in sorted(rows[0].take)],
+                add=[fields[name] for name in sorted(rows[0].add)],
+            )
+        elif key.name in rows[0].values:
+            self._database.will_insert_id(key, max(row.values[key.name] for row in rows))
         insert.execute()
 
-    def _learn_ids(self, model: type[Table], entries: Sequence[tuple[Entry, _Values]]) -> None:
-        """Read the ids of written rows back by their natural keys: drivers answer with others."""
-        if model not in NATURAL_KEYS:
-            return  # a log's: nothing refers to them
-        places = {_natural(model, values): entry for entry, values in entries}
-        for row in rows_with_keys(model, places.keys()):
-            entry = places.pop(_natural(model, row), None)
-            if entry is not None:  # the first row of a permission that has several
-                self._learn(entry, row["id"])
+    # -- reading ------------------------------------------------------------------------------
 
-    def _learn(self, entry: Entry, row_id: int) -> None:
-        self._ids[entry.model, entry.key] = row_id
-        self.ids.extend((row, row_id) for row in entry.rows)
+    def _read_ids(self, model: type[Table], rows: _Rows) -> _Rows:
+        """Read the ids of rows by their natural keys, because drivers may return wrong ones.
 
-    # -- tables written through rows ----------------------------------------------------------
+        Returns:
+            The rows that do not exist.
+        """
+        fields = [model._meta.fields[name] for name in model.natural_key]
+        wanted = {key: row for key, row in rows.items() if row.pending_ids and fields}
+        stored = self._stored(model, wanted, primary_key(model), *fields)
+        for key, row in wanted.items():
+            if key in stored:
+                self.ids |= dict.fromkeys(row.pending_ids, stored[key].get_id())
+        return {key: row for key, row in wanted.items() if key not in stored}
 
-    def _put_rows(self, model: type[Table], entries: Sequence[tuple[Entry, _Values]]) -> None:
-        existing = self._existing(model, entries)
-        for entry, values in sorted(entries, key=lambda each: sortable(_order(*each))):
-            row = existing.get(entry.key)
-            if row is not None:
-                names = values.keys() if entry.values is None else (entry.taken or ())
-                _save(row, {name: values[name] for name in names})
-            elif entry.values is None:
-                raise _gone(entry)
-            else:
-                row = model(**values)
-                row.save(force_insert=True)
-            self._learn(entry, row.get_id())
+    def _stored(self, model: type[Table], keys: Collection[_Key], *columns: Any) -> dict[_Key, Any]:
+        """Read the rows with these natural keys; none if the table has no natural key.
 
-    def _existing(
-        self, model: type[Table], entries: Sequence[tuple[Entry, _Values]]
-    ) -> dict[Key, Table]:
-        """Read the rows that are to be changed."""
-        changed = [entry for entry, _ in entries if entry.taken is not None or entry.values is None]
-        places = {entry.stored_id: entry.key for entry in changed if entry.stored_id is not None}
-        if model is GlobalSettings:
-            places = dict.fromkeys((1,), changed[0].key)  # its one row
-        key: Any = model._meta.primary_key
-        return {
-            places[row.get_id()]: row
-            for chunk in chunks(sorted(places))
-            for row in model.select().where(key.in_(chunk))
+        Each column of a key is compared separately, because not every database compares tuples:
+        there may be more rows than keys. Of several rows with a key, the lowest id counts.
+
+        Args:
+            columns: those to read; none for all.
+        """
+        names = model.natural_key
+        query = model.select(*columns).order_by(primary_key(model))
+        found: dict[_Key, Any] = {}
+        for part in parts(sorted(keys, key=_sortable) if names else (), _ROWS_A_STATEMENT):
+            same = [
+                condition(model._meta.fields[name], {key[position] for key in part})
+                for position, name in enumerate(names)
+            ]
+            for row in query.where(*same):
+                found.setdefault(tuple(row.__data__[name] for name in names), row)
+        return found
+
+    def _missing(self, rows: Collection[_Reference]) -> set[_Reference]:
+        """Return those of the rows that do not exist."""
+        ids: dict[type[Table], set[int]] = defaultdict(set)
+        for model, row_id in rows:
+            ids[model].add(self.ids.of(row_id))
+        found = {
+            (model, row.get_id())
+            for model, of_table in ids.items()
+            for part in parts(sorted(of_table), _ROWS_A_STATEMENT)
+            for row in model.select(primary_key(model)).where(condition(primary_key(model), part))
         }
-
-    def _update(self, model: type[Table], entries: Sequence[tuple[Entry, _Values]]) -> None:
-        existing = self._existing(model, entries)
-        for entry, values in sorted(entries, key=lambda each: each[0].stored_id or 0):
-            row = existing.get(entry.key)
-            if row is None:
-                raise _gone(entry)
-            if not isinstance(row, UserCredentialFile) or row.active:
-                _save(row, values)  # a file that was deleted before stays as it was
-            self._learn(entry, row.get_id())
-
-    # -- permissions to use models ------------------------------------------------------------
-
-    def _put_permissions(self, entries: Sequence[tuple[Entry, _Values]]) -> None:
-        """Insert those that are missing, while nobody else grants their users any."""
-        lock_users(self._database, (values["user"] for _, values in entries))
-        self._learn_ids(UserModelPermission, entries)
-        self._put_many(UserModelPermission, self._unknown(entries))
-        for _, values in self._unknown(entries):  # a collation takes another pattern for the same
-            raise conflict(UserModelPermission, values)
-
-    def _unknown(self, entries: Sequence[tuple[Entry, _Values]]) -> list[tuple[Entry, _Values]]:
-        return [each for each in entries if (each[0].model, each[0].key) not in self._ids]
-
-    # -- quotas -------------------------------------------------------------------------------
-
-    def _put_quotas(self, entries: Sequence[tuple[Entry, _Values]]) -> None:
-        """Set quotas and add costs; a cost is added to what is stored, whoever stored it."""
-        rows = []
-        for entry, values in entries:
-            added = entry.added_at is not None
-            row = {
-                "quota": Decimal(0),
-                "cost_used": Decimal(0),
-                **values,
-                "user": self._id(User, entry.key[0]),
-            }
-            if added:
-                row |= {
-                    "cost_used": add(row["cost_used"], entry.added),
-                    "updated_at": entry.added_at,
-                }
-            rows.append(((*sorted(entry.taken or ()),), added, entry, row))
-        rows.sort(key=lambda each: (each[0], each[1], each[3]["user"]))
-        for (taken, added), group in groupby(rows, key=lambda each: each[:2]):
-            names = {*taken, "updated_at"} - {"user"}
-            for chunk in chunks(list(group)):
-                insert = self._database.upsert(
-                    UserQuota.insert_many([row for *_, row in chunk]),
-                    [UserQuota.user],
-                    take=_fields(UserQuota, names),
-                    add=[UserQuota.cost_used] if added else [],
-                )
-                insert.execute()
-                self._learn_ids(UserQuota, [(entry, row) for _, _, entry, row in chunk])
+        return {row for row in rows if (row[0], self.ids.of(row[1])) not in found}
 
 
-def _statements(
-    entries: Sequence[tuple[Entry, _Values]],
-) -> Iterator[Sequence[tuple[Entry, _Values]]]:
-    """Cut rows into what one statement takes, in number and in bytes: bodies may be large."""
-    statement: list[tuple[Entry, _Values]] = []
+def _references(write: RowWrite) -> Iterator[tuple[str, _Reference]]:
+    """Return the references of a row, by field."""
+    for key, target in write.model._meta.refs.items():
+        if write.values[key.name] is not None:
+            yield key.name, (target, write.values[key.name])
+
+
+def _kind(model: type[Table], row: RowWrite) -> tuple[Any, ...]:
+    """Return what the rows of a statement must share; given ids come before generated ones."""
+    has_id = primary_key(model).name in row.values
+    take = sorted(row.take or ())
+    return not has_id, row.take is None, take, sorted(row.add), sorted(row.values)
+
+
+def _order(model: type[Table], key: _Key) -> _Key:
+    """Return the sort key of rows, so that two batches lock them in the same order."""
+    return _sortable(key) if model.natural_key else ()
+
+
+def _sortable(key: _Key) -> _Key:
+    """Return a key that can be sorted; None comes first."""
+    return tuple((value is not None, value) for value in key)
+
+
+def _statements(rows: Iterable[tuple[_Key, RowWrite]]) -> Iterator[_Rows]:
+    """Split rows by the limits of a statement, in number and in bytes: bodies may be large."""
+    statement: _Rows = {}
     size_bytes = 0
-    for each in entries:
-        row_bytes = sum(len(value) for value in each[1].values() if isinstance(value, str | bytes))
-        full = len(statement) == ROWS_A_STATEMENT or size_bytes + row_bytes > _STATEMENT_BYTES
+    for key, row in rows:
+        values = row.values.values()
+        row_bytes = sum(len(value) for value in values if isinstance(value, str | bytes))
+        full = len(statement) == _ROWS_A_STATEMENT or size_bytes + row_bytes > _STATEMENT_BYTES
         if statement and full:
             yield statement
-            statement, size_bytes = [], 0
-        statement.append(each)
+            statement, size_bytes = {}, 0
+        statement[key] = row
         size_bytes += row_bytes
     if statement:
         yield statement
 
 
-def _save(row: Table, changes: Mapping[str, Any]) -> None:
-    for name, value in changes.items():
-        setattr(row, name, value)
-    row.save()
-
-
-def _count(counts: dict[str, int], model: type[Table], rows: int) -> None:
-    table = model._meta.table_name
-    counts[table] = counts.get(table, 0) + rows
-
-
-def _fields(model: type[Table], names: Iterable[str]) -> list[peewee.Field[Any]]:
-    return [model._meta.combined[name] for name in sorted(names)]
-
-
-def _unique(model: type[Table]) -> list[peewee.Field[Any]]:
-    """Return the fields of the unique index over a table's natural key."""
-    return [model._meta.fields[name] for name in NATURAL_KEYS[model]]
-
-
-def _natural(model: type[Table], values: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(values[name] for name in NATURAL_KEYS[model])
-
-
-def _kind(entry: Entry, values: _Values) -> tuple[bool, tuple[str, ...] | None, tuple[str, ...]]:
-    """Return what rows of one statement have in common."""
-    taken = None if entry.taken is None else tuple(sorted(entry.taken))
-    return taken is None, taken, tuple(sorted(values))
-
-
-def _order(entry: Entry, values: _Values) -> tuple[Any, ...]:
-    """Return what a row is ordered by: its natural key; of tables without one, as recorded."""
-    if entry.model in NATURAL_KEYS:
-        return _natural(entry.model, values) if entry.values is not None else entry.key
-    own = entry.key[0]
-    return (isinstance(own, PendingId), abs(own))
-
-
-def _group(entry: Entry, values: _Values) -> tuple[Any, ...]:
-    is_insert, taken, names = _kind(entry, values)
-    return is_insert, taken or (), names, sortable(_order(entry, values))
-
-
-def _gone(entry: Entry) -> NotFoundError:
-    table = entry.model._meta.table_name
-    return NotFoundError(
-        f"{table} has no row with id {entry.stored_id} any more; nothing of the batch was written",
-        table=table,
-        key=entry.stored_id,
-    )
+def _undecided(model: type[Table]) -> ConflictError:
+    """Return the error for a case that only single calls can decide."""
+    return ConflictError("rows of one natural key", table=model._meta.table_name)

@@ -30,9 +30,9 @@ from .options import EXIT_TO_DO, JSON, Options, read_only
 from .progress import progress
 
 if TYPE_CHECKING:
-    from ..encryption.commands import Encryption
-    from ..encryption.outcome import Outcome
-    from ..encryption.scan import OnProgress
+    from ..key_management.commands import Encryption
+    from ..key_management.outcome import Outcome
+    from ..key_management.scan import OnProgress
 
 NEW_SECRET_KEY = f"NEW_{SECRET_KEY}"
 NEW_SECRET_KEY_FILE = f"NEW_{SECRET_KEY_FILE}"

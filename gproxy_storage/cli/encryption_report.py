@@ -11,8 +11,8 @@ from ..crypto.keyset import Mode
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..encryption.outcome import Evidence, Outcome
-    from ..encryption.scan import Checked, InUse
+    from ..key_management.outcome import Evidence, Outcome
+    from ..key_management.scan import Checked, InUse
     from ..unlocked import KeyringRow
 
 _SHOWN = 20

@@ -22,12 +22,12 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 
+from .binding import Binding
+from .crypto_errors import malformed
 from .encoding import Malformed, decode, encode
 from .keys import NONCE_BYTES
 from .opaque import Opaque
-from .place import Place
 from .plaintext import MARKER, PREFIX, Marked, load_json
-from .refusals import malformed
 
 TAG_BYTES = 16
 
@@ -88,11 +88,11 @@ class Document(Opaque):
         self.value = value
 
 
-def parse_text(stored: str, place: Place | None = None) -> Envelope | None:
+def parse_text(stored: str, binding: Binding | None = None) -> Envelope | None:
     """Parse the envelope in a text column; None if the text is plaintext.
 
     Args:
-        place: where it is stored, for the error.
+        binding: where it is stored, for the error.
     Raises:
         MalformedEnvelope: when it begins with ``enc:`` and is no envelope.
     """
@@ -100,15 +100,15 @@ def parse_text(stored: str, place: Place | None = None) -> Envelope | None:
         return _parse_text(stored)
     except Malformed as exc:
         problem = exc.problem
-    raise malformed(place, problem)
+    raise malformed(binding, problem)
 
 
-def parse_json(stored: str, place: Place | None = None) -> Envelope | Document:
+def parse_json(stored: str, binding: Binding | None = None) -> Envelope | Document:
     """Parse the envelope in a JSON column, or the document if it is plaintext.
 
     Args:
         stored: the column's JSON text.
-        place: where it is stored, for the error.
+        binding: where it is stored, for the error.
     Raises:
         MalformedEnvelope: when it is not JSON, or has ``$gproxy_enc`` and is no envelope.
     """
@@ -116,7 +116,7 @@ def parse_json(stored: str, place: Place | None = None) -> Envelope | Document:
         return _parse_json(stored)
     except Malformed as exc:
         problem = exc.problem
-    raise malformed(place, problem)
+    raise malformed(binding, problem)
 
 
 def form_of_text(stored: str) -> Form:

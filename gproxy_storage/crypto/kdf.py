@@ -10,10 +10,10 @@ from typing import Self
 from ..config import WHITE_SPACE
 from ..errors import CryptoError, SecretError
 from ..secret import Secret
+from .binding import Binding
+from .crypto_errors import malformed
 from .encoding import Malformed, decode, encode
 from .keys import KEY_BYTES, Key
-from .place import Place
-from .refusals import malformed
 
 MEMORY_KIB = range(8 * 1024, 256 * 1024 + 1)
 PASSES = range(1, 11)
@@ -21,7 +21,7 @@ LANES = range(1, 5)
 SALT_BYTES = range(16, 33)
 
 _ARGON2_VERSION = 0x13
-_PLACE = Place("encryption_keys", "kdf", 1)
+_BINDING = Binding("encryption_keys", "kdf", 1)
 _NUMBER = "(0|[1-9][0-9]{0,9})"
 _FORM = rf"argon2id\$19\${_NUMBER},{_NUMBER},{_NUMBER}\$([^$]*)"  # compiled on first use
 
@@ -69,7 +69,7 @@ class Kdf:
             problem = exc.problem
         except ValueError as exc:
             problem = str(exc)
-        raise malformed(_PLACE, problem, "restore the row of encryption_keys from a backup")
+        raise malformed(_BINDING, problem, "restore the row of encryption_keys from a backup")
 
     def derive(self, secret: Secret) -> Key:
         """Derive the key; takes some 20 ms and `memory_kib` of memory on purpose.
@@ -126,9 +126,8 @@ def _clean(secret: Secret) -> bytes | None:
 
 
 def _argon2id(kdf: Kdf, secret: Secret) -> bytes | None:
-    # Imported when first needed: a plaintext database starts sooner without it.
-    from argon2.exceptions import HashingError  # noqa: PLC0415 - see above
-    from argon2.low_level import Type, hash_secret_raw  # noqa: PLC0415 - see above
+    from argon2.exceptions import HashingError
+    from argon2.low_level import Type, hash_secret_raw
 
     # Raises nothing either: the frames below hold the secret.
     try:

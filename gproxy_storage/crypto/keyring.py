@@ -1,4 +1,4 @@
-"""Keyring: a database's keys and mode; seals and opens values, bound to their place.
+"""Keyring: a database's keys and mode; seals and opens values, bound to their rows and columns.
 
 Immutable: a change returns a new Keyring, to be sealed into the single row of ``encryption_keys``
 under the key that Argon2id derives from the operator's secret. Mode and keys are one sealed
@@ -13,6 +13,8 @@ from dataclasses import replace
 from typing import Any, Self
 
 from ..secret import Secret
+from .binding import Binding
+from .crypto_errors import malformed, no_key, not_read, plaintext_found, tampered
 from .digests import api_key_digest, keyed_api_key_digest
 from .encoding import Malformed
 from .envelope import Document, Envelope, parse_json, parse_text
@@ -20,9 +22,7 @@ from .keyring_row import open_keyset, seal_keyset
 from .keys import Key, new_nonce
 from .keyset import RULES, KeySet, Mode
 from .opaque import Opaque
-from .place import Place
 from .plaintext import PREFIX, Marked, check_text, dump_json, load_json
-from .refusals import malformed, no_key, not_read, plaintext_found, tampered
 
 _NO_AAD = b""
 
@@ -206,18 +206,18 @@ class Keyring(Opaque):
 
     # -- values --------------------------------------------------------------------------------
 
-    def seal_text(self, text: str, place: Place) -> str:
-        """Return the value to store for a text: sealed for its place, or in the clear, by the mode.
+    def seal_text(self, text: str, binding: Binding) -> str:
+        """Return the value to store for a text: sealed and bound, or in the clear, by the mode.
 
         Raises:
-            InvalidValue: when the text may not be sealed, or the place has no primary key.
+            InvalidValue: when the text may not be sealed, or the binding has no primary key.
         """
-        check_text(text, place.column)
+        check_text(text, binding.column)
         if self._writes is None:
             return text
-        return self._seal(text.encode(), place).to_text()
+        return self._seal(text.encode(), binding).to_text()
 
-    def open_text(self, stored: str, place: Place) -> str:
+    def open_text(self, stored: str, binding: Binding) -> str:
         """Return the text of a stored value.
 
         Raises:
@@ -225,34 +225,34 @@ class Keyring(Opaque):
             PlaintextFound: when it is plaintext, which the mode does not read.
             UnknownKey: when its key is not in the keyring, or the mode does not read its format.
             KeyringLost: when it is sealed and the database is plaintext.
-            Tampered: when it does not open in this place.
-            InvalidValue: when the place has no primary key.
+            Tampered: when it does not open with this binding.
+            InvalidValue: when the binding has no primary key.
         """
-        envelope = parse_text(stored, place)
+        envelope = parse_text(stored, binding)
         if envelope is None:
-            self._check_plaintext(place)
+            self._check_plaintext(binding)
             return stored
-        text = _text_of(self._open(envelope, place))
+        text = _text_of(self._open(envelope, binding))
         if text is None:
-            raise malformed(place, "it opened, but its content is not text, or is itself sealed")
+            raise malformed(binding, "it opened, but its content is not text, or is itself sealed")
         return text
 
-    def seal_json(self, document: Any, place: Place) -> str:
+    def seal_json(self, document: Any, binding: Binding) -> str:
         """Return the JSON text to store for a document; otherwise like `seal_text`."""
-        text = dump_json(document, place.column)
+        text = dump_json(document, binding.column)
         if self._writes is None:
             return text
-        return self._seal(text.encode(), place).to_json()
+        return self._seal(text.encode(), binding).to_json()
 
-    def open_json(self, stored: str, place: Place) -> Any:
+    def open_json(self, stored: str, binding: Binding) -> Any:
         """Return the document of a stored JSON text; otherwise like `open_text`."""
-        parsed = parse_json(stored, place)
+        parsed = parse_json(stored, binding)
         if isinstance(parsed, Document):
-            self._check_plaintext(place)
+            self._check_plaintext(binding)
             return parsed.value
-        document = _document_of(self._open(parsed, place))
+        document = _document_of(self._open(parsed, binding))
         if document is None:
-            raise malformed(place, "it opened, but its content is not JSON, or is itself sealed")
+            raise malformed(binding, "it opened, but its content is not JSON, or is itself sealed")
         return document.value
 
     def is_current(self, parsed: Envelope | Document | None) -> bool:
@@ -285,30 +285,30 @@ class Keyring(Opaque):
             raise ValueError("a plaintext database has no keys")
         return self._keys
 
-    def _seal(self, plaintext: bytes, place: Place) -> Envelope:
+    def _seal(self, plaintext: bytes, binding: Binding) -> Envelope:
         if self._writes is None:
             raise ValueError("this mode seals nothing")
         kid = self._kid
         nonce = new_nonce()
-        aad = _NO_AAD if kid is None else place.aad(kid)
+        aad = _NO_AAD if kid is None else binding.aad(kid)
         return Envelope(self._writes, kid, nonce, self._by_kid[kid].seal(nonce, plaintext, aad))
 
-    def _open(self, envelope: Envelope, place: Place) -> bytes:
+    def _open(self, envelope: Envelope, binding: Binding) -> bytes:
         kid = envelope.kid
         if envelope.version not in self._reads:
-            raise not_read(place, envelope.version, self.mode, kid)
+            raise not_read(binding, envelope.version, self.mode, kid)
         key = self._by_kid.get(kid)
         if key is None:
-            raise no_key(place, kid)
-        aad = _NO_AAD if kid is None else place.aad(kid)
+            raise no_key(binding, kid)
+        aad = _NO_AAD if kid is None else binding.aad(kid)
         plaintext = key.open(envelope.nonce, envelope.ciphertext, aad)
         if plaintext is None:
-            raise tampered(place, kid)
+            raise tampered(binding, kid)
         return plaintext
 
-    def _check_plaintext(self, place: Place) -> None:
+    def _check_plaintext(self, binding: Binding) -> None:
         if None not in self._reads:
-            raise plaintext_found(place)
+            raise plaintext_found(binding)
 
 
 def _text_of(opened: bytes) -> str | None:

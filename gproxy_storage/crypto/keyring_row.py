@@ -8,15 +8,15 @@ length.
 from __future__ import annotations
 
 from ..secret import Secret
+from .binding import Binding
+from .crypto_errors import malformed, wrong_secret
 from .encoding import Malformed, encode, lp
 from .envelope import decode_ciphertext, decode_nonce
 from .kdf import Kdf
 from .keys import Key, new_nonce
 from .keyset import MAX_BYTES, KeySet
-from .place import Place
-from .refusals import malformed, wrong_secret
 
-_PLACE = Place("encryption_keys", "sealed", 1)
+_BINDING = Binding("encryption_keys", "sealed", 1)
 _CONTEXT = b"gproxy-storage/keyring/v1"
 _MAX_CHARACTERS = MAX_BYTES * 4 // 3 + 100
 _GENERATIONS = range(2**63)
@@ -62,9 +62,9 @@ def open_keyset(sealed: str, *, kdf: str, generation: int, key: Key | Secret) ->
         key = parameters.derive(key)
     keys = _load(key.open(nonce, ciphertext, aad))
     if keys is None:
-        raise wrong_secret(_PLACE, _REMEDY)
+        raise wrong_secret(_BINDING, _REMEDY)
     if isinstance(keys, str):
-        raise malformed(_PLACE, f"it opened, but {keys}", _REMEDY)
+        raise malformed(_BINDING, f"it opened, but {keys}", _REMEDY)
     return keys
 
 
@@ -85,7 +85,7 @@ def _parse(sealed: str) -> tuple[bytes, bytes]:
         return decode_nonce(nonce), decode_ciphertext(ciphertext)
     except Malformed as exc:
         problem = exc.problem
-    raise malformed(_PLACE, problem, _REMEDY)
+    raise malformed(_BINDING, problem, _REMEDY)
 
 
 def _split(sealed: str) -> list[str]:

@@ -7,6 +7,8 @@ import hmac
 import os
 from typing import Self
 
+from cryptography.exceptions import InvalidTag
+
 from .opaque import Opaque
 
 KEY_BYTES = 32
@@ -29,8 +31,7 @@ class Key(Opaque):
     __slots__ = ("_cipher", "_raw", "kid")
 
     def __init__(self, raw: bytes) -> None:
-        # Imported with the first key: a plaintext database starts 10 ms sooner without.
-        from .xchacha import XChaCha20Poly1305  # noqa: PLC0415 - see above
+        from .xchacha import XChaCha20Poly1305
 
         if type(raw) is not bytes or len(raw) != KEY_BYTES:
             raise ValueError(f"a key is {KEY_BYTES} bytes")
@@ -57,7 +58,7 @@ class Key(Opaque):
         # None rather than an error: the caller's own error must not have this one in its chain.
         try:
             return self._cipher.decrypt(nonce, ciphertext, aad)
-        except _invalid_tag():
+        except InvalidTag:
             return None
 
     def digest(self, message: bytes) -> bytes:
@@ -80,9 +81,3 @@ class Key(Opaque):
 def new_nonce() -> bytes:
     """Generate a nonce; 24 random bytes do not repeat under one key for any number of values."""
     return os.urandom(NONCE_BYTES)
-
-
-def _invalid_tag() -> type[Exception]:
-    from cryptography.exceptions import InvalidTag  # noqa: PLC0415 - as above
-
-    return InvalidTag

@@ -62,7 +62,7 @@ def verify_password(stored: str | None, password: str) -> bool:
     A hash that is missing, damaged or cheaper to compute takes that long too, so that names cannot
     be probed by timing. A hash with parameters that are not accepted matches nothing.
     """
-    from argon2.exceptions import (  # noqa: PLC0415 - not needed without passwords
+    from argon2.exceptions import (
         InvalidHashError,
         VerificationError,
         VerifyMismatchError,
@@ -129,7 +129,7 @@ def _cost(stored: str) -> int:
 
 def _spend(cost: int, secret: bytes) -> None:
     """Compute for as long as a hash of that cost takes."""
-    from argon2.low_level import Type, hash_secret_raw  # noqa: PLC0415 - as above
+    from argon2.low_level import Type, hash_secret_raw
 
     memory_kib = max(8, cost // _PASSES)
     hash_secret_raw(secret, b"\0" * 16, _PASSES, memory_kib, 1, 32, Type.ID)
@@ -137,8 +137,7 @@ def _spend(cost: int, secret: bytes) -> None:
 
 @cache
 def _hasher() -> PasswordHasher:
-    # Imported when first needed: opening a storage needs no password.
-    from argon2 import PasswordHasher  # noqa: PLC0415 - as above
+    from argon2 import PasswordHasher
 
     return PasswordHasher(
         time_cost=_PASSES, memory_cost=_MEMORY_KIB, parallelism=1, hash_len=32, salt_len=16

@@ -11,7 +11,7 @@ import math
 from typing import Any, NoReturn
 
 from ..errors import InvalidValue
-from ..storable import text_problem
+from ..value_limits import text_problem
 from .encoding import Malformed
 
 PREFIX = "enc:"

@@ -2,7 +2,16 @@
 
 from .hosts import Host
 from .parameters import Parameters, PoolOptions
-from .rules import Backend, is_secret
+from .rules import BackendName, is_secret
 from .value import MAX_LENGTH, Dsn, Mode
 
-__all__ = ["MAX_LENGTH", "Backend", "Dsn", "Host", "Mode", "Parameters", "PoolOptions", "is_secret"]
+__all__ = [
+    "MAX_LENGTH",
+    "BackendName",
+    "Dsn",
+    "Host",
+    "Mode",
+    "Parameters",
+    "PoolOptions",
+    "is_secret",
+]

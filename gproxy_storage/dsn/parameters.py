@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ..secret import SecretText
-from .rules import ALIASES, POOL, REFUSED, RULES, Backend, is_secret
+from .rules import ALIASES, POOL, REFUSED, RULES, BackendName, is_secret
 from .text import ESCAPES, Source, nearest
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,39}")
@@ -80,7 +80,7 @@ class PoolOptions:
         }
 
 
-def read_query(query: str, backend: Backend, source: Source) -> dict[str, str]:
+def read_query(query: str, backend: BackendName, source: Source) -> dict[str, str]:
     """Parse a query into parameters by canonical name, with each value checked.
 
     Raises:
@@ -108,7 +108,7 @@ def read_query(query: str, backend: Backend, source: Source) -> dict[str, str]:
     return values
 
 
-def _unknown(name: str, backend: Backend) -> str:
+def _unknown(name: str, backend: BackendName) -> str:
     if name in REFUSED:
         return f"is not supported: {REFUSED[name]}"
     known = RULES[backend]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
-Backend = Literal["sqlite", "postgres", "mysql"]
+BackendName = Literal["sqlite", "postgres", "mysql"]
 
 
 class Rule(NamedTuple):
@@ -75,8 +76,6 @@ def _matching(pattern: str, expected: str) -> Rule:
 
 def ip_addresses(value: str) -> str | None:
     """Return the comma-separated IP addresses in canonical form; None if one is invalid."""
-    import ipaddress  # noqa: PLC0415 - needed only for DSNs with hostaddr or an IPv6 host
-
     try:
         return ",".join(str(ipaddress.ip_address(entry)) for entry in value.split(","))
     except ValueError:
@@ -102,7 +101,7 @@ POOL: Mapping[str, Rule] = {
     "connect_timeout": _seconds("seconds, from 0.001 to 86400"),
 }
 
-RULES: Mapping[Backend, Mapping[str, Rule]] = {
+RULES: Mapping[BackendName, Mapping[str, Rule]] = {
     # SQLx's parameters, so that GPROXY's DSNs mean the same here.
     "sqlite": {
         "mode": _one_of("ro", "rw", "rwc", "memory"),
@@ -173,7 +172,7 @@ RULES: Mapping[Backend, Mapping[str, Rule]] = {
 }
 
 # Spellings that SQLx accepts, too.
-ALIASES: Mapping[Backend, Mapping[str, str]] = {
+ALIASES: Mapping[BackendName, Mapping[str, str]] = {
     "sqlite": {},
     "postgres": {
         "ssl-mode": "sslmode",

@@ -11,9 +11,9 @@ from urllib.parse import unquote_to_bytes
 
 from ..errors import DSNError
 from ..secret import REDACTED
-from .rules import ALIASES, RULES, Backend
+from .rules import ALIASES, RULES, BackendName
 
-SCHEMES: Mapping[str, Backend] = {
+SCHEMES: Mapping[str, BackendName] = {
     "sqlite": "sqlite",
     "postgres": "postgres",
     "postgresql": "postgres",
@@ -77,7 +77,7 @@ class Source(NamedTuple):
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return a question that suggests the known name most similar to a mistyped one, or ""."""
-    import difflib  # noqa: PLC0415 - 5 ms, needed only for mistakes
+    import difflib
 
     near = difflib.get_close_matches(name.lower(), known, n=1)
     return f"did you mean {near[0]!r}? " if near else ""
@@ -138,7 +138,7 @@ def misplaced(rest: str) -> str | None:
     return match and match[0]
 
 
-def _shown_query(query: str, backend: Backend) -> str:
+def _shown_query(query: str, backend: BackendName) -> str:
     """Return the part of an unchecked query that is safe to show, with its "?" unless empty.
 
     It ends before the first parameter that is secret, unknown or unusually written: an unescaped
@@ -151,7 +151,7 @@ def _shown_query(query: str, backend: Backend) -> str:
     return f"?{'&'.join(shown)}" if query else ""
 
 
-def _is_plain(piece: str, backend: Backend) -> bool:
+def _is_plain(piece: str, backend: BackendName) -> bool:
     name, _, value = piece.partition("=")
     name = ALIASES[backend].get(name, name)
     known = name in RULES[backend] and not RULES[backend][name].secret

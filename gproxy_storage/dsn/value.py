@@ -12,7 +12,7 @@ from typing import Any, Literal
 from ..secret import REDACTED, Secret, without_locals
 from .hosts import Host, is_socket, parse_hosts, quoted, render_host
 from .parameters import Parameters, PoolOptions, read_query
-from .rules import Backend, is_secret
+from .rules import BackendName, is_secret
 from .text import ESCAPES, LOGIN, SCHEME, SCHEMES, Source, misplaced, nearest_scheme
 
 Mode = Literal["ro", "rw", "rwc", "memory"]
@@ -58,7 +58,7 @@ class Dsn:
         setting: where the DSN comes from, for messages; ignored by equality.
     """
 
-    backend: Backend
+    backend: BackendName
     path: str = ""
     mode: Mode = "rw"
     user: str | None = None
@@ -220,7 +220,7 @@ def _parse_sqlite(source: Source, rest: str) -> Dsn:
     )
 
 
-def _parse_network(source: Source, backend: Backend, rest: str) -> Dsn:
+def _parse_network(source: Source, backend: BackendName, rest: str) -> Dsn:
     if stray := misplaced(rest):
         problem = "it is not allowed there; it or another, perhaps in a password, is not escaped"
         raise source.error(f"character {stray!r}", f"{problem}: {ESCAPES}")

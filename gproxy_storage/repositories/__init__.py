@@ -1,1 +1,1 @@
-"""Repositories: one an aggregate, what a proxy does with its tables."""
+"""Repositories: the operations of a proxy on its tables, one module per aggregate."""

@@ -1,69 +1,58 @@
-"""Access: may this user use that model, those files, and how much of it?
+"""Access: may a user use a model or a provider's files, and within which rate limit?
 
-Nobody passes a check by being an admin, and no check asks whether the user is enabled: that is
-decided when they log in.
+Being an admin passes no check, and no check tests whether the user is enabled: logging in does.
 """
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 from ..backends.base import Backend
 from ..database import run_query
-from ..models import Provider, Table, User, UserFilePermission, UserModelPermission, UserRateLimit
-from .arguments import require_reference
-from .limits import RateLimits
+from ..models import Provider, User, UserFilePermission, UserModelPermission, UserRateLimit
+from .arguments import require_reference, require_row_id
 from .patterns import candidates, closest, require_model
-from .permissions import FilePermissions, ModelPermissions
-
-M = TypeVar("M", bound=Table)
+from .registry import AccessRepositories
 
 
-class Access:
-    """What users may do. Each question is one query, however many rows the user has.
-
-    Attributes:
-        models: the permissions to use models.
-        files: the permissions to use files.
-        limits: the rate limits.
-    """
+class Access(AccessRepositories):
+    """Checks of what users may do. Each is one query, however many rows the user has."""
 
     def __init__(self, database: Backend) -> None:
-        self._database = database
-        self.models = ModelPermissions(database)
-        self.files = FilePermissions(database)
-        self.limits = RateLimits(database)
-        self._allows_texts: dict[int, str] = {}  # of at most 511 lengths
+        super().__init__(database)
+        self._allows_statements: dict[int, str] = {}  # number of patterns -> SQL; at most 511
 
     def allows(self, user: User | int, provider: Provider | int, model: str) -> bool:
-        """Tell whether a permission of the user's, for the provider or for all, fits the model.
+        """Tell whether a permission of the user, for the provider or for all, matches the model.
 
-        A user or provider that does not exist is allowed nothing, but what is for all providers.
+        A user that does not exist has no permissions, a provider only those for all providers.
 
         Args:
-            model: as the request names it; case counts.
+            model: its name in the request; case-sensitive.
         Raises:
-            InvalidValue: when the model is blank, or cannot be the name of one.
+            InvalidValue: when the model is blank or not a valid name.
         """
         wanted = candidates(require_model("model", model))
-        parameters = (_id("user", user, User), _id("provider", provider, Provider), *wanted)
+        parameters = (
+            require_row_id("user", user, User),
+            require_row_id("provider", provider, Provider),
+            *wanted,
+        )
 
         def read() -> list[str]:
             sql = self._allows_sql(len(wanted))
             return [pattern for (pattern,) in self._database.query(sql, parameters)]
 
         found = run_query(self._database, read)
-        # Asked again: tables that GPROXY created on MySQL compare without regard to case.
+        # Matched again here: tables that GPROXY created on MySQL compare case-insensitively.
         return closest(found, model) is not None
 
     def rate_limit_for(self, user: User | int, model: str) -> UserRateLimit | None:
-        """Return the one rate limit of the user's that applies to the model, or None.
+        """Return the user's rate limit that applies to the model, or None.
 
-        The one for exactly that model, else for its longest prefix, else for its longest suffix,
-        else for every model. Limits are not combined: None in the row that applies is no limit.
+        It is the one for exactly that model, else for its longest prefix, else for its longest
+        suffix, else for every model. Limits are not combined: None in that row means no limit.
 
         Raises:
-            InvalidValue: when the model is blank, or cannot be the name of one.
+            InvalidValue: when the model is blank or not a valid name.
         """
         query = UserRateLimit.select().where(
             UserRateLimit.user == require_reference("user", user, User),
@@ -82,22 +71,16 @@ class Access:
         return run_query(self._database, query.exists)
 
     def _allows_sql(self, patterns: int) -> str:
-        """Return the statement of `allows` for so many patterns.
+        """Return the statement of `allows` for a number of patterns.
 
-        A proxy asks it with every request, and building it anew takes longer than answering it.
+        Cached: a proxy runs it for every request, and building it takes longer than running it.
         """
-        if patterns not in self._allows_texts:
+        if patterns not in self._allows_statements:
             permission = UserModelPermission
             query = permission.select(permission.model_pattern).where(
                 permission.user == 0,
                 (permission.provider == 0) | permission.provider.is_null(),
                 permission.model_pattern.in_(["pattern"] * patterns),
             )
-            self._allows_texts[patterns] = query.sql()[0]
-        return self._allows_texts[patterns]
-
-
-def _id(argument: str, value: M | int, model: type[M]) -> int:
-    found = require_reference(argument, value, model)
-    row_id: int = found if isinstance(found, int) else found.get_id()
-    return row_id
+            self._allows_statements[patterns] = query.sql()[0]
+        return self._allows_statements[patterns]

@@ -1,4 +1,4 @@
-"""What repositories share: reading rows by filters, writing them in transactions, deleting."""
+"""The base of repositories: reads rows by filters, writes and deletes them in transactions."""
 
 from __future__ import annotations
 
@@ -15,20 +15,38 @@ from ..backends.bulk import parts
 from ..database import run_query, run_transaction
 from ..errors import ConflictError, InvalidValue, MissingReference, NotFoundError
 from ..models import Table
-from .arguments import KEEP, Kept, require_id, require_ids, require_limit, require_text
+from .arguments import (
+    KEEP,
+    Kept,
+    require_id,
+    require_ids,
+    require_limit,
+    require_reference,
+    require_text,
+)
 from .conflicts import explained
+from .keywords import StrictKeywords
 
-__all__ = ["ANY", "KEEP", "Change", "Filter", "Repository", "condition", "now"]
+__all__ = [
+    "ANY",
+    "KEEP",
+    "BaseRepository",
+    "Change",
+    "Filter",
+    "Repository",
+    "condition",
+    "now",
+]
 
 M = TypeVar("M", bound=Table)
 T = TypeVar("T")
 
 BATCH_ROWS = 500
-"""How many rows `iter` reads at a time, and `delete` deletes in one statement."""
+"""Number of rows that `iter` reads at a time and that one statement of `delete` deletes."""
 
 
 class Absent(enum.Enum):
-    """The type of ANY: a filter that was not given."""
+    """The type of ANY, a filter that was not passed."""
 
     ANY = "any"
 
@@ -37,21 +55,21 @@ ANY: Final = Absent.ANY
 """The default of every filter: all rows. None, by contrast, means NULL."""
 
 Filter: TypeAlias = T | Collection[T] | Absent
-"""A filter: a value means equal, a list, tuple or set means one of, ANY means all."""
+"""A filter: a value means equal; a list, tuple or set means one of them; ANY means all."""
 
 Change: TypeAlias = T | Kept
 """A change: a value to store, or KEEP."""
 
 
-class Repository(Generic[M]):
-    """One table's rows: reading them and writing them, each call in a session of its own.
+class BaseRepository(StrictKeywords, Generic[M]):
+    """Reads and writes the rows of one table, each call in its own session.
 
-    A subclass gives each public method its real signature and calls the `_method` of that name,
-    so that a filter or a column that does not exist is a TypeError.
+    A subclass defines each public method, a verb, with its real signature and calls `_method`.
 
     Attributes:
         model: the table.
-        not_blank: columns whose text must say something.
+        filters: the TypedDict of the filters of `list`, `iter` and `count`.
+        not_blank: columns whose text must not be blank.
     """
 
     model: type[M]
@@ -63,8 +81,12 @@ class Repository(Generic[M]):
     @property
     def _key(self) -> peewee.Field[Any]:
         key = self.model._meta.primary_key
-        assert isinstance(key, peewee.Field)  # noqa: S101 - for the types: no table lacks one
+        assert isinstance(key, peewee.Field)  # noqa: S101 - for type checkers: every table has one
         return key
+
+    @property
+    def _natural_key(self) -> Sequence[peewee.Field[Any]]:
+        return [self.model._meta.fields[name] for name in self.model.natural_key]
 
     def _read(self, callback: Callable[[], T]) -> T:
         return run_query(self._database, callback)
@@ -77,15 +99,18 @@ class Repository(Generic[M]):
     def _select(self, **filters: Any) -> peewee.ModelSelect[M]:
         query = self.model.select()
         conditions = [
-            condition(getattr(self.model, name), value)
-            for name, value in filters.items()
-            if value is not ANY
+            self._condition(name, value) for name, value in filters.items() if value is not ANY
         ]
         return query.where(*conditions) if conditions else query
 
+    def _condition(self, name: str, value: Any) -> peewee.Expression:
+        """Return the SQL condition of one filter."""
+        return condition(getattr(self.model, name), value)
+
     def _find(self, **filters: Any) -> M | None:
-        if self._key.name in filters:  # one id: a list would give whichever row comes first
+        if self._key.name in filters:  # only one id: a list would return any of its rows
             require_id(self._key.name, filters[self._key.name])
+        self._check_references(filters)
         found: M | None = self._read(lambda: self._select(**filters).get_or_none())
         return found
 
@@ -98,7 +123,7 @@ class Repository(Generic[M]):
     def _list(
         self, *, after_id: int | None = None, limit: int | None = None, **filters: Any
     ) -> list[M]:
-        """Return the rows that fit by primary key: from the first one after `after_id`."""
+        """Return the matching rows by primary key, beginning after `after_id`."""
         key = self._key
         query = self._select(**filters).order_by(key)
         if after_id is not None:
@@ -108,12 +133,12 @@ class Repository(Generic[M]):
         return self._read(lambda: list(query))
 
     def _iter(self, **filters: Any) -> Iterator[M]:
-        """Return the rows that fit by primary key, read in batches as they are asked for.
+        """Iterate over the matching rows by primary key, reading them in batches.
 
         No connection is held between two batches, unless the caller's session holds one. A row
-        inserted or deleted meanwhile may be seen or not; no row is seen twice.
+        inserted or deleted meanwhile may or may not be returned; no row is returned twice.
         """
-        self._select(**filters).sql()  # a filter that cannot be is refused here, not later
+        self._select(**filters).sql()  # refuse an invalid filter now, not with the first row
         return self._batches(filters)
 
     def _batches(self, filters: Mapping[str, Any]) -> Iterator[M]:
@@ -134,25 +159,26 @@ class Repository(Generic[M]):
         named = ", ".join(f"{name} {value!r}" for name, value in filters.items())
         return NotFoundError(f"{table} has no row with {named}", table=table, key=key)
 
-    # -- writing ------------------------------------------------------------------------------
+    # -- writing: called by verbs ---------------------------------------------------------------
 
-    def _insert(self, **values: Any) -> M:
-        """Insert one row and return it with its id."""
-        self._check(values)
+    def _create(self, **values: Any) -> M:
+        """Insert a row and return it with its id; references among the values are rows or ids."""
+        return self._insert(**self._prepared(values))
 
-        def write() -> M:
-            row = self.model(**values)  # a new one each attempt: a failed one may have left an id
-            row.save(force_insert=True)
-            return row
+    def _create_or_update(self, values: Mapping[str, Any], *, keep: Collection[str] = ()) -> M:
+        """Insert a row, or update the one with the same natural key, and return it.
 
-        with self._naming_reference(values), self._naming_row(values, creating=True):
-            return self._write(write)
+        Args:
+            keep: the fields that an existing row keeps, in addition to `created_at`.
+        """
+        values = self._prepared(values)
+        return self._upsert(self._natural_key, values, keep={"created_at", *keep})
 
     def _update(self, row_id: int, changes: Mapping[str, Any]) -> M:
-        """Change columns of one row and return it; without a change it stays as it is.
+        """Change columns of one row and return it; without changes, nothing is written.
 
         Raises:
-            NotFoundError: when there is no such row, and nothing was written.
+            NotFoundError: when there is no such row; nothing was written.
         """
         key = self._key.name
         given = {name: value for name, value in changes.items() if value is not KEEP}
@@ -168,8 +194,31 @@ class Repository(Generic[M]):
         with self._naming_reference(given), self._naming_row(given):
             return self._write(write)
 
+    def _delete(self, ids: int | Iterable[int]) -> int:
+        return self._write_all(self.model.delete(), require_ids("ids", ids))
+
+    # -- writing: implementation ----------------------------------------------------------------
+
+    def _prepared(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Check the values of a new row; return them with `created_at` and `updated_at`."""
+        at, fields = now(), self.model._meta.fields
+        times = {name: at for name in ("created_at", "updated_at") if name in fields}
+        self._check(values)
+        return {**values, **times}
+
+    def _insert(self, **values: Any) -> M:
+        """Insert one row of prepared values."""
+
+        def write() -> M:
+            row = self.model(**values)  # anew in each attempt: a failed one may have set the id
+            row.save(force_insert=True)
+            return row
+
+        with self._naming_reference(values), self._naming_row(values, creating=True):
+            return self._write(write)
+
     def _save(self, row: M, changes: Mapping[str, Any]) -> bool:
-        """Store the changes of a row that was just read; False when it is gone."""
+        """Store the changes of a row that was just read; False when it was deleted."""
         if not changes:
             return True
         if "updated_at" in self.model._meta.fields:
@@ -183,19 +232,18 @@ class Repository(Generic[M]):
         key: Sequence[peewee.Field[Any]],
         values: Mapping[str, Any],
         *,
-        keep: Collection[str] = ("created_at",),
+        keep: Collection[str],
     ) -> M:
-        """Insert a row, or update the one that has the same natural key, and return it.
+        """Insert a row of prepared values, or update the one with the same natural key.
 
-        One statement, then the row is read by its key: drivers answer with no id or a wrong one.
-        Not for tables with secret columns, which are written through rows only.
+        One statement; then the row is read by its key, because drivers return no id or a wrong
+        one. Not for tables with secret columns, which are written only by saving rows.
 
         Args:
-            key: the fields of the unique index.
-            values: every column by its field's name, without the id, which MySQL would update by.
-            keep: what an update leaves as it is.
+            key: the fields of the natural key.
+            values: every value by its field's name, without the id, by which MySQL would update.
+            keep: the fields that an update leaves unchanged.
         """
-        self._check(values)
         named = {field.name for field in key}
         fields = self.model._meta.combined
         taken = [fields[name] for name in values if name not in {*named, *keep}]
@@ -216,11 +264,11 @@ class Repository(Generic[M]):
         values: Mapping[str, Any],
         changes: Mapping[str, Any],
     ) -> M:
-        """Update the row that `find` finds, else insert one: for tables with secret columns.
+        """Update the row that `find` returns, else insert one; for tables with secret columns.
 
         Args:
-            values: of a new row.
-            changes: to one that exists.
+            values: the prepared values of a new row.
+            changes: the values that an existing row gets.
         """
 
         def write() -> M:
@@ -228,7 +276,7 @@ class Repository(Generic[M]):
             if row is None:
                 try:
                     return self._insert(**values)
-                except ConflictError:  # another was faster
+                except ConflictError:  # another call inserted it first
                     row = find()
                     if row is None:
                         raise
@@ -236,41 +284,35 @@ class Repository(Generic[M]):
                 return self._insert(**values)
             return row
 
-        self._check(changes)
         return self._write(write)
 
-    def _delete(self, ids: int | Iterable[int]) -> int:
-        """Delete rows by id, all or none, and what hangs on them as the foreign keys say.
-
-        Args:
-            ids: one or several; an empty list deletes nothing.
-        Returns:
-            Number of rows deleted; ids without a row count nothing.
-        """
-        return self._write_all(self.model.delete(), require_ids("ids", ids))
-
     def _write_all(self, query: Any, ids: Sequence[int]) -> int:
-        """Run an update or delete for the rows with these ids, all or none; return how many fit."""
+        """Update or delete the rows with these ids, all or none; return how many there were."""
         queries = [query.where(self._key.in_(part)) for part in parts(ids, BATCH_ROWS)]
         if not queries:
             return 0
         return self._write(lambda: sum(int(each.execute()) for each in queries))
 
-    def _delete_all(self) -> int:
-        """Delete every row, and what hangs on them; return how many there were."""
-        return int(self._write(lambda: self.model.delete().execute()))
+    # -- checks and errors ----------------------------------------------------------------------
 
     def _check(self, values: Mapping[str, Any]) -> None:
-        """Refuse what the fields let pass: NULL where there must be a value, blank names."""
+        """Refuse what fields accept: NULL in a column that needs a value, and blank names."""
+        self._check_references(values)
         for name, value in values.items():
             if name in self.not_blank:
                 require_text(name, value)
             elif value is None and not _takes_none(self.model._meta.combined[name]):
                 raise InvalidValue(f"{name} must not be None", argument=name)
 
+    def _check_references(self, values: Mapping[str, Any]) -> None:
+        """Refuse a reference that is neither a row of the table referred to nor an id."""
+        for field, target in self.model._meta.refs.items():
+            if field.name in values and not (field.null and values[field.name] is None):
+                require_reference(field.name, values[field.name], target)
+
     @contextmanager
     def _naming_row(self, values: Mapping[str, Any], *, creating: bool = False) -> Iterator[None]:
-        """Say which row exists already, and what to do about it."""
+        """Make a ConflictError name the row that exists already, and what to do."""
         try:
             yield
         except ConflictError as exc:
@@ -279,18 +321,17 @@ class Repository(Generic[M]):
 
     @contextmanager
     def _naming_reference(self, values: Mapping[str, Any]) -> Iterator[None]:
-        """Say which argument pointed to no row: servers name a constraint, SQLite nothing."""
+        """Make a MissingReference name its argument: servers name a constraint, SQLite nothing."""
         try:
             yield
         except MissingReference as exc:
             keys = [
                 field
-                for field in self.model._meta.sorted_fields
-                if isinstance(field, peewee.ForeignKeyField)
-                and values.get(field.name, values.get(field.column_name)) is not None
+                for field in self.model._meta.refs
+                if values.get(field.name, values.get(field.column_name)) is not None
             ]
             named = [field for field in keys if field.constraint_name == exc.argument] or keys
-            if len(keys) > 1:  # of several that are missing, always the first
+            if len(keys) > 1:  # if several are missing, always name the first
                 missing = self._read(
                     lambda: [key for key in keys if _points_to_nothing(key, values)]
                 )
@@ -304,17 +345,46 @@ class Repository(Generic[M]):
             ) from exc
 
 
+class Repository(BaseRepository[M]):
+    """A repository of a table whose rows are read and deleted by id."""
+
+    def get(self, row_id: int, /) -> M:
+        """Return the row with that id.
+
+        Raises:
+            NotFoundError: when there is none.
+            InvalidValue: when the id is not an int.
+        """
+        return self._get(**{self._key.name: row_id})
+
+    def delete(self, ids: int | Iterable[int]) -> int:
+        """Delete rows by id, all or none, with their dependents as the foreign keys define.
+
+        Args:
+            ids: one or several; an empty list deletes nothing.
+        Returns:
+            Number of rows deleted; ids without a row are ignored.
+        Raises:
+            InvalidValue: when an id is not an int.
+        """
+        return self._delete(ids)
+
+    def delete_all(self) -> int:
+        """Delete all rows and their dependents in one transaction; return how many there were."""
+        return int(self._write(lambda: self.model.delete().execute()))
+
+
 def _points_to_nothing(key: peewee.ForeignKeyField, values: Mapping[str, Any]) -> bool:
     value = values.get(key.name, values.get(key.column_name))
     return not key.rel_model.select().where(key.rel_field == value).exists()
 
 
 def _takes_none(field: peewee.Field[Any]) -> bool:
-    return bool(field.null or field.auto_increment)  # an id of None is one to be made
+    return bool(field.null or field.auto_increment)  # an id of None is generated
 
 
 def condition(field: peewee.Field[Any], value: Any) -> peewee.Expression:
-    """Return the condition that a filter's value asks of a field."""
+    """Return the SQL condition of a field for a filter's value."""
     if value is None:
         return field.is_null()
     if isinstance(value, list | tuple | set | frozenset):
@@ -326,5 +396,5 @@ def condition(field: peewee.Field[Any], value: Any) -> peewee.Expression:
 
 
 def now() -> datetime:
-    """Return the time as rows carry it: aware, UTC."""
+    """Return the current time in the form of rows: aware, UTC."""
     return datetime.now(UTC)

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from typing import Any, TypeAlias
+from collections.abc import Iterator
+from typing import Any, TypeAlias, TypedDict, Unpack
 
 from ..errors import InvalidValue, ReadError
 from ..models import LLMModel, Provider
-from .arguments import require_json, require_reference
-from .base import ANY, KEEP, Change, Filter, Repository, now
+from .arguments import require_json
+from .base import KEEP, Change, Filter, Repository
 
 Pricing: TypeAlias = dict[str, Any] | list[Any]
-"""A JSON object or array; what is in it is the proxy's affair."""
+"""A JSON object or array; the proxy defines its content."""
+
+
+class CatalogFilters(TypedDict, total=False):
+    """The filters of models."""
+
+    provider_id: Filter[int]
+    model_id: Filter[str]
+    enabled: Filter[bool]
 
 
 class Catalog(Repository[LLMModel]):
     """The LLM models of providers. Their table is ``models``."""
 
     model = LLMModel
+    filters = CatalogFilters
     not_blank = ("model_id",)
 
     def create(
@@ -40,7 +49,7 @@ class Catalog(Repository[LLMModel]):
             MissingReference: when there is no such provider.
             InvalidValue: when the name is blank or too long, or the pricing is not JSON.
         """
-        return self._insert(**_values(provider, model_id, display_name, enabled, pricing))
+        return self._create(**_values(provider, model_id, display_name, enabled, pricing))
 
     def upsert(
         self,
@@ -51,18 +60,15 @@ class Catalog(Repository[LLMModel]):
         enabled: bool = True,
         pricing: Pricing | None = None,
     ) -> LLMModel:
-        """Add a model to a provider, or give the one with that name all these values.
+        """Add a model to a provider, or replace all values of the one with that name.
 
-        `created_at` survives.
+        `created_at` is kept.
 
         Raises:
             MissingReference: when there is no such provider.
             InvalidValue: when the name is blank or too long, or the pricing is not JSON.
         """
-        return self._upsert(
-            [LLMModel.provider, LLMModel.model_id],
-            _values(provider, model_id, display_name, enabled, pricing),
-        )
+        return self._create_or_update(_values(provider, model_id, display_name, enabled, pricing))
 
     def update(
         self,
@@ -73,7 +79,7 @@ class Catalog(Repository[LLMModel]):
         enabled: Change[bool] = KEEP,
         pricing: Change[Pricing | None] = KEEP,
     ) -> LLMModel:
-        """Change what is given of a model and return it.
+        """Change the given values of a model and return it.
 
         Args:
             row_id: the row's id, not the provider's name for the model.
@@ -91,7 +97,7 @@ class Catalog(Repository[LLMModel]):
         return self._update(row_id, changes)
 
     def enable(self, row_id: int) -> LLMModel:
-        """Offer a model, and return it.
+        """Enable a model and return it.
 
         Raises:
             NotFoundError: when there is no such row.
@@ -99,7 +105,7 @@ class Catalog(Repository[LLMModel]):
         return self._update(row_id, {"enabled": True})
 
     def disable(self, row_id: int) -> LLMModel:
-        """Offer a model no longer, and return it.
+        """Disable a model and return it.
 
         Raises:
             NotFoundError: when there is no such row.
@@ -108,10 +114,10 @@ class Catalog(Repository[LLMModel]):
 
     @staticmethod
     def pricing(model: LLMModel) -> Any:
-        """Return a model's pricing as JSON values; None where there is none.
+        """Return a model's pricing as a JSON value; None if there is none.
 
         Raises:
-            ReadError: when another program stored what is not JSON.
+            ReadError: when another program stored a value that is not JSON.
         """
         if model.pricing_json is None:
             return None
@@ -119,67 +125,30 @@ class Catalog(Repository[LLMModel]):
             return json.loads(model.pricing_json)
         except (RecursionError, ValueError):
             raise ReadError(
-                f"models.pricing_json of the row with id {model.id} holds what is not JSON"
+                f"models.pricing_json of the row with id {model.id} is not valid JSON"
             ) from None
-
-    def get(self, row_id: int) -> LLMModel:
-        """Return the model with that row's id.
-
-        Raises:
-            NotFoundError: when there is none.
-        """
-        return self._get(id=row_id)
 
     def find(self, provider: Provider | int, model_id: str) -> LLMModel | None:
         """Return a provider's model by the provider's name for it, or None."""
-        owner = require_reference("provider", provider, Provider)
-        return self._find(provider=owner, model_id=model_id)
+        return self._find(provider=provider, model_id=model_id)
 
     def list(
         self,
         *,
-        provider_id: Filter[int] = ANY,
-        model_id: Filter[str] = ANY,
-        enabled: Filter[bool] = ANY,
         after_id: int | None = None,
         limit: int | None = None,
+        **filters: Unpack[CatalogFilters],
     ) -> list[LLMModel]:
-        """Return the models that fit, by id: the first `limit` after `after_id`."""
-        return self._list(
-            after_id=after_id,
-            limit=limit,
-            provider_id=provider_id,
-            model_id=model_id,
-            enabled=enabled,
-        )
+        """Return the matching models by id: the first `limit` after `after_id`."""
+        return self._list(after_id=after_id, limit=limit, **filters)
 
-    def iter(
-        self,
-        *,
-        provider_id: Filter[int] = ANY,
-        model_id: Filter[str] = ANY,
-        enabled: Filter[bool] = ANY,
-    ) -> Iterator[LLMModel]:
-        """Return the models that fit, by id, read as they are asked for."""
-        return self._iter(provider_id=provider_id, model_id=model_id, enabled=enabled)
+    def iter(self, **filters: Unpack[CatalogFilters]) -> Iterator[LLMModel]:
+        """Iterate over the matching models by id, reading them in batches."""
+        return self._iter(**filters)
 
-    def count(
-        self,
-        *,
-        provider_id: Filter[int] = ANY,
-        model_id: Filter[str] = ANY,
-        enabled: Filter[bool] = ANY,
-    ) -> int:
-        """Return how many models fit."""
-        return self._count(provider_id=provider_id, model_id=model_id, enabled=enabled)
-
-    def delete(self, ids: int | Iterable[int]) -> int:
-        """Delete models by their rows' ids; return how many. An empty list deletes nothing."""
-        return self._delete(ids)
-
-    def delete_all(self) -> int:
-        """Delete every model; return how many there were."""
-        return self._delete_all()
+    def count(self, **filters: Unpack[CatalogFilters]) -> int:
+        """Return the number of matching models."""
+        return self._count(**filters)
 
 
 def _values(
@@ -189,15 +158,12 @@ def _values(
     enabled: bool,
     pricing: Pricing | None,
 ) -> dict[str, Any]:
-    at = now()
     return {
-        "provider": require_reference("provider", provider, Provider),
+        "provider": provider,
         "model_id": model_id,
         "display_name": display_name,
         "enabled": enabled,
         "pricing_json": _pricing_text(pricing),
-        "created_at": at,
-        "updated_at": at,
     }
 
 
@@ -206,7 +172,7 @@ def _pricing_text(pricing: Any) -> str | None:
         return None
     if not isinstance(pricing, dict | list):
         raise InvalidValue(
-            f"pricing must be a dict or a list, for it is stored as JSON; "
+            f"pricing must be a dict or a list, because it is stored as JSON; "
             f"not {type(pricing).__name__}",
             argument="pricing",
         )

@@ -1,7 +1,7 @@
-"""What a conflict is about, in words: the row's name, as the call gave it, and what to do next.
+"""Messages of conflicts: what identifies the row that exists, and what to do next.
 
-Values come from the call's own arguments, never from a server's message; those of secrets, and of
-what identifies them, are left out.
+Values come from the call's arguments, never from a server's message. Values of secrets, and of
+columns that identify them, are omitted.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _ABSENT = object()
 def explained(
     error: ConflictError, model: type[Table], values: Mapping[str, Any], *, upsert: bool
 ) -> ConflictError:
-    """Return the error for a row that a call wanted to write.
+    """Return the error to raise for a row that a call could not write.
 
     Args:
-        error: what the database's refusal became; where it is about another table or an unknown
-            index, it is returned as it is.
-        values: what the call gave, by field or column.
+        error: the translated error of the database; returned unchanged if it is about another
+            table or an unknown index.
+        values: the values of the call, by field or column.
         upsert: whether an upsert would have updated the row.
     """
     table, fields = model._meta.table_name, tuple(error.fields)
@@ -46,7 +46,7 @@ def explained(
 
 
 def described(model: type[Table], columns: Sequence[str], values: Mapping[str, Any]) -> str:
-    """Return what identifies a row: each column with its value, as far as it is known and shown."""
+    """Return the columns that identify a row, with those values that are known and not secret."""
     return " and ".join(_described(model._meta.columns[column], values) for column in columns)
 
 

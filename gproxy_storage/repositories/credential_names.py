@@ -1,8 +1,8 @@
-"""Names that carry credentials in front of LLM providers: data, and how a name is read.
+"""Names of headers and parameters that carry credentials of LLM providers and their proxies.
 
-A name is secret when a table here has it, or when its last word is one that credentials go by and
+A name is secret when a table here has it, or when its last word is typical of credentials and
 `HARMLESS` does not have it. Only the end counts: ``x-api-key`` is a key, ``x-api-key-id`` is not.
-``idempotency-key``, cursors of listings and counts of tokens give no access: they stay.
+``idempotency-key``, cursors of listings and token counts give no access: they are not redacted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ HEADERS: Mapping[str, str] = {
     "aeg-sas-key": "Azure Event Grid",
     "api-key": "Azure OpenAI, Qdrant",
     "apikey": "Kong, Supabase",
-    "authentication": "proxies of their own make",
+    "authentication": "custom proxies",
     "authorization": "OpenAI, Mistral, Groq, Cohere, DeepSeek, xAI, Together, OpenRouter, ...",
     "cf-access-client-secret": "Cloudflare Access",
     "cf-access-jwt-assertion": "Cloudflare Access",
@@ -39,7 +39,7 @@ HEADERS: Mapping[str, str] = {
     "set-cookie2": "RFC 2965",
     "stripe-signature": "Stripe",
     "webhook-signature": "OpenAI webhooks, Replicate, Standard Webhooks",
-    "x-access-token": "proxies of their own make",
+    "x-access-token": "custom proxies",
     "x-acs-security-token": "Alibaba Cloud",
     "x-amz-access-token": "Amazon",
     "x-amz-security-token": "AWS Bedrock",
@@ -48,12 +48,12 @@ HEADERS: Mapping[str, str] = {
     "x-anthropic-api-key": "Weaviate",
     "x-api-access-key": "Volcengine",
     "x-api-key": "Anthropic, AWS API Gateway, Exa, Stainless",
-    "x-api-token": "proxies of their own make",
+    "x-api-token": "custom proxies",
     "x-auth-key": "Cloudflare",
     "x-auth-request-access-token": "oauth2-proxy",
     "x-auth-token": "OpenStack, Huawei Cloud",
     "x-auth-user-service-key": "Cloudflare",
-    "x-authorization": "proxies of their own make",
+    "x-authorization": "custom proxies",
     "x-azure-api-key": "Weaviate",
     "x-bb-api-key": "Browserbase",
     "x-cohere-api-key": "Weaviate",
@@ -97,7 +97,7 @@ HEADERS: Mapping[str, str] = {
     "x-zumo-auth": "Azure App Service",
     "xi-api-key": "ElevenLabs",
 }
-"""Name of a header, as `words_of` reads it -> who uses it."""
+"""Name of a header, as `words_of` returns it -> who uses it."""
 
 PARAMETERS: Mapping[str, str] = {
     "access-token": "OAuth 2, Meta, Baidu Qianfan",
@@ -131,17 +131,17 @@ PARAMETERS: Mapping[str, str] = {
     "x-goog-credential": "Google Cloud signed URLs",
     "x-goog-signature": "Google Cloud signed URLs",
 }
-"""Name of a parameter of a query or fragment, beside those of headers -> who uses it."""
+"""Name of a parameter of a query or fragment, in addition to those of headers -> who uses it."""
 
 HARMLESS = frozenset(
     {
         "access-control-allow-credentials",
-        # Keys that open nothing.
+        # Keys that give no access.
         *("cache-key", "foreign-key", "group-key", "i18n-key", "idempotence-key"),
         *("idempotency-key", "index-key", "object-key", "partition-key", "public-key"),
         *("publishable-key", "row-key", "routing-key", "sort-key", "surrogate-key"),
         *("translation-key", "websocket-key"),
-        # Places in a listing, counts of tokens, tokens of a model's vocabulary.
+        # Positions in a listing, token counts, tokens of a model's vocabulary.
         *("bos-token", "continuation-token", "cost-per-token", "eos-token", "first-token"),
         *("last-token", "max-token", "min-token", "next-token", "page-token", "pad-token"),
         *("per-token", "resume-token", "skip-token", "start-token", "stop-token", "sync-token"),
@@ -149,7 +149,7 @@ HARMLESS = frozenset(
         *("nextpagetoken", "pagetoken", "skiptoken"),
     }
 )
-"""How names end that look secret and are not, in whole words."""
+"""Endings, in whole words, of names that look secret and are not."""
 
 _LAST_WORDS = frozenset(
     {
@@ -157,7 +157,7 @@ _LAST_WORDS = frozenset(
         *("sas", "sig", "totp"),
     }
 )
-"""Last words of secrets' names."""
+"""Last words of names of secrets."""
 
 _ENDINGS = (
     *("token", "secret", "signature", "password", "passwd", "passphrase", "passcode"),
@@ -168,20 +168,20 @@ _ENDINGS = (
     *("privatekey", "secretkey", "servicekey", "sessionkey", "sharedkey", "signingkey"),
     *("storagekey", "subscriptionkey", "userkey", "virtualkey", "writekey"),
 )
-"""How last words of secrets' names end that may be run together with those before: apiKey."""
+"""Endings of last words of names of secrets, also when joined to the word before: apiKey."""
 
 MAX_NAME_CHARACTERS = 200
-"""Longer names are secret: nobody's are as long, and to look at them would take time."""
+"""Longer names count as secret: real ones are shorter, and checking them would take time."""
 
 _WORD = re.compile("[a-z0-9]+")
 
 
 def words_of(name: str) -> str:
-    """Return a name in lower case, its words joined by hyphens, without numbers at the end.
+    """Return a name in lower case, its words joined by hyphens, without trailing numbers.
 
-    Percent-escapes, however often escaped, blanks, brackets and control characters are no part of
-    its words: to some server ``%256bey``, `` key`` and ``key[]`` all are ``key``. WSGI writes
-    ``HTTP_`` before every header: it goes.
+    Percent-escapes are decoded, nested ones too; blanks, brackets and control characters only
+    separate words: some servers read ``%256bey``, `` key`` and ``key[]`` all as ``key``. The prefix
+    ``HTTP_`` of headers in WSGI is removed.
     """
     for _ in range(5):
         before, name = name, unquote(name)
@@ -194,16 +194,16 @@ def words_of(name: str) -> str:
 
 
 def is_secret_header(name: str) -> bool:
-    """Tell whether the values of the header of that name are credentials."""
+    """Tell whether a header of that name carries credentials."""
     return len(name) > MAX_NAME_CHARACTERS or _is_secret(name, _HEADERS)
 
 
 def is_secret_parameter(name: str) -> bool:
-    """Tell whether the values of the parameter of that name are credentials."""
+    """Tell whether a parameter of that name carries credentials."""
     return len(name) > MAX_NAME_CHARACTERS or _is_secret(name, _PARAMETERS)
 
 
-# Without hyphens, so that auth_code, auth-code and authCode are one.
+# Without hyphens, so that auth_code, auth-code and authCode are the same.
 _HEADERS = frozenset(name.replace("-", "") for name in HEADERS)
 _PARAMETERS = _HEADERS | {name.replace("-", "") for name in PARAMETERS}
 _HARMLESS_ENDINGS = tuple(f"-{ending}" for ending in HARMLESS)

@@ -1,22 +1,35 @@
-"""Credentials: the secrets by which a proxy is known to its providers."""
+"""Credentials: the secrets by which a proxy authenticates to its providers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, TypedDict, Unpack
 
 from ..models import Credential, Provider
-from .arguments import require_json_object, require_reference
-from .base import ANY, KEEP, Change, Filter, Repository, now
+from .arguments import require_json_object
+from .base import KEEP, Change, Filter, Repository
+
+
+class CredentialFilters(TypedDict, total=False):
+    """The filters of credentials."""
+
+    id: Filter[int]
+    provider_id: Filter[int]
+    kind: Filter[str]
+    enabled: Filter[bool]
 
 
 class Credentials(Repository[Credential]):
     """The credentials of providers.
 
-    `secret_json` is read only as an attribute of a row: no filter sees it.
+    `secret_json` can be read as an attribute of a row, but not filtered by.
+
+    Deleting a credential deletes its statuses and files. Usages and requests are kept, without the
+    credential.
     """
 
     model = Credential
+    filters = CredentialFilters
     not_blank = ("kind",)
 
     def create(
@@ -37,15 +50,12 @@ class Credentials(Repository[Credential]):
             MissingReference: when there is no such provider.
             InvalidValue: when the kind is blank, or the secret is not JSON.
         """
-        at = now()
-        return self._insert(
-            provider=require_reference("provider", provider, Provider),
+        return self._create(
+            provider=provider,
             name=name,
             kind=kind,
             secret_json=require_json_object("secret", secret),
             enabled=enabled,
-            created_at=at,
-            updated_at=at,
         )
 
     def update(
@@ -57,7 +67,7 @@ class Credentials(Repository[Credential]):
         name: Change[str | None] = KEEP,
         enabled: Change[bool] = KEEP,
     ) -> Credential:
-        """Change what is given of a credential and return it.
+        """Change the given values of a credential and return it.
 
         Raises:
             NotFoundError: when there is no such credential.
@@ -72,7 +82,7 @@ class Credentials(Repository[Credential]):
         return self._update(credential_id, changes)
 
     def enable(self, credential_id: int) -> Credential:
-        """Let a credential be used, and return it.
+        """Enable a credential and return it.
 
         Raises:
             NotFoundError: when there is no such credential.
@@ -80,20 +90,12 @@ class Credentials(Repository[Credential]):
         return self._update(credential_id, {"enabled": True})
 
     def disable(self, credential_id: int) -> Credential:
-        """Keep a credential from being used, and return it.
+        """Disable a credential and return it.
 
         Raises:
             NotFoundError: when there is no such credential.
         """
         return self._update(credential_id, {"enabled": False})
-
-    def get(self, credential_id: int) -> Credential:
-        """Return the credential with that id.
-
-        Raises:
-            NotFoundError: when there is none.
-        """
-        return self._get(id=credential_id)
 
     def find(self, credential_id: int) -> Credential | None:
         """Return the credential with that id, or None."""
@@ -102,52 +104,17 @@ class Credentials(Repository[Credential]):
     def list(
         self,
         *,
-        id: Filter[int] = ANY,
-        provider_id: Filter[int] = ANY,
-        kind: Filter[str] = ANY,
-        enabled: Filter[bool] = ANY,
         after_id: int | None = None,
         limit: int | None = None,
+        **filters: Unpack[CredentialFilters],
     ) -> list[Credential]:
-        """Return the credentials that fit, by id: the first `limit` after `after_id`."""
-        return self._list(
-            after_id=after_id,
-            limit=limit,
-            id=id,
-            provider_id=provider_id,
-            kind=kind,
-            enabled=enabled,
-        )
+        """Return the matching credentials by id: the first `limit` after `after_id`."""
+        return self._list(after_id=after_id, limit=limit, **filters)
 
-    def iter(
-        self,
-        *,
-        id: Filter[int] = ANY,
-        provider_id: Filter[int] = ANY,
-        kind: Filter[str] = ANY,
-        enabled: Filter[bool] = ANY,
-    ) -> Iterator[Credential]:
-        """Return the credentials that fit, by id, read as they are asked for."""
-        return self._iter(id=id, provider_id=provider_id, kind=kind, enabled=enabled)
+    def iter(self, **filters: Unpack[CredentialFilters]) -> Iterator[Credential]:
+        """Iterate over the matching credentials by id, reading them in batches."""
+        return self._iter(**filters)
 
-    def count(
-        self,
-        *,
-        id: Filter[int] = ANY,
-        provider_id: Filter[int] = ANY,
-        kind: Filter[str] = ANY,
-        enabled: Filter[bool] = ANY,
-    ) -> int:
-        """Return how many credentials fit."""
-        return self._count(id=id, provider_id=provider_id, kind=kind, enabled=enabled)
-
-    def delete(self, ids: int | Iterable[int]) -> int:
-        """Delete credentials with their statuses and files; return how many.
-
-        Usages and requests stay, without the credential. An empty list deletes nothing.
-        """
-        return self._delete(ids)
-
-    def delete_all(self) -> int:
-        """Delete every credential, as `delete` does; return how many there were."""
-        return self._delete_all()
+    def count(self, **filters: Unpack[CredentialFilters]) -> int:
+        """Return the number of matching credentials."""
+        return self._count(**filters)

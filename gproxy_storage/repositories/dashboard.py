@@ -1,4 +1,4 @@
-"""The dashboard: what went through the proxy in a period, bucket by bucket, and its top lists."""
+"""The dashboard: a period's traffic in total and by bucket, and its top providers and models."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from ..models import Provider, UpstreamRequest, Usage
 from ..money import from_nano
 from .arguments import require_id
 from .base import condition
+from .keywords import StrictKeywords
 from .logs import require_time
 from .summaries import bucket_start
 from .traffic import Logged, Overview, TopModel, TopProvider, Used, overview
@@ -26,7 +27,7 @@ _SECOND = timedelta(seconds=1)
 TOP = 10
 
 MAX_BUCKETS = 100_000
-"""How many buckets an overview may have when empty ones are filled in."""
+"""Maximum number of buckets of an overview when empty ones are filled in."""
 
 T = TypeVar("T", Used, Logged)
 
@@ -50,7 +51,7 @@ def _logged_sums() -> tuple[Any, ...]:
     return _COUNT, *classes, fn.COUNT(latency), fn.SUM(latency), fn.MAX(latency)
 
 
-class Dashboard:
+class Dashboard(StrictKeywords):
     """Sums over the logs. Each method reads a period, whose bounds are both inclusive."""
 
     def __init__(self, database: Backend) -> None:
@@ -59,15 +60,15 @@ class Dashboard:
     def overview(
         self, since: datetime, until: datetime, *, bucket_s: int = DAY_S, fill: bool = False
     ) -> Overview:
-        """Sum up a period, in all and bucket by bucket, in two queries.
+        """Sum up a period, in total and by bucket, in two queries.
 
-        Usages count also while requests are not logged; statuses and latencies come from the log
-        of upstream requests.
+        Usages are counted even if requests are not logged; statuses and latencies come from the
+        log of upstream requests.
 
         Args:
-            bucket_s: a bucket's length in seconds, >= 1; buckets are counted from 1970 on, in
-                UTC: the first may begin before `since`, what it holds does not.
-            fill: add the buckets in which nothing happened.
+            bucket_s: a bucket's length in seconds, >= 1; buckets are aligned to 1970-01-01 UTC, so
+                the first may begin before `since`, but contains no earlier rows.
+            fill: add buckets without traffic.
         Raises:
             InvalidValue: when a bound has no time zone, the period ends before it begins, or
                 there would be more than `MAX_BUCKETS` to fill.
@@ -105,7 +106,7 @@ class Dashboard:
     ) -> Sequence[TopProvider]:
         """Return the providers with the most usages in a period, most first, in two queries.
 
-        Of equals, the one that was used first comes first.
+        Ties are ordered by first use.
 
         Raises:
             InvalidValue: when a bound has no time zone, the period ends before it begins, or the
@@ -127,7 +128,7 @@ class Dashboard:
     ) -> Sequence[TopModel]:
         """Return the models with the most usages in a period, most first, in one query.
 
-        Of equals, the one that was used first comes first.
+        Ties are ordered by first use.
 
         Raises:
             InvalidValue: when a bound has no time zone, the period ends before it begins, or the
@@ -147,7 +148,7 @@ class Dashboard:
         sums: Sequence[Any],
         kind: type[T],
     ) -> dict[int, T]:
-        """Return the sums over a log's rows by the Unix time at which their bucket begins."""
+        """Return the sums over a log's rows by the Unix time of their bucket's start."""
         start = self._database.time_bucket(at, bucket_s)
         query: Any = at.model.select(start, *sums).where(*conditions).group_by(SQL("1"))
         return {int(row[0]): kind.read(*row[1:]) for row in query.tuples()}
@@ -175,7 +176,7 @@ def _period(at: Any, since: datetime, until: datetime) -> list[peewee.Expression
 
 
 def _starts(since: datetime, until: datetime, bucket_s: int) -> range:
-    """Return where each bucket of a period begins, in Unix seconds."""
+    """Return the start of each bucket of a period, in Unix seconds."""
     epoch = datetime(1970, 1, 1, tzinfo=UTC)
     first, last = ((at - epoch) // _SECOND // bucket_s * bucket_s for at in (since, until))
     starts = range(first, last + 1, bucket_s)

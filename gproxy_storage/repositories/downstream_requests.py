@@ -1,4 +1,4 @@
-"""Downstream requests: what users sent to the proxy, and what they got."""
+"""Downstream requests: those that users sent to the proxy, with their responses."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any, Unpack
 
 import peewee
 
+from ..log_rows import DOWNSTREAM_REQUESTS
 from ..models import DownstreamRequest
 from ..row_types import DownstreamRow
-from ..rows import DOWNSTREAM_REQUESTS
 from .arguments import require_given_id
 from .base import Filter
 from .pages import PAGE_ROWS, Page
@@ -20,8 +20,8 @@ class DownstreamFilters(RequestFilters, total=False):
     """The filters of downstream requests.
 
     Attributes:
-        path_contains: a part of the path, without the query; case counts, and no character is
-            special.
+        path_contains: a part of the path, without the query; case-sensitive, and no character
+            is special.
     """
 
     user_id: Filter[int | None]
@@ -39,12 +39,12 @@ class DownstreamRequests(Requests[DownstreamRequest]):
     def record(self, *, redact: bool = True, **row: Unpack[DownstreamRow]) -> DownstreamRequest:
         """Store a request and its response.
 
-        A user or key that no longer exists becomes NULL.
+        A user or key that does not exist is stored as NULL.
 
         Args:
-            redact: False stores headers, path and query as they are, credentials in them too.
-            row: the fields of a `DownstreamRow`. The trace ids that the database gives out are
-                above all that were given.
+            redact: False stores headers, path and query as they are, with credentials.
+            row: the fields of a `DownstreamRow`. Generated trace ids are greater than all that
+                were given.
         Raises:
             ConflictError: when a request with that trace id exists.
             InvalidValue: when a value cannot be stored.
@@ -65,24 +65,21 @@ class DownstreamRequests(Requests[DownstreamRequest]):
         bodies: bool = False,
         **filters: Unpack[DownstreamFilters],
     ) -> Page[DownstreamRequest]:
-        """Return a page of the requests that fit, newest first.
+        """Return a page of the matching requests, newest first.
 
         Raises:
-            InvalidValue: when a filter, the limit or the cursor cannot be.
+            InvalidValue: when a filter, the limit or the cursor is invalid.
         """
-        self._check_filters("list", filters)
         return self._page(self._with_bodies(bodies, filters), limit, cursor)
 
     def iter(
         self, *, bodies: bool = False, **filters: Unpack[DownstreamFilters]
     ) -> Iterator[DownstreamRequest]:
-        """Return the requests that fit, newest first, read as they are asked for."""
-        self._check_filters("iter", filters)
+        """Iterate over the matching requests, newest first, reading them in batches."""
         return self._pages(self._with_bodies(bodies, filters), batch_rows(bodies))
 
     def count(self, **filters: Unpack[DownstreamFilters]) -> int:
-        """Return how many requests fit."""
-        self._check_filters("count", filters)
+        """Return the number of matching requests."""
         return self._count(**filters)
 
     def _condition(self, name: str, value: Any) -> peewee.Expression:

@@ -1,6 +1,6 @@
-"""KeyLookup: the query of every request that a proxy serves, rendered once.
+"""KeyLookup: the query that a proxy runs for every request, rendered once.
 
-Building it anew costs Peewee some 300 us, many times what SQLite takes to answer.
+Peewee takes about 300 us to build it, many times what SQLite takes to run it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..models import Table, User, UserKey
 
 M = TypeVar("M", bound=Table)
 
-# Without the secrets: who only asks whether a key may pass needs none of them in memory.
+# Without the secrets: authenticating a key does not need them in memory.
 _KEY_FIELDS = tuple(
     field for field in UserKey._meta.sorted_fields if field is not UserKey.api_key_ciphertext
 )
@@ -23,11 +23,11 @@ _USER_FIELDS = tuple(field for field in User._meta.sorted_fields if field is not
 
 
 class KeyLookup:
-    """The enabled key of an enabled user by its digest, in one statement.
+    """Finds the enabled key of an enabled user by its digest, in one statement.
 
     Args:
-        database: the one that the models are bound to; it has answered once, for SQL differs.
-        digests: how many digests a lookup asks for; they are the statement's parameters.
+        database: the one that the models are bound to; has been connected, for SQL differs.
+        digests: the number of digests of a lookup, which are the statement's parameters.
     """
 
     def __init__(self, database: Backend, digests: int) -> None:
@@ -52,7 +52,7 @@ class KeyLookup:
 def _row(
     model: type[M], fields: Sequence[peewee.Field[Any]], values: Sequence[Any], **related: Table
 ) -> M:
-    """Return a row as Peewee reads one, with its related rows; nothing of it is dirty."""
+    """Return a row as Peewee's cursors do, with its related rows and without dirty fields."""
     columns = {
         field.name: field.python_value(value) for field, value in zip(fields, values, strict=True)
     }

@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import TypedDict, Unpack
 
 from ..backends.base import Backend
 from ..models import User, UserKey
-from ..vault import Vault
-from .arguments import require_reference, require_str, require_text
-from .base import ANY, KEEP, Change, Filter, Repository, now
+from .arguments import require_str, require_text
+from .base import KEEP, Change, Filter, Repository
 from .key_lookup import KeyLookup
 
 PREFIX = "sk-api01-"
-"""How the keys begin that `Keys.create` makes; 32 hex digits follow."""
+"""The prefix of keys that `Keys.create` generates; 32 hex digits follow."""
+
+
+class KeyFilters(TypedDict, total=False):
+    """The filters of API keys."""
+
+    id: Filter[int]
+    user_id: Filter[int]
+    label: Filter[str | None]
+    enabled: Filter[bool]
 
 
 class Keys(Repository[UserKey]):
     """The API keys of users.
 
-    A key is looked up by its digest; the key itself is a secret column, read only as an attribute
-    of a row.
+    A key is looked up by its digest; the key itself is a secret column, which can be read only as
+    an attribute of a row.
+
+    Deleting a key deletes the rows of files uploaded with it. Usages and requests are kept, without
+    the key; after `revoke` they still refer to it.
     """
 
     model = UserKey
+    filters = KeyFilters
 
     def __init__(self, database: Backend) -> None:
         super().__init__(database)
@@ -41,7 +54,7 @@ class Keys(Repository[UserKey]):
         """Create an API key for a user.
 
         Args:
-            api_key: a key made elsewhere, to be imported; where absent one is made.
+            api_key: a key to import; by default one is generated.
         Returns:
             The row, and the key in plaintext. Show it now; it is not shown again.
         Raises:
@@ -52,25 +65,17 @@ class Keys(Repository[UserKey]):
         if api_key is None:
             api_key = f"{PREFIX}{secrets.token_hex(16)}"
         require_text("api_key", api_key)
-        at = now()
-        key = self._insert(
-            user=require_reference("user", user, User),
-            api_key_ciphertext=api_key,
-            label=label,
-            enabled=enabled,
-            created_at=at,
-            updated_at=at,
-        )
+        key = self._create(user=user, api_key_ciphertext=api_key, label=label, enabled=enabled)
         return key, api_key
 
     def authenticate(self, api_key: str) -> UserKey | None:
         """Return the key's row with its user, in one query, when both are enabled; else None.
 
-        The rows come without their secrets, the key itself and the user's password: asking for
-        them here is a ReadError.
+        The rows are read without their secrets, the key itself and the user's password: reading
+        these attributes raises ReadError.
 
         Raises:
-            InvalidValue: when the key is no str.
+            InvalidValue: when the key is not a str.
         """
         return self._look_up(api_key, self._find_enabled)
 
@@ -88,7 +93,7 @@ class Keys(Repository[UserKey]):
     def update(
         self, key_id: int, *, label: Change[str | None] = KEEP, enabled: Change[bool] = KEEP
     ) -> UserKey:
-        """Change what is given of a key and return it.
+        """Change the given values of a key and return it.
 
         Raises:
             NotFoundError: when there is no such key.
@@ -96,7 +101,7 @@ class Keys(Repository[UserKey]):
         return self._update(key_id, {"label": label, "enabled": enabled})
 
     def enable(self, key_id: int) -> UserKey:
-        """Let a key be used, and return it.
+        """Enable a key and return it.
 
         Raises:
             NotFoundError: when there is no such key.
@@ -104,69 +109,30 @@ class Keys(Repository[UserKey]):
         return self._update(key_id, {"enabled": True})
 
     def revoke(self, key_id: int) -> UserKey:
-        """Disable a key, and return it; its usages go on to name it.
+        """Disable a key and return it; its usages still refer to it.
 
         Raises:
             NotFoundError: when there is no such key.
         """
         return self._update(key_id, {"enabled": False})
 
-    def get(self, key_id: int) -> UserKey:
-        """Return the key with that id.
-
-        Raises:
-            NotFoundError: when there is none.
-        """
-        return self._get(id=key_id)
-
     def list(
         self,
         *,
-        id: Filter[int] = ANY,
-        user_id: Filter[int] = ANY,
-        label: Filter[str | None] = ANY,
-        enabled: Filter[bool] = ANY,
         after_id: int | None = None,
         limit: int | None = None,
+        **filters: Unpack[KeyFilters],
     ) -> list[UserKey]:
-        """Return the keys that fit, by id: the first `limit` after `after_id`."""
-        return self._list(
-            after_id=after_id, limit=limit, id=id, user_id=user_id, label=label, enabled=enabled
-        )
+        """Return the matching keys by id: the first `limit` after `after_id`."""
+        return self._list(after_id=after_id, limit=limit, **filters)
 
-    def iter(
-        self,
-        *,
-        id: Filter[int] = ANY,
-        user_id: Filter[int] = ANY,
-        label: Filter[str | None] = ANY,
-        enabled: Filter[bool] = ANY,
-    ) -> Iterator[UserKey]:
-        """Return the keys that fit, by id, read as they are asked for."""
-        return self._iter(id=id, user_id=user_id, label=label, enabled=enabled)
+    def iter(self, **filters: Unpack[KeyFilters]) -> Iterator[UserKey]:
+        """Iterate over the matching keys by id, reading them in batches."""
+        return self._iter(**filters)
 
-    def count(
-        self,
-        *,
-        id: Filter[int] = ANY,
-        user_id: Filter[int] = ANY,
-        label: Filter[str | None] = ANY,
-        enabled: Filter[bool] = ANY,
-    ) -> int:
-        """Return how many keys fit."""
-        return self._count(id=id, user_id=user_id, label=label, enabled=enabled)
-
-    def delete(self, ids: int | Iterable[int]) -> int:
-        """Delete keys with the files uploaded by them; return how many.
-
-        Usages and requests stay, without the key: `revoke` keeps whose they were. An empty list
-        deletes nothing.
-        """
-        return self._delete(ids)
-
-    def delete_all(self) -> int:
-        """Delete every key, as `delete` does; return how many there were."""
-        return self._delete_all()
+    def count(self, **filters: Unpack[KeyFilters]) -> int:
+        """Return the number of matching keys."""
+        return self._count(**filters)
 
     def _find_enabled(self, digests: tuple[str, ...]) -> UserKey | None:
         lookup = self._lookups.get(len(digests))
@@ -177,13 +143,13 @@ class Keys(Repository[UserKey]):
     def _look_up(
         self, api_key: str, find: Callable[[tuple[str, ...]], UserKey | None]
     ) -> UserKey | None:
-        """Find by the digests that a key may have; again on a miss, if the keyring had changed."""
+        """Find a key by its possible digests; on a miss, retry once if the keyring has changed."""
         require_str("api_key", api_key)
-        vault: Vault = self._database.vault
-        keyring = vault.keyring
+        manager = self._database.keyring_manager
+        keyring = manager.keyring
         found = find(keyring.lookup_digests(api_key))
         if found is None:
-            vault.refresh()
-            if vault.keyring is not keyring:
-                return find(vault.keyring.lookup_digests(api_key))
+            manager.refresh()
+            if manager.keyring is not keyring:
+                return find(manager.keyring.lookup_digests(api_key))
         return found

@@ -1,21 +1,32 @@
-"""Rate limits: how much a user may ask of the models that a pattern fits."""
+"""Rate limits: limits on a user's requests to the models that a pattern matches."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, TypedDict, Unpack
 
-from ..errors import InvalidValue
 from ..models import User, UserRateLimit
-from .arguments import require_id, require_reference
-from .base import ANY, KEEP, Change, Filter, Repository, now
+from .arguments import require_limit
+from .base import KEEP, Change, Filter, Repository
 from .patterns import require_pattern
+
+
+class RateLimitFilters(TypedDict, total=False):
+    """The filters of rate limits.
+
+    Attributes:
+        model_pattern: the pattern as it was set, not a model that it matches.
+    """
+
+    user_id: Filter[int]
+    model_pattern: Filter[str]
 
 
 class RateLimits(Repository[UserRateLimit]):
     """The rate limits of users: one row for each user and pattern."""
 
     model = UserRateLimit
+    filters = RateLimitFilters
 
     def upsert(
         self,
@@ -26,28 +37,23 @@ class RateLimits(Repository[UserRateLimit]):
         rpd: int | None = None,
         total_tokens: int | None = None,
     ) -> UserRateLimit:
-        """Limit what a user may ask of the models that a pattern fits, in place of what was set.
+        """Set a user's limits on the models that a pattern matches, replacing previous ones.
 
         Args:
-            model_pattern: a model, ``x*``, ``*x`` or ``*``; case counts.
-            rpm, rpd: requests a minute and a day, >= 0; None is no limit.
-            total_tokens: of one request, >= 0; None is no limit.
+            model_pattern: a model, ``x*``, ``*x`` or ``*``; case-sensitive.
+            rpm, rpd: requests per minute and per day, >= 0; None means no limit.
+            total_tokens: of one request, >= 0; None means no limit.
         Raises:
             MissingReference: when there is no such user.
             InvalidValue: when the pattern is blank, too long, or has a ``*`` inside, or a limit
                 is negative.
         """
-        at = now()
         values = {
-            "user": require_reference("user", user, User),
+            "user": user,
             "model_pattern": require_pattern("model_pattern", model_pattern),
-            "rpm": _limit("rpm", rpm),
-            "rpd": _limit("rpd", rpd),
-            "total_tokens": _limit("total_tokens", total_tokens),
-            "created_at": at,
-            "updated_at": at,
+            **_limits(rpm=rpm, rpd=rpd, total_tokens=total_tokens),
         }
-        return self._upsert([UserRateLimit.user, UserRateLimit.model_pattern], values)
+        return self._create_or_update(values)
 
     def update(
         self,
@@ -57,71 +63,39 @@ class RateLimits(Repository[UserRateLimit]):
         rpd: Change[int | None] = KEEP,
         total_tokens: Change[int | None] = KEEP,
     ) -> UserRateLimit:
-        """Change what is given of a rate limit and return it.
+        """Change the given values of a rate limit and return it.
 
         Raises:
             NotFoundError: when there is no such rate limit.
             InvalidValue: when a limit is negative.
         """
-        changes = {
-            "rpm": _limit("rpm", rpm),
-            "rpd": _limit("rpd", rpd),
-            "total_tokens": _limit("total_tokens", total_tokens),
-        }
-        return self._update(limit_id, changes)
-
-    def get(self, limit_id: int) -> UserRateLimit:
-        """Return the rate limit with that id.
-
-        Raises:
-            NotFoundError: when there is none.
-        """
-        return self._get(id=limit_id)
+        return self._update(limit_id, _limits(rpm=rpm, rpd=rpd, total_tokens=total_tokens))
 
     def find(self, user: User | int, model_pattern: str) -> UserRateLimit | None:
         """Return a user's rate limit with exactly that pattern, or None."""
-        owner = require_reference("user", user, User)
-        return self._find(user=owner, model_pattern=model_pattern)
+        return self._find(user=user, model_pattern=model_pattern)
 
     def list(
         self,
         *,
-        user_id: Filter[int] = ANY,
-        model_pattern: Filter[str] = ANY,
         after_id: int | None = None,
         limit: int | None = None,
+        **filters: Unpack[RateLimitFilters],
     ) -> list[UserRateLimit]:
-        """Return the rate limits that fit, by id: the first `limit` after `after_id`.
+        """Return the matching rate limits by id: the first `limit` after `after_id`."""
+        return self._list(after_id=after_id, limit=limit, **filters)
 
-        Args:
-            model_pattern: the pattern as it was set, not a model that it fits.
-        """
-        return self._list(
-            after_id=after_id, limit=limit, user_id=user_id, model_pattern=model_pattern
-        )
+    def iter(self, **filters: Unpack[RateLimitFilters]) -> Iterator[UserRateLimit]:
+        """Iterate over the matching rate limits by id, reading them in batches."""
+        return self._iter(**filters)
 
-    def iter(
-        self, *, user_id: Filter[int] = ANY, model_pattern: Filter[str] = ANY
-    ) -> Iterator[UserRateLimit]:
-        """Return the rate limits that fit, by id, read as they are asked for."""
-        return self._iter(user_id=user_id, model_pattern=model_pattern)
-
-    def count(self, *, user_id: Filter[int] = ANY, model_pattern: Filter[str] = ANY) -> int:
-        """Return how many rate limits fit."""
-        return self._count(user_id=user_id, model_pattern=model_pattern)
-
-    def delete(self, ids: int | Iterable[int]) -> int:
-        """Delete rate limits; return how many. An empty list deletes nothing."""
-        return self._delete(ids)
-
-    def delete_all(self) -> int:
-        """Delete every rate limit; return how many there were."""
-        return self._delete_all()
+    def count(self, **filters: Unpack[RateLimitFilters]) -> int:
+        """Return the number of matching rate limits."""
+        return self._count(**filters)
 
 
-def _limit(argument: str, value: Any) -> Any:
-    if value is None or value is KEEP:
-        return value
-    if require_id(argument, value) < 0:
-        raise InvalidValue(f"{argument} must be >= 0, or None for no limit", argument=argument)
-    return value
+def _limits(**limits: Change[int | None]) -> dict[str, Any]:
+    return {
+        name: value if value is KEEP else require_limit(name, value)
+        for name, value in limits.items()
+    }

@@ -1,14 +1,14 @@
-"""What the logs share: filters, pages, iteration, retention, rows of parents that are gone.
+"""The base of the logs' repositories: filters, pages, iteration, retention, missing parents.
 
 A log is a table of rows with a time `at` and a key `trace_id`, read newest first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
-from typing import Any, ClassVar, Generic, TypedDict, TypeVar
+from typing import Any, Generic, TypedDict, TypeVar
 
 import peewee
 from peewee import Value
@@ -16,7 +16,7 @@ from peewee import Value
 from ..errors import InvalidValue, MissingReference
 from ..models import DownstreamRequest, Provider, Table, UpstreamRequest, Usage
 from .arguments import require_limit
-from .base import ANY, BATCH_ROWS, Absent, Repository, condition
+from .base import BATCH_ROWS, Absent, Repository, condition
 from .pages import Page, Position
 
 L = TypeVar("L", Usage, UpstreamRequest, DownstreamRequest)
@@ -29,10 +29,10 @@ class LogFilters(TypedDict, total=False):
     Attributes:
         since, until: bounds of `at`, both inclusive; aware datetimes.
 
-    SQLite compares times as text. What this package writes has six digits and compares exactly.
-    Of times that GPROXY wrote there, SQLx drops zeros at the end: ``12:00:00Z`` counts, in
-    bounds and in order, as later than ``12:00:00.999999Z``, and ``…00.5Z`` as later than
-    ``…00.599999Z``. So such a row may fall outside of a bound within the same second.
+    SQLite compares times as text. Those that this package writes have six decimals and compare
+    exactly. Those that GPROXY writes there have no trailing zeros: ``12:00:00Z`` counts, in bounds
+    and in order, as later than ``12:00:00.999999Z``, and ``…00.5Z`` as later than ``…00.599999Z``.
+    So such a row may be outside of a bound within the same second.
     """
 
     since: datetime | Absent
@@ -40,36 +40,9 @@ class LogFilters(TypedDict, total=False):
 
 
 class Log(Repository[L], Generic[L]):
-    """A log's rows.
-
-    Attributes:
-        filters: the TypedDict of the filters that it knows.
-    """
-
-    filters: ClassVar[type[Any]]
-
-    # -- filters ------------------------------------------------------------------------------
-
-    def _check_filters(self, method: str, filters: Mapping[str, Any]) -> None:
-        """Refuse unknown filters, as a signature would, and values that no row can have."""
-        known = self.filters.__optional_keys__
-        for name in filters:
-            if name not in known:
-                raise TypeError(
-                    f"{method}() got an unexpected keyword argument {name!r}; the filters are "
-                    f"{', '.join(sorted(known))}"
-                )
-        self._select(**filters).sql()
-
-    def _select(self, **filters: Any) -> peewee.ModelSelect[L]:
-        conditions = [
-            self._condition(name, value) for name, value in filters.items() if value is not ANY
-        ]
-        query = self.model.select()
-        return query.where(*conditions) if conditions else query
+    """The repository of a log."""
 
     def _condition(self, name: str, value: Any) -> peewee.Expression:
-        """Return the condition that one filter asks for."""
         at: Any = self.model.at
         match name:
             case "since":
@@ -77,7 +50,7 @@ class Log(Repository[L], Generic[L]):
             case "until":
                 found = at <= require_time(name, value)
             case _:
-                found = condition(getattr(self.model, name), value)
+                found = super()._condition(name, value)
         return found
 
     # -- reading ------------------------------------------------------------------------------
@@ -85,13 +58,13 @@ class Log(Repository[L], Generic[L]):
     def _page(self, query: peewee.ModelSelect[L], limit: int | None, cursor: str | None) -> Page[L]:
         """Read one page of the query's rows, newest first.
 
-        The condition says `at <= ?` by itself, which lets every server begin in the index; a
-        comparison of row values, or an OR alone, makes some of them scan.
+        `at <= ?` is a separate condition, so that every server begins within the index; with only
+        a comparison of row values, or only an OR, some of them scan.
         """
         at: Any = self.model.at
         key: Any = self._key
         require_limit("limit", limit)
-        # The time as it is stored: SQLite may hold more digits than a datetime does.
+        # The time as it is stored: SQLite's may have more digits than a datetime.
         query = query.select_extend(at.alias("_stored_at").coerce(False))
         query = query.order_by(at.desc(), key.desc())
         if cursor is not None:
@@ -99,7 +72,7 @@ class Log(Repository[L], Generic[L]):
             stored = Value(self._database.time_from_key(position.at), converter=False)
             query = query.where(at <= stored, (at < stored) | (key < position.trace_id))
         if limit is not None:
-            query = query.limit(limit + 1)  # one more tells whether there is another page
+            query = query.limit(limit + 1)  # one more shows whether there is another page
         rows = self._read(lambda: list(query))
         if limit is None or len(rows) <= limit:
             return Page(rows)
@@ -109,11 +82,11 @@ class Log(Repository[L], Generic[L]):
         return Position(self._database.time_to_key(row._stored_at), row.trace_id)
 
     def _pages(self, query: peewee.ModelSelect[L], batch_rows: int = BATCH_ROWS) -> Iterator[L]:
-        """Return all the query's rows, newest first, read in batches as they are asked for.
+        """Iterate over the query's rows, newest first, as `_iter` does."""
+        query.sql()  # refuse an invalid filter now, not with the first row
+        return self._in_batches(query, batch_rows)
 
-        No connection is held between two batches, unless the caller's session holds one. A row
-        inserted or deleted meanwhile may be seen or not; no row is seen twice.
-        """
+    def _in_batches(self, query: peewee.ModelSelect[L], batch_rows: int) -> Iterator[L]:
         cursor: str | None = None
         while True:
             page = self._page(query, batch_rows, cursor)
@@ -128,36 +101,22 @@ class Log(Repository[L], Generic[L]):
         """Write a row in a transaction; a parent that does not exist becomes NULL.
 
         Args:
-            write: stores values and what belongs to them; called again after a failure.
+            write: stores the values and their side effects; called again after a failure.
         """
         try:
             with self._naming_row(values):
                 return self._write(partial(write, values))
         except MissingReference:
-            left = self._write(partial(_without_missing, self.model, values))
-            if left == values:
+            kept = self._write(partial(_without_missing, self.model, values))
+            if kept == values:
                 raise
-        return self._record(left, write)  # another may be gone by now
-
-    def delete(self, ids: int | Sequence[int]) -> int:
-        """Delete rows by trace id, all or none; return how many there were.
-
-        An empty list deletes nothing.
-
-        Raises:
-            InvalidValue: when an id is not an int.
-        """
-        return self._delete(ids)
-
-    def delete_all(self) -> int:
-        """Delete every row, in one transaction; return how many there were."""
-        return self._delete_all()
+        return self._record(kept, write)  # another may have been deleted since
 
     def delete_before(self, before: datetime) -> int:
-        """Delete the rows made before a time; return how many there were.
+        """Delete the rows from before a time; return how many there were.
 
-        In batches, oldest first, each a transaction of its own, so that writers hardly wait: what
-        was deleted before a failure stays deleted.
+        In batches, oldest first, each in its own transaction, so that writers wait only briefly.
+        After a failure, the rows of the completed batches remain deleted.
 
         Raises:
             InvalidValue: when the time has no time zone.
@@ -181,7 +140,7 @@ class Log(Repository[L], Generic[L]):
 def require_time(argument: str, value: Any) -> datetime:
     """Return an aware datetime.
 
-    None is refused too: SQL compares nothing to it, and no rows would look like an answer.
+    None is refused too: in SQL no comparison with NULL is true, and the result would be empty.
     """
     if not isinstance(value, datetime) or value.utcoffset() is None:
         raise InvalidValue(

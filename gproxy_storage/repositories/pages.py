@@ -9,20 +9,20 @@ from typing import TypeVar
 from ..backends.base import Backend
 from ..errors import InvalidValue
 from ..models import Table
-from ..storable import INT64
+from ..value_limits import INT64
 
 M = TypeVar("M", bound=Table)
 
 PAGE_ROWS = 100
-"""How many rows a page has where the caller does not say."""
+"""The default number of rows of a page."""
 
 
 class Page(list[M]):
     """The rows of one page.
 
     Attributes:
-        next_cursor: what to pass as `cursor` for the page after this one; None on the last page.
-            Plain text, fit for a URL, that stays good while rows come and go.
+        next_cursor: the `cursor` of the next page; None on the last page. URL-safe text, which
+            remains valid while rows are added and deleted.
     """
 
     def __init__(self, rows: Iterable[M] = (), next_cursor: str | None = None) -> None:
@@ -32,10 +32,10 @@ class Page(list[M]):
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A place in a log's order: the row that a page ended with.
+    """A position in a log's order: that of the last row of a page.
 
     Attributes:
-        at: the row's time, as text that the backend turns back into exactly what is stored.
+        at: the row's time, as text that the backend converts back to exactly the stored value.
     """
 
     at: str
@@ -47,7 +47,7 @@ class Position:
 
     @classmethod
     def from_cursor(cls, cursor: object, database: Backend) -> Position:
-        """Read a cursor back.
+        """Parse a cursor.
 
         Raises:
             InvalidValue: when it is not the `next_cursor` of a page.

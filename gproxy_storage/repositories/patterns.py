@@ -1,7 +1,7 @@
 """Model patterns: `gpt-4.1` names one model, `gpt-*` a prefix, `*-mini` a suffix, `*` every model.
 
-Case counts. A `*` has a meaning at one end only; a pattern with another is refused when it is
-stored, and one that another program stored fits nothing but itself.
+Patterns are case-sensitive. A `*` is a wildcard only at one end; a pattern with another is refused
+when it is stored, and one that another program stored matches only itself.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from ..errors import InvalidValue
 from .arguments import require_text
 
 EVERY = "*"
-"""The pattern that fits every model."""
+"""The pattern that matches every model."""
 
 MAX_PATTERN_LENGTH = 255
-"""How many characters a pattern has at most: the length of its column."""
+"""Maximum number of characters of a pattern: the length of its column."""
 
 
 def require_pattern(argument: str, value: Any) -> str:
-    """Return a pattern that can fit a model.
+    """Return a valid pattern.
 
     Raises:
         InvalidValue: when it is blank, or has a `*` that is neither its first nor its last
@@ -35,7 +35,7 @@ def require_pattern(argument: str, value: Any) -> str:
 
 
 def require_model(argument: str, value: Any) -> str:
-    """Return the name of a model, as a request gives it."""
+    """Return the name of a model in a request."""
     model = require_text(argument, value)
     if "\0" in model:
         raise InvalidValue(f"{argument} must not hold a NUL character", argument=argument)
@@ -43,7 +43,7 @@ def require_model(argument: str, value: Any) -> str:
 
 
 def matches(pattern: str, model: str) -> bool:
-    """Tell whether a pattern fits a model."""
+    """Tell whether a pattern matches a model."""
     if pattern.endswith("*"):
         return model.startswith(pattern[:-1])
     if pattern.startswith("*"):
@@ -52,10 +52,10 @@ def matches(pattern: str, model: str) -> bool:
 
 
 def precedence(pattern: str, model: str) -> tuple[int, int]:
-    """Return how closely a pattern fits a model; the greatest of those that fit applies.
+    """Return how closely a pattern matches a model; of several that match, the greatest applies.
 
     The model itself, then the longest prefix, then the longest suffix, then `*`. GPROXY's rule
-    is silent on suffixes: here they come where they change nothing that the rule decides.
+    does not mention suffixes; their rank here changes nothing that the rule decides.
     """
     if pattern == model:
         return 3, 0
@@ -65,20 +65,20 @@ def precedence(pattern: str, model: str) -> tuple[int, int]:
 
 
 def closest(patterns: Iterable[str], model: str) -> str | None:
-    """Return the pattern that applies to a model, or None when none fits."""
-    fitting = [pattern for pattern in patterns if matches(pattern, model)]
-    return max(fitting, key=lambda pattern: precedence(pattern, model), default=None)
+    """Return the pattern that applies to a model, or None if none matches."""
+    matching = [pattern for pattern in patterns if matches(pattern, model)]
+    return max(matching, key=lambda pattern: precedence(pattern, model), default=None)
 
 
 def candidates(model: str) -> list[str]:
-    """Return every pattern that fits a model and has room in its column.
+    """Return every pattern that matches a model and fits into its column.
 
-    They are few (twice the model's length), so that an index finds those that are stored by
-    equality; LIKE would read every pattern of the user and trip over ``_`` and ``%``.
+    They are few (twice the model's length), so an index finds the stored ones by equality; LIKE
+    would read every pattern of the user and treat ``_`` and ``%`` as wildcards.
     """
     longest = min(len(model), MAX_PATTERN_LENGTH - 1)
     prefixes = [f"{model[:length]}*" for length in range(longest + 1)]  # `*` first
-    # With a `*` at its end, too, a pattern is one of a prefix: see `matches`.
+    # A pattern with a `*` at each end counts as a prefix: see `matches`.
     suffixes = [
         f"*{model[len(model) - length :]}"
         for length in range(1, longest + 1)

@@ -1,9 +1,9 @@
-"""The rows of permissions to use models: unique by a lock, and read as one where they are not.
+"""The rows of permissions to use models: kept unique by a lock; duplicates are read as one.
 
-NULLs are distinct in a unique index, and GPROXY does not start beside one that is not its own. So
-whoever grants locks the user's row, looks, and inserts what is missing. GPROXY takes no lock: where
-it wrote a permission for every provider several times, the row with the lowest id stands for all of
-them, and they are deleted together.
+NULLs are distinct in a unique index, and GPROXY does not start if a table has another unique index
+than its own. So granting locks the user's row, checks, and inserts what is missing. GPROXY takes no
+lock: if it wrote a permission for every provider several times, only the row with the lowest id is
+read, and all of them are deleted together.
 """
 
 from __future__ import annotations
@@ -21,28 +21,26 @@ from ..models import User, UserModelPermission
 _IDS_A_STATEMENT = 500
 
 
-def lock_users(database: Backend, user_ids: Iterable[int], *, must_exist: bool = True) -> None:
-    """Lock users until the transaction ends: nobody else grants them a permission, or deletes them.
+def lock_users(database: Backend, user_ids: Iterable[int]) -> None:
+    """Lock users until the transaction ends, against other grants and deletion.
 
-    That there are such users is checked here, too: MySQL 9.6 and later leave out the foreign key's
-    check where the provider is NULL, for it is in the index that they choose for that.
+    Also checks that they exist: MySQL 9.6 and later skip the foreign key's check if the provider is
+    NULL, because the index that they choose for the check contains it.
 
-    In the order of their ids, so that of two who do so one waits for the other.
+    In the order of their ids, so that one of two callers waits and they do not deadlock.
 
-    Args:
-        must_exist: else those that do not are left out.
     Raises:
-        MissingReference: when there is no such user, or no more.
-        WriteError: when the transaction would not see what was granted since it began.
+        MissingReference: when a user does not exist.
+        WriteError: when the transaction would not see permissions granted since it began.
     """
     for part in parts(sorted(set(user_ids)), _IDS_A_STATEMENT):
         users = User.select(User.id, SQL(database.isolation)).where(User.id.in_(part))
         query = database.lock_rows(users.order_by(User.id)).tuples()
         locked = list(query)
-        if must_exist and len(locked) < len(part):
-            # PostgreSQL waits for a row that is being deleted and does not see the one after it.
+        if len(locked) < len(part):
+            # PostgreSQL waits for a row that is being deleted, and does not see its replacement.
             locked = list(query.clone())
-        if must_exist and len(locked) < len(part):
+        if len(locked) < len(part):
             raise MissingReference(
                 "user points to a row of users that does not exist", argument="user"
             )
@@ -72,7 +70,7 @@ def is_first(database: Backend) -> Any:
 
 
 def rows_of(database: Backend, ids: Sequence[int]) -> dict[int, set[int]]:
-    """Return the ids of all rows of the permissions that these ids belong to, by the first one."""
+    """Return the ids of all rows of the permissions with these ids, by the lowest one."""
     permission, named = UserModelPermission, UserModelPermission.alias()
     for_every_provider = (
         permission.provider.is_null()

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, TypedDict, Unpack
 
 from ..models import Provider
 from .arguments import require_json_object
-from .base import ANY, KEEP, Change, Filter, Repository, now
+from .base import KEEP, Change, Filter, Repository
+
+
+class ProviderFilters(TypedDict, total=False):
+    """The filters of providers."""
+
+    id: Filter[int]
+    name: Filter[str]
+    channel: Filter[str]
 
 
 class Providers(Repository[Provider]):
-    """The upstream providers."""
+    """The upstream providers.
+
+    Deleting a provider deletes its credentials, models, files and permissions. Usages and requests
+    are kept, without the provider.
+    """
 
     model = Provider
+    filters = ProviderFilters
     not_blank = ("name", "channel")
 
     def create(
@@ -28,13 +41,13 @@ class Providers(Repository[Provider]):
         """Create a provider.
 
         Args:
-            name: unique, case counts.
-            settings, routing: JSON objects; None is the empty one.
+            name: unique, case-sensitive.
+            settings, routing: JSON objects; None means an empty one.
         Raises:
             ConflictError: when a provider with that name exists.
             InvalidValue: when a name is blank or too long, or a value is not JSON.
         """
-        return self._insert(**_values(name, channel, label, settings, routing))
+        return self._create(**_values(name, channel, label, settings, routing))
 
     def upsert(
         self,
@@ -45,12 +58,12 @@ class Providers(Repository[Provider]):
         settings: Mapping[str, Any] | None = None,
         routing: Mapping[str, Any] | None = None,
     ) -> Provider:
-        """Create the provider with that name, or give it all these values; `created_at` survives.
+        """Create the provider with that name, or replace its values; `created_at` is kept.
 
         Raises:
             InvalidValue: when a name is blank or too long, or a value is not JSON.
         """
-        return self._upsert([Provider.name], _values(name, channel, label, settings, routing))
+        return self._create_or_update(_values(name, channel, label, settings, routing))
 
     def update(
         self,
@@ -62,11 +75,11 @@ class Providers(Repository[Provider]):
         settings: Change[Mapping[str, Any]] = KEEP,
         routing: Change[Mapping[str, Any]] = KEEP,
     ) -> Provider:
-        """Change what is given of a provider and return it.
+        """Change the given values of a provider and return it.
 
         Raises:
             NotFoundError: when there is no such provider.
-            ConflictError: when another has that name.
+            ConflictError: when another provider has that name.
             InvalidValue: when a name is blank or too long, or a value is not JSON.
         """
         changes = {
@@ -78,14 +91,6 @@ class Providers(Repository[Provider]):
         }
         return self._update(provider_id, changes)
 
-    def get(self, provider_id: int) -> Provider:
-        """Return the provider with that id.
-
-        Raises:
-            NotFoundError: when there is none.
-        """
-        return self._get(id=provider_id)
-
     def find(self, *, name: str) -> Provider | None:
         """Return the provider with that name, or None."""
         return self._find(name=name)
@@ -93,37 +98,20 @@ class Providers(Repository[Provider]):
     def list(
         self,
         *,
-        id: Filter[int] = ANY,
-        name: Filter[str] = ANY,
-        channel: Filter[str] = ANY,
         after_id: int | None = None,
         limit: int | None = None,
+        **filters: Unpack[ProviderFilters],
     ) -> list[Provider]:
-        """Return the providers that fit, by id: the first `limit` after `after_id`."""
-        return self._list(after_id=after_id, limit=limit, id=id, name=name, channel=channel)
+        """Return the matching providers by id: the first `limit` after `after_id`."""
+        return self._list(after_id=after_id, limit=limit, **filters)
 
-    def iter(
-        self, *, id: Filter[int] = ANY, name: Filter[str] = ANY, channel: Filter[str] = ANY
-    ) -> Iterator[Provider]:
-        """Return the providers that fit, by id, read as they are asked for."""
-        return self._iter(id=id, name=name, channel=channel)
+    def iter(self, **filters: Unpack[ProviderFilters]) -> Iterator[Provider]:
+        """Iterate over the matching providers by id, reading them in batches."""
+        return self._iter(**filters)
 
-    def count(
-        self, *, id: Filter[int] = ANY, name: Filter[str] = ANY, channel: Filter[str] = ANY
-    ) -> int:
-        """Return how many providers fit."""
-        return self._count(id=id, name=name, channel=channel)
-
-    def delete(self, ids: int | Iterable[int]) -> int:
-        """Delete providers with their credentials, models, files and permissions; return how many.
-
-        Usages and requests stay, without the provider. An empty list deletes nothing.
-        """
-        return self._delete(ids)
-
-    def delete_all(self) -> int:
-        """Delete every provider, as `delete` does; return how many there were."""
-        return self._delete_all()
+    def count(self, **filters: Unpack[ProviderFilters]) -> int:
+        """Return the number of matching providers."""
+        return self._count(**filters)
 
 
 def _values(
@@ -133,13 +121,10 @@ def _values(
     settings: Mapping[str, Any] | None,
     routing: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    at = now()
     return {
         "name": name,
         "channel": channel,
         "label": label,
         "settings_json": {} if settings is None else require_json_object("settings", settings),
         "routing_json": {} if routing is None else require_json_object("routing", routing),
-        "created_at": at,
-        "updated_at": at,
     }

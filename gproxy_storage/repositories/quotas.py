@@ -1,4 +1,4 @@
-"""Quotas: what users may cost and have cost. A quota <= 0 is unlimited."""
+"""Quotas: limits on the costs of users, and the costs so far. A quota <= 0 is unlimited."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from ..backends.base import Backend
 from ..backends.bulk import parts
 from ..errors import InvalidValue, MissingReference
 from ..models import Usage, User, UserQuota
 from ..money import MAX_TOTAL, Amount, from_double, from_nano, take, to_double, to_nano
-from .arguments import require_cost, require_reference
-from .base import ANY, KEEP, Change, Filter, Repository, now
+from .arguments import require_cost, require_row_id
+from .base import KEEP, BaseRepository, Change, Filter, now
 
-_USERS_A_BATCH = 100  # whose quotas `reconcile` holds locked at a time
+_USERS_A_BATCH = 100  # `reconcile` locks their quotas at a time
 
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """A quota whose cost was not what the user's usages add up to.
+    """A quota whose cost differed from the sum of the user's usages.
 
     Attributes:
-        user_id: whose it is.
-        before: what it said.
-        after: what it says now.
+        user_id: the user.
+        before: `cost_used` before the correction.
+        after: `cost_used` now.
     """
 
     user_id: int
@@ -34,10 +34,17 @@ class Correction:
     after: Decimal
 
 
-class Quotas(Repository[UserQuota]):
-    """The quotas of users, a row for each user that has one or has cost something."""
+class QuotaFilters(TypedDict, total=False):
+    """The filters of quotas."""
+
+    user_id: Filter[int]
+
+
+class Quotas(BaseRepository[UserQuota]):
+    """The quotas of users, a row for each user who has a quota or costs."""
 
     model = UserQuota
+    filters = QuotaFilters
 
     def set(
         self,
@@ -46,14 +53,14 @@ class Quotas(Repository[UserQuota]):
         quota: Change[Amount] = KEEP,
         cost_used: Change[Amount] = KEEP,
     ) -> UserQuota:
-        """Set what a user may cost, or what counts as used; what is not given stays.
+        """Set a user's quota or `cost_used`; a value that is not given is kept.
 
         Args:
-            quota: at most 9,000,000,000; <= 0 is unlimited, which is what a new row has. One > 0
+            quota: at most 9,000,000,000; <= 0 is unlimited, the default of a new row. A value > 0
                 that rounds to 0 is refused.
-            cost_used: >= 0 and at most 9,000,000,000: 0 begins a new period.
+            cost_used: 0 to 9,000,000,000; 0 begins a new period.
         Raises:
-            InvalidValue: when an amount is no number or outside of its bounds.
+            InvalidValue: when an amount is not a number or is out of bounds.
             MissingReference: when there is no such user.
         """
         given: dict[str, Decimal] = {}
@@ -64,66 +71,63 @@ class Quotas(Repository[UserQuota]):
         if not given:
             raise InvalidValue("set() needs a quota or a cost_used", argument="quota")
         new = {"quota": Decimal(0), "cost_used": Decimal(0)}
-        owner = require_reference("user", user, User)
-        return self._upsert(
-            [UserQuota.user],
-            {"user": owner, **new, **given, "updated_at": now()},
-            keep=new.keys() - given.keys(),
+        return self._create_or_update(
+            {"user": user, **new, **given}, keep=new.keys() - given.keys()
         )
 
     def get(self, user: User | int) -> UserQuota:
         """Return a user's quota.
 
         Raises:
-            NotFoundError: when the user has none: nothing was set, and nothing has cost anything.
+            NotFoundError: when the user has none, because neither a quota nor a cost was stored.
         """
-        return self._get(user_id=_id(user))
+        return self._get(user_id=require_row_id("user", user, User))
 
     def find(self, user: User | int) -> UserQuota | None:
         """Return a user's quota, or None."""
-        return self._find(user_id=_id(user))
+        return self._find(user_id=require_row_id("user", user, User))
 
     def add_cost(self, user: User | int, cost: Amount) -> UserQuota:
-        """Add to what a user has cost, in one statement; many may do so at once.
+        """Add a cost to a user's quota, in one statement; safe to call concurrently.
 
         Args:
-            cost: >= 0 and at most 1,000,000, rounded to 1e-9.
+            cost: 0 to 1,000,000, rounded to 1e-9.
         Returns:
-            The quota with this cost and what others have added before it, in all at most
-            9,000,000,000, which further costs leave as it is.
+            The quota with this cost and all added before it; further costs do not raise its
+            `cost_used` above 9,000,000,000.
         Raises:
-            InvalidValue: when the cost is no number or outside of its bounds.
+            InvalidValue: when the cost is not a number or is out of bounds.
             MissingReference: when there is no such user.
         """
-        return self._add_cost(_id(user), require_cost("cost", cost))
+        return self._add_cost(require_row_id("user", user, User), require_cost("cost", cost))
 
     def remaining(self, user: User | int) -> Decimal | None:
-        """Return what a user may still cost: negative when overdrawn, None for no limit."""
+        """Return what is left of a user's quota: negative when overdrawn, None for no limit."""
         row = self.find(user)
         if row is None or row.quota <= 0:
             return None
         return from_nano(to_nano(row.quota) - to_nano(row.cost_used))
 
-    def iter(self, *, user_id: Filter[int] = ANY) -> Iterator[UserQuota]:
-        """Return the quotas that fit, by id, read in batches as they are asked for."""
-        return self._iter(user_id=user_id)
+    def iter(self, **filters: Unpack[QuotaFilters]) -> Iterator[UserQuota]:
+        """Iterate over the matching quotas by id, reading them in batches."""
+        return self._iter(**filters)
 
-    def count(self, *, user_id: Filter[int] = ANY) -> int:
-        """Return how many quotas fit."""
-        return self._count(user_id=user_id)
+    def count(self, **filters: Unpack[QuotaFilters]) -> int:
+        """Return the number of matching quotas."""
+        return self._count(**filters)
 
     def reconcile(self, user: User | int | None = None) -> Sequence[Correction]:
-        """Set what users have cost to the sum of their usages; return what that changed.
+        """Set `cost_used` of users to the sum of their usages; return the corrections.
 
         For all users, or one. Safe while usages are recorded: each user's quota is locked before
-        the usages are summed, in transactions of a hundred users. Usages that were deleted count
-        no more, nor does what `add_cost` or `set` added.
+        the usages are summed, in transactions of a hundred users. Deleted usages no longer count,
+        nor do costs from `add_cost` or `set`.
 
         Raises:
             MissingReference: when there is no such user.
         """
         if user is not None:
-            return self._reconcile([_id(user)])
+            return self._reconcile([require_row_id("user", user, User)])
         users: Any = User.select(User.id).where(
             User.id.in_(UserQuota.select(UserQuota.user))
             | User.id.in_(Usage.select(Usage.user).where(Usage.user.is_null(False)))
@@ -139,12 +143,12 @@ class Quotas(Repository[UserQuota]):
     def list(
         self,
         *,
-        user_id: Filter[int] = ANY,
         after_id: int | None = None,
         limit: int | None = None,
+        **filters: Unpack[QuotaFilters],
     ) -> Sequence[UserQuota]:
-        """Return the quotas that fit, by id: at most `limit`, from the first after `after_id`."""
-        return self._list(user_id=user_id, after_id=after_id, limit=limit)
+        """Return the matching quotas by id: the first `limit` after `after_id`."""
+        return self._list(after_id=after_id, limit=limit, **filters)
 
     def _add_cost(self, user_id: int, cost: Decimal) -> UserQuota:
         def write() -> UserQuota:
@@ -162,7 +166,7 @@ class Quotas(Repository[UserQuota]):
                 raise MissingReference(
                     "user points to a row of users that does not exist", argument="user"
                 ) from None
-        # Some were deleted since they were listed: one by one, the others still count.
+        # Some users were deleted since they were listed: correct the others one by one.
         return [each for user_id in user_ids for each in self._reconcile_if_there(user_id)]
 
     def _reconcile_if_there(self, user_id: int) -> Sequence[Correction]:
@@ -173,7 +177,7 @@ class Quotas(Repository[UserQuota]):
 
 
 def add_cost(database: Backend, user_id: int, cost: Decimal, at: datetime) -> None:
-    """Add to what a user has cost; the first cost makes the row. Inside a transaction."""
+    """Add a cost to a user's quota, inside a transaction; the first cost creates the row."""
     insert = UserQuota.insert(user=user_id, quota=0, cost_used=cost, updated_at=at)
     database.upsert(
         insert, [UserQuota.user], take=[UserQuota.updated_at], add=[UserQuota.cost_used]
@@ -181,10 +185,10 @@ def add_cost(database: Backend, user_id: int, cost: Decimal, at: datetime) -> No
 
 
 def _correct(database: Backend, user_ids: Sequence[int]) -> Sequence[Correction]:
-    """Make quotas right, inside a transaction.
+    """Correct quotas, inside a transaction.
 
-    Who records a usage inserts it and then adds to the quota. So once we hold the quota, what was
-    added to it is committed and seen by the sum, and what is not yet seen is added after us.
+    Recording a usage inserts it and then adds its cost to the quota. So once the quota is locked
+    here, usages whose cost was added are committed and in the sum; all others are added later.
     """
     at = now()
     rows = [{"user": user_id, "quota": 0, "cost_used": 0, "updated_at": at} for user_id in user_ids]
@@ -211,9 +215,3 @@ def _limit(value: Amount) -> Decimal:
             "quota rounds to 0, which is unlimited: give at least 0.000000001", argument="quota"
         )
     return limit
-
-
-def _id(user: User | int) -> int:
-    found = require_reference("user", user, User)
-    user_id: int = found if isinstance(found, int) else found.get_id()
-    return user_id  # as it is, not int(): the id of a row in a batch is a class of its own

@@ -1,8 +1,8 @@
-"""Redaction: request rows keep no credential of those who sent or received them.
+"""Redaction: removes credentials from rows of requests.
 
-Looked at are headers by name (`credential_names`), and URLs, wherever they stand: their user
-information, the parameters of query and fragment, URLs in the values of parameters and headers.
-Bodies are stored as they are.
+Headers are redacted by name (`credential_names`), URLs in their user information and in the
+parameters of query and fragment, including URLs in the values of parameters and headers. Bodies are
+stored as they are.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from urllib.parse import quote, unquote
 from .credential_names import is_secret_header, is_secret_parameter
 
 REDACTED = "[redacted]"
-"""What is stored in a secret's place."""
+"""Stored in place of a secret."""
 
 _MAX_PLAIN = 4096
 _plain: set[str] = set()
-"""Names of headers that are not secret; bounded, for clients choose them."""
+"""Names of headers that are not secret; bounded, because clients choose them."""
 
-# Headers that are URLs, in any form; in others a URL is known by these characters.
+# Headers that are URLs, in any form; in others a URL is recognised by these characters.
 _URL_HEADERS = ("location", "referer", "referrer", "url", "uri", "path", "link")
 _URL_SIGNS = re.compile("[?#]|//")
 
@@ -29,15 +29,15 @@ _SEPARATOR = re.compile("([?&;#])")
 
 _AUTHORITY = re.compile(
     r"""(
-        (?<![/\\])[/\\]{2,}+                              # behind a scheme, or none
-        | (?:\A|(?<=[=\s<,]))(?:https?|wss?|ftp):[/\\]?(?![/\\])  # what browsers forgive
+        (?<![/\\])[/\\]{2,}+                              # after a scheme, or none
+        | (?:\A|(?<=[=\s<,]))(?:https?|wss?|ftp):[/\\]?(?![/\\])  # accepted by browsers
         | \A(?=[^/\\?#@\s:=&]+:)                           # user:password@host
     )([^/\\?#\s]*)""",
     re.VERBOSE | re.IGNORECASE,
 )
 
-# A password with an unescaped "/", "?" or "#" in it: what stands behind the colon is no port.
-_TORN_LOGIN = re.compile(
+# A password with an unescaped "/", "?" or "#" in it: what follows the colon is not a port.
+_UNESCAPED_LOGIN = re.compile(
     r"(\A(?:[a-z][a-z0-9+.-]*:)?[/\\]{2,}+)[^/\\?#\s@:\[]*:(?!\d*(?:[/\\?#]|\Z))\S*@", re.IGNORECASE
 )
 
@@ -50,12 +50,12 @@ def redact_headers(headers: Any) -> Any:
 
     Args:
         headers: a mapping of names to values, or a sequence of (name, value) pairs. Anything else
-            is returned as it is, for the column to refuse.
+            is returned as it is; the column refuses it.
     Returns:
-        A new dict, or a new list of pairs; an order or a repeated name is kept.
+        A new dict, or a new list of pairs; order and repeated names are kept.
     """
     if isinstance(headers, Mapping):
-        # Unrolled for what most headers are: this is half of what submitting a request costs.
+        # Unrolled for the most common headers: this is half of the time of submitting a request.
         return {
             name: value
             if type(name) is str
@@ -83,7 +83,7 @@ def _redact_value(name: Any, value: Any) -> Any:
     if isinstance(name, bytes):
         name = name.decode("latin-1")
     if isinstance(name, str):
-        name = str.__str__(name)  # not what a subclass makes of itself
+        name = str.__str__(name)  # not the method of a subclass
         if is_secret_header(name):
             return REDACTED
         if name.strip().lower().endswith(_URL_HEADERS):
@@ -121,7 +121,7 @@ def redact_query(query: Any) -> Any:
 
 def _redact_text(text: str, *, is_query: bool, layers: int = 5) -> str:
     if "@" in text:
-        text = _TORN_LOGIN.sub(rf"\1{REDACTED}@", _AUTHORITY.sub(_without_login, text))
+        text = _UNESCAPED_LOGIN.sub(rf"\1{REDACTED}@", _AUTHORITY.sub(_without_login, text))
     if "/bot" in text or "/services/" in text or "/webhooks/" in text:
         text = _PATH.sub(rf"\1{REDACTED}", text)
     if "=" not in text and "%" not in text:
@@ -134,7 +134,7 @@ def _redact_text(text: str, *, is_query: bool, layers: int = 5) -> str:
             continue
         name, equals, value = piece.partition("=")
         if after_secret and (separator == "?" or (separator != "#" and piece and not equals)):
-            # To some server, the rest of a secret with an unescaped character in it.
+            # Some servers read this as the rest of a secret with an unescaped character in it.
             shown[-1] = REDACTED
             continue
         after_secret = bool(equals) and (at > 0 or is_query) and is_secret_parameter(name)
@@ -157,7 +157,7 @@ def _redact_encoded(piece: str, layers: int) -> str:
     plain = unquote(piece)
     if plain == piece:
         return piece
-    # Who encodes more often than that has something to hide.
+    # A value encoded more often than that is redacted as a whole.
     redacted = _redact_text(plain, is_query=True, layers=layers - 1) if layers else REDACTED
     return piece if redacted == plain else quote(redacted, safe="[]")
 
@@ -169,4 +169,4 @@ REDACTORS: Mapping[str, Callable[[Any], Any]] = {
     "request_path": redact_url,
     "request_query": redact_query,
 }
-"""Column of a log of requests -> what takes credentials out of its value."""
+"""Column of a log of requests -> function that removes credentials from its value."""

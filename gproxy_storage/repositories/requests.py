@@ -1,4 +1,4 @@
-"""Requests: what the logs of both sides of the proxy share."""
+"""Requests: the base of the logs of upstream and downstream requests."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import peewee
 
 from ..errors import InvalidValue
 from ..fields import BodyField, TextField, check_text
+from ..log_rows import LogTable
 from ..models import DownstreamRequest, UpstreamRequest
-from ..rows import Log as LogTable
 from .arguments import require_id, require_ids
 from .base import BATCH_ROWS, Filter, now
 from .logs import Log, LogFilters
@@ -18,14 +18,14 @@ from .redaction import REDACTORS
 
 R = TypeVar("R", UpstreamRequest, DownstreamRequest)
 
-_BODIES_A_BATCH = 20  # bodies may be large: `iter` holds no more at a time
+_BODIES_A_BATCH = 20  # `iter` reads no more at a time: bodies may be large
 
 
 class RequestFilters(LogFilters, total=False):
     """The filters of both logs of requests.
 
     Attributes:
-        status: the response's; a `range` means within it: ``range(500, 600)``.
+        status: of the response; a `range` such as ``range(500, 600)`` means within it.
         internal: whether the proxy itself caused the request.
     """
 
@@ -34,13 +34,13 @@ class RequestFilters(LogFilters, total=False):
 
 
 class Requests(Log[R]):
-    """What both logs of requests share.
+    """The base of both logs of requests.
 
-    Bodies are read only where `bodies=True` asks for them. On a row without them, asking for one
-    raises instead of answering None.
+    Bodies are read only with `bodies=True`. On a row that was read without them, their attributes
+    raise ReadError instead of returning None.
 
     Attributes:
-        log: the columns of its rows.
+        log: its table, which checks the columns of rows.
     """
 
     log: ClassVar[LogTable]
@@ -71,7 +71,7 @@ class Requests(Log[R]):
                 return super()._condition("response_status", value)
         return super()._condition(name, value)
 
-    def get(self, trace_id: int, *, bodies: bool = False) -> R:
+    def get(self, trace_id: int, /, *, bodies: bool = False) -> R:
         """Return the request with that trace id.
 
         Raises:
@@ -104,7 +104,7 @@ class Requests(Log[R]):
         )
 
     def _values(self, row: Mapping[str, Any], redact: bool) -> dict[str, Any]:
-        """Return a row's values by column, checked, without credentials unless they are wanted."""
+        """Return a row's checked values by column, without credentials if `redact`."""
         values = self.log.values(row, now())
         for name in values.keys() & REDACTORS.keys():
             if redact:
@@ -131,7 +131,7 @@ def batch_rows(bodies: bool) -> int:
 
 
 def require_part(argument: str, value: Any) -> str:
-    """Return the text to look for in a column: not empty, for that is in every text."""
+    """Return the text to search for; not empty, because every text contains that."""
     text = check_text(TextField(column_name=argument), value)
     if not text:
         raise InvalidValue(f"{argument} must not be empty; leave it out for all", argument=argument)

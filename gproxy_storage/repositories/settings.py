@@ -1,4 +1,4 @@
-"""Settings: the one row of what an operator sets for the whole proxy."""
+"""Settings: the single row of settings of the whole proxy."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from ..dsn import Dsn
 from ..errors import DSNError, InvalidValue
 from ..models import GlobalSettings
 from .arguments import require_id, require_str
-from .base import KEEP, Change, Repository, now
+from .base import KEEP, BaseRepository, Change
 
-_ID = 1  # no other row is ever made: that the sequence does not know of it does no harm
+_ID = 1  # of the only row, so it does not matter that the sequence does not know of it
 _PORTS = range(2**16)
 
 DEFAULTS: dict[str, Any] = {
@@ -26,17 +26,17 @@ DEFAULTS: dict[str, Any] = {
     "enable_downstream_log_body": False,
     "update_channel": "release",
 }
-"""What holds until it is set; beside it the DSN of the database itself."""
+"""The values until they are set; the default of `dsn` is the DSN of the database itself."""
 
 
-class ProxySettings(Repository[GlobalSettings]):
-    """The settings of the proxy: one row, which the first update makes."""
+class ProxySettings(BaseRepository[GlobalSettings]):
+    """The settings of the proxy, a single row that the first update creates."""
 
     model = GlobalSettings
     not_blank = ("host", "dsn", "data_dir")
 
     def get(self) -> GlobalSettings:
-        """Return the settings; the defaults, with `updated_at` None, where none were ever set."""
+        """Return the settings, or the defaults with `updated_at` None if none were ever set."""
         row = self._find(id=_ID)
         return self.model(id=_ID, **self._defaults()) if row is None else row
 
@@ -56,13 +56,13 @@ class ProxySettings(Repository[GlobalSettings]):
         enable_downstream_log_body: Change[bool] = KEEP,
         update_channel: Change[str | None] = KEEP,
     ) -> GlobalSettings:
-        """Change what is given of the settings and return them all.
+        """Change the given values of the settings and return them all.
 
         Args:
             port: 0 to 65535.
-            dsn: stored with its password masked, for whoever reads the table.
+            dsn: stored with its password masked.
         Raises:
-            InvalidValue: when a value is not one of its column's, or the DSN cannot be read.
+            InvalidValue: when a value is not valid in its column, or the DSN cannot be parsed.
         """
         given = {
             "host": host,
@@ -81,7 +81,7 @@ class ProxySettings(Repository[GlobalSettings]):
         changes = {name: value for name, value in given.items() if value is not KEEP}
         if not changes:
             return self.get()
-        values = {"id": _ID, **self._defaults(), **changes, "updated_at": now()}
+        values = self._prepared({"id": _ID, **self._defaults(), **changes})
         return self._insert_or_update(lambda: self._select(id=_ID).get_or_none(), values, changes)
 
     def _defaults(self) -> dict[str, Any]:

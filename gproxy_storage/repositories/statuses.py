@@ -1,20 +1,29 @@
-"""Credential statuses: how each credential fares on each channel."""
+"""Credential statuses: the health of each credential on each channel."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from ..models import Credential, CredentialStatus
-from .arguments import require_json, require_reference
-from .base import ANY, KEEP, Change, Filter, Repository, now
+from .arguments import require_json
+from .base import KEEP, Change, Filter, Repository
+
+
+class StatusFilters(TypedDict, total=False):
+    """The filters of credential statuses."""
+
+    credential_id: Filter[int]
+    channel: Filter[str]
+    health_kind: Filter[str]
 
 
 class Statuses(Repository[CredentialStatus]):
     """The health of credentials: one row for each credential and channel."""
 
     model = CredentialStatus
+    filters = StatusFilters
     not_blank = ("channel", "health_kind")
 
     def create(
@@ -27,25 +36,18 @@ class Statuses(Repository[CredentialStatus]):
         checked_at: datetime | None = None,
         last_error: str | None = None,
     ) -> CredentialStatus:
-        """Note the health of a credential on a channel that has none yet.
+        """Record the health of a credential on a channel that has no status yet.
 
         Args:
-            health: JSON, with what `health_kind` needs to say more; None is no value.
+            health: details of `health_kind` as JSON; None means none.
         Raises:
             ConflictError: when the credential has a status on that channel.
             MissingReference: when there is no such credential.
             InvalidValue: when a name is blank or too long, `health` is not JSON, or `checked_at`
                 has no time zone.
         """
-        return self._insert(
-            **_values(
-                credential,
-                channel,
-                health_kind=health_kind,
-                health=health,
-                checked_at=checked_at,
-                last_error=last_error,
-            )
+        return self._create(
+            **_values(credential, channel, health_kind, health, checked_at, last_error)
         )
 
     def upsert(
@@ -58,23 +60,15 @@ class Statuses(Repository[CredentialStatus]):
         checked_at: datetime | None = None,
         last_error: str | None = None,
     ) -> CredentialStatus:
-        """Note the health of a credential on a channel, in place of what was noted before.
+        """Record the health of a credential on a channel, replacing the previous status.
 
         Raises:
             MissingReference: when there is no such credential.
             InvalidValue: when a name is blank or too long, `health` is not JSON, or `checked_at`
                 has no time zone.
         """
-        return self._upsert(
-            [CredentialStatus.credential, CredentialStatus.channel],
-            _values(
-                credential,
-                channel,
-                health_kind=health_kind,
-                health=health,
-                checked_at=checked_at,
-                last_error=last_error,
-            ),
+        return self._create_or_update(
+            _values(credential, channel, health_kind, health, checked_at, last_error)
         )
 
     def update(
@@ -86,7 +80,7 @@ class Statuses(Repository[CredentialStatus]):
         checked_at: Change[datetime | None] = KEEP,
         last_error: Change[str | None] = KEEP,
     ) -> CredentialStatus:
-        """Change what is given of a status and return it.
+        """Change the given values of a status and return it.
 
         Raises:
             NotFoundError: when there is no such status.
@@ -100,83 +94,44 @@ class Statuses(Repository[CredentialStatus]):
         }
         return self._update(status_id, changes)
 
-    def get(self, status_id: int) -> CredentialStatus:
-        """Return the status with that id.
-
-        Raises:
-            NotFoundError: when there is none.
-        """
-        return self._get(id=status_id)
-
     def find(self, credential: Credential | int, channel: str) -> CredentialStatus | None:
         """Return the status of a credential on a channel, or None."""
-        owner = require_reference("credential", credential, Credential)
-        return self._find(credential=owner, channel=channel)
+        return self._find(credential=credential, channel=channel)
 
     def list(
         self,
         *,
-        credential_id: Filter[int] = ANY,
-        channel: Filter[str] = ANY,
-        health_kind: Filter[str] = ANY,
         after_id: int | None = None,
         limit: int | None = None,
+        **filters: Unpack[StatusFilters],
     ) -> list[CredentialStatus]:
-        """Return the statuses that fit, by id: the first `limit` after `after_id`."""
-        return self._list(
-            after_id=after_id,
-            limit=limit,
-            credential_id=credential_id,
-            channel=channel,
-            health_kind=health_kind,
-        )
+        """Return the matching statuses by id: the first `limit` after `after_id`."""
+        return self._list(after_id=after_id, limit=limit, **filters)
 
-    def iter(
-        self,
-        *,
-        credential_id: Filter[int] = ANY,
-        channel: Filter[str] = ANY,
-        health_kind: Filter[str] = ANY,
-    ) -> Iterator[CredentialStatus]:
-        """Return the statuses that fit, by id, read as they are asked for."""
-        return self._iter(credential_id=credential_id, channel=channel, health_kind=health_kind)
+    def iter(self, **filters: Unpack[StatusFilters]) -> Iterator[CredentialStatus]:
+        """Iterate over the matching statuses by id, reading them in batches."""
+        return self._iter(**filters)
 
-    def count(
-        self,
-        *,
-        credential_id: Filter[int] = ANY,
-        channel: Filter[str] = ANY,
-        health_kind: Filter[str] = ANY,
-    ) -> int:
-        """Return how many statuses fit."""
-        return self._count(credential_id=credential_id, channel=channel, health_kind=health_kind)
-
-    def delete(self, ids: int | Iterable[int]) -> int:
-        """Delete statuses; return how many. An empty list deletes nothing."""
-        return self._delete(ids)
-
-    def delete_all(self) -> int:
-        """Delete every status; return how many there were."""
-        return self._delete_all()
+    def count(self, **filters: Unpack[StatusFilters]) -> int:
+        """Return the number of matching statuses."""
+        return self._count(**filters)
 
 
-def _values(
+def _values(  # noqa: PLR0917 - in the order of `create`
     credential: Credential | int,
     channel: str,
-    *,
     health_kind: str,
     health: Any,
     checked_at: datetime | None,
     last_error: str | None,
 ) -> dict[str, Any]:
     return {
-        "credential": require_reference("credential", credential, Credential),
+        "credential": credential,
         "channel": channel,
         "health_kind": health_kind,
         "health_json": _health(health),
         "checked_at": checked_at,
         "last_error": last_error,
-        "updated_at": now(),
     }
 
 

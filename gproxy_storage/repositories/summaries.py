@@ -1,4 +1,4 @@
-"""Sums over usages: in all, and grouped by who made them, by model, by time."""
+"""Sums over usages: in total, and grouped by user, key, provider, model, time and more."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import peewee
 from peewee import SQL, fn
 
 from ..backends.base import Backend
+from ..dsn.text import nearest
 from ..errors import InvalidValue
 from ..models import Usage
 from ..money import from_nano
@@ -67,10 +68,10 @@ class UsageSummary:
 
 
 class UsageGroup(NamedTuple, Generic[K]):
-    """The sums of the usages that have a key.
+    """The sums of a group of usages.
 
     Attributes:
-        key: a value for each name that was grouped by, in that order; times are aware UTC.
+        key: the group's value for each name in `by`, in that order; times are aware UTC.
     """
 
     key: K
@@ -85,13 +86,13 @@ def summed(database: Backend, query: peewee.ModelSelect[Usage]) -> UsageSummary:
 def grouped(
     database: Backend, query: peewee.ModelSelect[Usage], by: Sequence[str]
 ) -> list[UsageGroup[Any]]:
-    """Return the sums over a query's rows for each combination of what `by` names."""
+    """Return the sums over a query's rows for each combination of the columns in `by`."""
     names = [_Key.named(database, name) for name in by]
     if not names:
         raise InvalidValue("by must name what to group by, for example 'user_id'", argument="by")
-    places = [SQL(str(place)) for place in range(1, len(names) + 1)]
+    positions = [SQL(str(position)) for position in range(1, len(names) + 1)]
     rows: Any = query.select(*(name.expression for name in names), *_sums(database)).group_by(
-        *places
+        *positions
     )
     groups = [
         UsageGroup(
@@ -100,13 +101,13 @@ def grouped(
         )
         for row in rows.tuples()
     ]
-    # Here, not in SQL: servers differ in where NULL and letters come.
+    # Here, not in SQL: servers differ in the order of NULL and of letters.
     return sorted(groups, key=lambda group: [(each is not None, each) for each in group.key])
 
 
 @dataclass(frozen=True, slots=True)
 class _Key:
-    """What to group by, and how to read it back."""
+    """An expression to group by, and the function that reads its values."""
 
     expression: Any
     read: Callable[[Any], Any]
@@ -119,19 +120,21 @@ class _Key:
             return cls(database.time_bucket(Usage.at, _SECONDS[name]), bucket_start)
         if name == "month":
             return cls(database.month_number(Usage.at), month_start)
+        known = (*_COLUMNS, *_SECONDS, "month")
         raise InvalidValue(
-            f"by must be of {', '.join((*_COLUMNS, *_SECONDS, 'month'))}; not {name!r}",
+            f"by has {name!r}, which is not known; {nearest(str(name), known)}known are "
+            f"{', '.join(known)}",
             argument="by",
         )
 
 
 def bucket_start(unix_s: int) -> datetime:
-    """Return Unix seconds as an aware UTC time, the earliest one for what lies before."""
+    """Return Unix seconds as an aware UTC time, or the earliest possible one."""
     return _EPOCH + max(timedelta(seconds=unix_s), _EARLIEST - _EPOCH)
 
 
 def month_start(number: int) -> datetime:
-    """Return where the month with this number begins."""
+    """Return the start of the month with this number."""
     return datetime(number // 12, number % 12 + 1, 1, tzinfo=UTC)
 
 

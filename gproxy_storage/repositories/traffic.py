@@ -1,4 +1,4 @@
-"""What the dashboard shows: values of its answers, and how sums become them."""
+"""The results of the dashboard, and their computation from sums."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ..money import from_nano
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What went through in a bucket, or in all of them.
+    """The traffic of a bucket, or of all buckets.
 
     Attributes:
         usages: recorded usages.
         logged: upstream requests in the log, without those that the proxy itself caused.
-        requests: the usages or the logged requests, whichever are more: the log may be off, and
-            a failed request has no usage. In all: the sum of the buckets'.
+        requests: the larger of `usages` and `logged`, because the log may be off and a failed
+            request has no usage; of all buckets, the sum of theirs.
         ok: logged requests with a status of 2xx.
         client_errors: with 4xx.
         server_errors: with 5xx.
@@ -62,7 +62,7 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """A period's traffic in all, and its buckets in order of time."""
+    """A period's total traffic, and its buckets in order of time."""
 
     total: Traffic
     buckets: Sequence[Bucket]
@@ -70,7 +70,7 @@ class Overview:
 
 @dataclass(frozen=True, slots=True)
 class TopProvider:
-    """A provider by its usages; None for those of deleted or unknown ones."""
+    """The usages of a provider; its id is None for deleted and unknown ones."""
 
     provider_id: int | None
     name: str | None
@@ -81,7 +81,7 @@ class TopProvider:
 
 @dataclass(frozen=True, slots=True)
 class TopModel:
-    """A model by its usages; None for those without one."""
+    """The usages of a model; None for those without one."""
 
     model: str | None
     requests: int
@@ -101,12 +101,12 @@ class Used(NamedTuple):
 
     @classmethod
     def read(cls, rows: int, cost_nano: int, *tokens: Any) -> Used:
-        """Make them of a row: SUM of tokens is an int, a Decimal or None."""
+        """Read the sums from a row; SUM of tokens is an int, a Decimal or None."""
         return cls(rows, cost_nano, *(int(number or 0) for number in tokens))
 
     @classmethod
     def total(cls, parts: Iterable[Used]) -> Used:
-        """Add them up."""
+        """Add up several sums."""
         return cls(*map(sum, zip(*parts, strict=True)))
 
 
@@ -123,19 +123,19 @@ class Logged(NamedTuple):
 
     @classmethod
     def read(cls, *sums: Any) -> Logged:
-        """Make them of a row: SUM is an int, a Decimal or None."""
+        """Read the sums from a row; SUM is an int, a Decimal or None."""
         return cls(*(int(number or 0) for number in sums))
 
     @classmethod
     def total(cls, parts: Iterable[Logged]) -> Logged:
-        """Add them up."""
+        """Add up several sums."""
         *sums, largest = zip(*parts, strict=True)
         numbers: list[int] = [*map(sum, sums), max(largest)]
         return cls(*numbers)
 
 
 def traffic(used: Used, logged: Logged) -> Traffic:
-    """Put the two logs' sums together."""
+    """Combine the sums of the two logs."""
     return Traffic(
         usages=used.rows,
         logged=logged.rows,
@@ -154,7 +154,7 @@ def traffic(used: Used, logged: Logged) -> Traffic:
 
 
 def overview(parts: Sequence[tuple[datetime, Used, Logged]]) -> Overview:
-    """Put an overview together of its buckets' sums."""
+    """Build an overview from the sums of its buckets."""
     buckets = [Bucket(start, traffic(used, logged)) for start, used, logged in parts]
     if not parts:
         return Overview(traffic(Used(), Logged()), buckets)

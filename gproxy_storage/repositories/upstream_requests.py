@@ -1,4 +1,4 @@
-"""Upstream requests: what the proxy sent to providers, and what came back."""
+"""Upstream requests: those that the proxy sent to providers, with their responses."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any, Unpack
 
 import peewee
 
+from ..log_rows import UPSTREAM_REQUESTS
 from ..models import UpstreamRequest
 from ..row_types import UpstreamRow
-from ..rows import UPSTREAM_REQUESTS
 from .arguments import require_at_least_zero
 from .base import Filter
 from .logs import of_channel
@@ -21,8 +21,8 @@ class UpstreamFilters(RequestFilters, total=False):
     """The filters of upstream requests.
 
     Attributes:
-        channel: that of the provider as it is now.
-        url_contains: a part of the URL; case counts, and no character is special.
+        channel: the current channel of the provider.
+        url_contains: a part of the URL; case-sensitive, and no character is special.
     """
 
     provider_id: Filter[int | None]
@@ -42,10 +42,10 @@ class UpstreamRequests(Requests[UpstreamRequest]):
     def record(self, *, redact: bool = True, **row: Unpack[UpstreamRow]) -> UpstreamRequest:
         """Store a request and its response.
 
-        A provider or credential that no longer exists becomes NULL.
+        A provider or credential that does not exist is stored as NULL.
 
         Args:
-            redact: False stores headers and URL as they are, credentials in them too.
+            redact: False stores headers and URL as they are, with credentials.
             row: the fields of an `UpstreamRow`.
         Raises:
             InvalidValue: when a value cannot be stored, or a latency is negative.
@@ -64,24 +64,21 @@ class UpstreamRequests(Requests[UpstreamRequest]):
         bodies: bool = False,
         **filters: Unpack[UpstreamFilters],
     ) -> Page[UpstreamRequest]:
-        """Return a page of the requests that fit, newest first.
+        """Return a page of the matching requests, newest first.
 
         Raises:
-            InvalidValue: when a filter, the limit or the cursor cannot be.
+            InvalidValue: when a filter, the limit or the cursor is invalid.
         """
-        self._check_filters("list", filters)
         return self._page(self._with_bodies(bodies, filters), limit, cursor)
 
     def iter(
         self, *, bodies: bool = False, **filters: Unpack[UpstreamFilters]
     ) -> Iterator[UpstreamRequest]:
-        """Return the requests that fit, newest first, read as they are asked for."""
-        self._check_filters("iter", filters)
+        """Iterate over the matching requests, newest first, reading them in batches."""
         return self._pages(self._with_bodies(bodies, filters), batch_rows(bodies))
 
     def count(self, **filters: Unpack[UpstreamFilters]) -> int:
-        """Return how many requests fit."""
-        self._check_filters("count", filters)
+        """Return the number of matching requests."""
         return self._count(**filters)
 
     def _condition(self, name: str, value: Any) -> peewee.Expression:

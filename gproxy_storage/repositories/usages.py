@@ -1,4 +1,4 @@
-"""Usages: what calls used and cost, and the users' quotas that they count against."""
+"""Usages: the tokens and costs of calls, which count against the users' quotas."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any, Literal, Unpack, overload
 
 import peewee
 
+from ..log_rows import USAGES
 from ..models import Usage
 from ..row_types import UsageRow
-from ..rows import USAGES
-from .arguments import require_at_least_zero, require_cost, require_id
+from .arguments import require_at_least_zero, require_cost
 from .base import Filter, now
 from .logs import Log, LogFilters, of_channel
 from .pages import PAGE_ROWS, Page
@@ -33,8 +33,8 @@ class UsageFilters(LogFilters, total=False):
     """The filters of usages.
 
     Attributes:
-        channel: that of the provider as it is now.
-        downstream_trace_id: that of the request which caused the call.
+        channel: the current channel of the provider.
+        downstream_trace_id: the trace id of the request that caused the call.
     """
 
     user_id: Filter[int | None]
@@ -49,7 +49,7 @@ class UsageFilters(LogFilters, total=False):
 
 
 class Usages(Log[Usage]):
-    """What calls used and cost."""
+    """The tokens and costs of calls."""
 
     model = Usage
     filters = UsageFilters
@@ -57,8 +57,8 @@ class Usages(Log[Usage]):
     def record(self, **row: Unpack[UsageRow]) -> Usage:
         """Store a usage and add its cost to the user's quota, in one transaction.
 
-        A user, key, provider or credential that no longer exists becomes NULL: what a call cost
-        is kept whatever happens to who made it.
+        A user, key, provider or credential that does not exist is stored as NULL, so that the cost
+        of a call is kept even if its user was deleted.
 
         Args:
             row: the fields of a `UsageRow`.
@@ -73,14 +73,6 @@ class Usages(Log[Usage]):
         self._check(values)
         return self._record(values, self._store)
 
-    def get(self, trace_id: int) -> Usage:
-        """Return the usage with that trace id.
-
-        Raises:
-            NotFoundError: when there is none.
-        """
-        return self._get(trace_id=require_id("trace_id", trace_id))
-
     def list(
         self,
         *,
@@ -88,36 +80,32 @@ class Usages(Log[Usage]):
         cursor: str | None = None,
         **filters: Unpack[UsageFilters],
     ) -> Page[Usage]:
-        """Return a page of the usages that fit, newest first.
+        """Return a page of the matching usages, newest first.
 
-        Pages are stable: while rows come and go, the pages that follow a cursor hold each older
-        row once.
+        Pages are stable: while rows are added and deleted, the pages after a cursor contain each
+        older row once.
 
         Args:
-            limit: how many at most; None for all.
-            cursor: `next_cursor` of the page before.
+            limit: maximum number of rows; None for all.
+            cursor: `next_cursor` of the previous page.
         Raises:
-            InvalidValue: when a filter, the limit or the cursor cannot be.
+            InvalidValue: when a filter, the limit or the cursor is invalid.
         """
-        self._check_filters("list", filters)
         return self._page(self._select(**filters), limit, cursor)
 
     def iter(self, **filters: Unpack[UsageFilters]) -> Iterator[Usage]:
-        """Return the usages that fit, newest first, read in batches as they are asked for."""
-        self._check_filters("iter", filters)
+        """Iterate over the matching usages, newest first, reading them in batches."""
         return self._pages(self._select(**filters))
 
     def count(self, **filters: Unpack[UsageFilters]) -> int:
-        """Return how many usages fit."""
-        self._check_filters("count", filters)
+        """Return the number of matching usages."""
         return self._count(**filters)
 
     def summarize(self, **filters: Unpack[UsageFilters]) -> UsageSummary:
-        """Sum up the usages that fit, in one query."""
-        self._check_filters("summarize", filters)
+        """Sum up the matching usages, in one query."""
         return self._read(lambda: summed(self._database, self._select(**filters)))
 
-    # What a key holds is typed for one name or two; of more it is Any.
+    # The keys of one name or two are typed; those of more are Any.
     @overload
     def summarize_by(
         self, by: IdName, /, **filters: Unpack[UsageFilters]
@@ -177,7 +165,7 @@ class Usages(Log[Usage]):
     def summarize_by(
         self, *by: GroupName, **filters: Unpack[UsageFilters]
     ) -> Sequence[UsageGroup[Any]]:
-        """Sum up the usages that fit for each value of columns or times, in one query::
+        """Sum up the matching usages for each value of columns or times, in one query::
 
             for (user_id, month), total in storage.usages.summarize_by("user_id", "month"):
                 print(user_id, month.date(), total.cost)
@@ -187,11 +175,10 @@ class Usages(Log[Usage]):
                 ``operation``, ``protocol``, ``hour``, ``day``, ``month``; at least one.
         Returns:
             A group for each combination that occurs, in the order of its key, None first. Times
-            are where an hour, day or month begins, in UTC.
+            are the starts of hours, days or months, in UTC.
         Raises:
-            InvalidValue: when a name in `by` is another, or a filter cannot be.
+            InvalidValue: when a name in `by` is unknown, or a filter is invalid.
         """
-        self._check_filters("summarize_by", filters)
         return self._read(lambda: grouped(self._database, self._select(**filters), by))
 
     def _condition(self, name: str, value: Any) -> peewee.Expression:

@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, TypedDict, Unpack
 
 from ..backends.base import Backend
 from ..crypto.passwords import hash_password, hash_problem, is_hash, verify_password
 from ..errors import CryptoError, InvalidValue
 from ..models import User
 from .arguments import require_str, require_text
-from .base import ANY, KEEP, Change, Filter, Repository, now
+from .base import KEEP, Change, Filter, Repository
 
 _log = logging.getLogger(__name__)
+
+
+class UserFilters(TypedDict, total=False):
+    """The filters of users."""
+
+    id: Filter[int]
+    name: Filter[str]
+    enabled: Filter[bool]
+    is_admin: Filter[bool]
 
 
 class Users(Repository[User]):
     """The users of the proxy.
 
-    A password is kept as an Argon2id hash; one that is an Argon2 hash already is kept as it is, and
-    refused with InvalidValue where it asks for over 256 MiB, 10 passes or 8 lanes. The hash is read
-    only as an attribute of a row: no filter sees it.
+    A password is stored as an Argon2id hash; one that is already an Argon2 hash is stored as it is,
+    or refused with InvalidValue if it needs over 256 MiB, 10 passes or 8 lanes. The hash can be
+    read as an attribute of a row, but not filtered by.
+
+    Deleting a user deletes their keys, quotas, limits, permissions and files. Usages and requests
+    are kept, without the user.
     """
 
     model = User
+    filters = UserFilters
     not_blank = ("name",)
 
     def __init__(self, database: Backend) -> None:
@@ -42,13 +55,13 @@ class Users(Repository[User]):
         """Create a user; without a password they cannot log in, only use API keys.
 
         Args:
-            name: unique, case counts.
+            name: unique, case-sensitive.
         Raises:
             ConflictError: when a user with that name exists.
             InvalidValue: when the name is blank or too long, or the password blank.
         """
         require_text("name", name)
-        return self._insert(**_values(name, _hash(password), enabled, is_admin))
+        return self._create(name=name, password=_hash(password), enabled=enabled, is_admin=is_admin)
 
     def upsert(
         self,
@@ -58,24 +71,27 @@ class Users(Repository[User]):
         enabled: bool = True,
         is_admin: bool = False,
     ) -> User:
-        """Create the user with that name, or give it all these values; `created_at` survives.
+        """Create the user with that name, or replace its values; `created_at` is kept.
 
         Args:
-            password: as in `update`; a user that is created without one has none. Where absent,
-                the hash of a user that exists stays.
+            password: as in `update`; a user created without one has none. By default, an existing
+                user keeps their hash.
         Raises:
             InvalidValue: when the name is blank or too long, or the password blank.
         """
         require_text("name", name)
-        # Read only for its hash: a batch of a thousand users would read each.
+        # Read only if its hash is needed: a batch of a thousand users would read each.
         user = self.find(name=name) if isinstance(password, str) else None
         changed = _changed_hash(user, password)
-        values = _values(name, None if changed is KEEP else changed, enabled, is_admin)
-        changes = {"password": changed, "enabled": enabled, "is_admin": is_admin}
+        changes: dict[str, Any] = {"enabled": enabled, "is_admin": is_admin}
+        if changed is not KEEP:
+            changes["password"] = changed
+        # Also for a new row: the user may be deleted before this is written.
+        kept = user.password if changed is KEEP and user is not None and password else None
         return self._insert_or_update(
             lambda: self._select(name=name).get_or_none(),
-            values,
-            {column: value for column, value in changes.items() if value is not KEEP},
+            self._prepared({"name": name, "password": kept, **changes}),
+            changes,
         )
 
     def update(
@@ -87,30 +103,30 @@ class Users(Repository[User]):
         enabled: Change[bool] = KEEP,
         is_admin: Change[bool] = KEEP,
     ) -> User:
-        """Change what is given of a user and return it.
+        """Change the given values of a user and return it.
 
         Args:
-            password: None takes it away. An empty one, the present one, or its hash as stored
-                leaves the hash as it is.
+            password: None removes it. An empty one, the current one, or its hash as stored leaves
+                the hash unchanged.
         Raises:
             NotFoundError: when there is no such user.
-            ConflictError: when another has that name.
+            ConflictError: when another user has that name.
             InvalidValue: when the name is blank or too long, or the password blank.
         """
         changes: dict[str, Any] = {"name": name, "enabled": enabled, "is_admin": is_admin}
         if password is not KEEP:
-            # Outside of the transaction, which would hold its locks for the time of a hash.
+            # Before the transaction, which would hold its locks while hashing.
             changes["password"] = _changed_hash(self.get(user_id), password)
         return self._update(user_id, changes)
 
     def authenticate(self, name: str, password: str) -> User | None:
-        """Return the user when the name exists, the password fits and the user is enabled.
+        """Return the user if the name exists, the password is right and the user is enabled.
 
-        An unknown name takes as long as a wrong password, whatever is stored. A hash that another
-        program stored with parameters that are not taken is logged once, and lets nobody in.
+        An unknown name takes as long as a wrong password, whatever is stored. If another program
+        stored a hash with parameters that are not accepted, it is logged once and never matches.
 
         Raises:
-            InvalidValue: when the name or the password is no str.
+            InvalidValue: when the name or the password is not a str.
         """
         require_str("name", name)
         require_str("password", password)
@@ -129,19 +145,11 @@ class Users(Repository[User]):
         if problem and user.id not in self._reported:
             self._reported.add(user.id)
             _log.warning(
-                "the password of user %r (id %d) is a hash %s: it lets nobody in; set a password",
+                "the password of user %r (id %d) is a hash %s: it never matches; set a password",
                 user.name,
                 user.id,
                 problem,
             )
-
-    def get(self, user_id: int) -> User:
-        """Return the user with that id.
-
-        Raises:
-            NotFoundError: when there is none.
-        """
-        return self._get(id=user_id)
 
     def find(self, *, name: str) -> User | None:
         """Return the user with that name, or None."""
@@ -150,62 +158,20 @@ class Users(Repository[User]):
     def list(
         self,
         *,
-        id: Filter[int] = ANY,
-        name: Filter[str] = ANY,
-        enabled: Filter[bool] = ANY,
-        is_admin: Filter[bool] = ANY,
         after_id: int | None = None,
         limit: int | None = None,
+        **filters: Unpack[UserFilters],
     ) -> list[User]:
-        """Return the users that fit, by id: the first `limit` after `after_id`."""
-        return self._list(
-            after_id=after_id, limit=limit, id=id, name=name, enabled=enabled, is_admin=is_admin
-        )
+        """Return the matching users by id: the first `limit` after `after_id`."""
+        return self._list(after_id=after_id, limit=limit, **filters)
 
-    def iter(
-        self,
-        *,
-        id: Filter[int] = ANY,
-        name: Filter[str] = ANY,
-        enabled: Filter[bool] = ANY,
-        is_admin: Filter[bool] = ANY,
-    ) -> Iterator[User]:
-        """Return the users that fit, by id, read as they are asked for."""
-        return self._iter(id=id, name=name, enabled=enabled, is_admin=is_admin)
+    def iter(self, **filters: Unpack[UserFilters]) -> Iterator[User]:
+        """Iterate over the matching users by id, reading them in batches."""
+        return self._iter(**filters)
 
-    def count(
-        self,
-        *,
-        id: Filter[int] = ANY,
-        name: Filter[str] = ANY,
-        enabled: Filter[bool] = ANY,
-        is_admin: Filter[bool] = ANY,
-    ) -> int:
-        """Return how many users fit."""
-        return self._count(id=id, name=name, enabled=enabled, is_admin=is_admin)
-
-    def delete(self, ids: int | Iterable[int]) -> int:
-        """Delete users with their keys, quotas, limits, permissions and files; return how many.
-
-        Usages and requests stay, without the user. An empty list deletes nothing.
-        """
-        return self._delete(ids)
-
-    def delete_all(self) -> int:
-        """Delete every user, as `delete` does; return how many there were."""
-        return self._delete_all()
-
-
-def _values(name: str, password: str | None, enabled: bool, is_admin: bool) -> dict[str, Any]:
-    at = now()
-    return {
-        "name": name,
-        "password": password,
-        "enabled": enabled,
-        "is_admin": is_admin,
-        "created_at": at,
-        "updated_at": at,
-    }
+    def count(self, **filters: Unpack[UserFilters]) -> int:
+        """Return the number of matching users."""
+        return self._count(**filters)
 
 
 def _hash(password: str | None) -> str | None:
@@ -213,7 +179,7 @@ def _hash(password: str | None) -> str | None:
 
 
 def _changed_hash(user: User | None, password: Change[str | None]) -> Change[str | None]:
-    """Return the hash that a user's password changes to, or KEEP."""
+    """Return the new hash of a user's password, or KEEP."""
     if password is KEEP or password is None:
         return password
     if user is None:
@@ -222,10 +188,10 @@ def _changed_hash(user: User | None, password: Change[str | None]) -> Change[str
         return KEEP
     require_text("password", password)
     if is_hash(password):
-        hash_password(password)  # refuses one that is not taken, before any is computed
+        hash_password(password)  # refuse an unacceptable one before computing any
     try:
         stored = user.password
-    except CryptoError:  # it cannot be opened: it can be replaced
+    except CryptoError:  # it cannot be opened, but it can be replaced
         stored = None
-    # A hash that is given is kept as it is, so the stored one changes nothing either.
+    # A given hash is stored as it is, so giving the stored one changes nothing.
     return KEEP if verify_password(stored, password) else hash_password(password)

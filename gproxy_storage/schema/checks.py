@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .catalog import LiveTable
 from .compare import Comparison
 from .definitions import Definition, IndexDefinition
+from .snapshot import LiveTable
 
 
 @dataclass(frozen=True, slots=True)

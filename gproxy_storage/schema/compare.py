@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ..backends.widths import Shortfall
-from .catalog import LiveColumn, LiveForeignKey, LiveIndex, LiveTable
 from .definitions import Column, Definition, ForeignKey, IndexDefinition
 from .retired import RETIRED, RetiredIndex
+from .snapshot import LiveColumn, LiveForeignKey, LiveIndex, LiveTable
 
 _Named = IndexDefinition | ForeignKey
 
@@ -178,7 +178,7 @@ class Comparison:
         """Report it when another object has the name that an index or foreign key would get."""
         anywhere = isinstance(wanted, ForeignKey) == self._definition.one_alter
         holders = [
-            # Not of a missing table: it was created while the catalog was read.
+            # Not of a missing table: it was created while the schema was read.
             holder
             for holder in self._occupied.get(wanted.name, ())
             if (live is not None if holder == self._definition.name else anywhere)

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from ..backends.base import Backend
-from ..encryption.gproxy import LEDGER, STEPS, STRIP_RULES
+from ..key_management.gproxy import LEDGER, STEPS, STRIP_RULES
 
 _REALTIME = frozenset(
     {

@@ -9,13 +9,13 @@ from typing import Any
 
 from ..backends.base import Backend
 from ..backends.widths import Shortfall
-from ..encryption.gproxy import LEDGER
-from .catalog import LiveTable, Snapshot
+from ..key_management.gproxy import LEDGER
 from .checks import Check, duplicate_checks, orphan_checks
 from .compare import Comparison
 from .definitions import Definition
 from .ledger import STRIP_SQL, insert_sql, missing_steps, must_strip, strip_realtime_rules
 from .renames import RENAMES, Rename
+from .snapshot import LiveTable, Snapshot
 
 _NEW_TABLE = "the table is missing"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .catalog import LiveIndex
+from .snapshot import LiveIndex
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,10 +19,10 @@ from ..backends.failures import Failure, SyncLockHeldError
 from ..database import run_query, session, translated, unwind
 from ..errors import WriteError
 from . import LOCK_TIMEOUT_S
-from .catalog import read_snapshot
 from .definitions import definitions
 from .plan import Drift, Plan, Step, make_plan
-from .progress import SyncState
+from .snapshot import read_snapshot
+from .sync_state import SyncState
 
 Hook = Callable[[str], None]
 Refuse = Callable[[Plan], None]

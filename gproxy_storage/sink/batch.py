@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..backends.bulk import Kind, Row
-from ..rows import LOGS, Log
+from ..log_rows import LOGS, LogTable
 
 
 @dataclass(slots=True)
@@ -66,7 +66,7 @@ _POSITIONS = {log.bulk.name: position for position, log in enumerate(LOGS)}
 _BYTES = {log.bulk.name: frozenset(log.bulk.of_kind(Kind.BYTES)) for log in LOGS}
 
 
-def encode_row(log: Log, row: Row) -> list[Any]:
+def encode_row(log: LogTable, row: Row) -> list[Any]:
     """Return a row's values for JSON, with bytes in base64."""
     positions = _BYTES[log.bulk.name]
     return [
@@ -75,7 +75,7 @@ def encode_row(log: Log, row: Row) -> list[Any]:
     ]
 
 
-def _decode_row(log: Log, named: dict[str, Any]) -> Row:
+def _decode_row(log: LogTable, named: dict[str, Any]) -> Row:
     unknown = named.keys() - set(log.bulk.columns)
     if unknown:
         raise KeyError("a column that this version lacks")

@@ -11,7 +11,7 @@ from ..backends.base import Backend
 from ..backends.bulk import Row, parts
 from ..backends.failures import Failure
 from ..backends.taken_ids import TakenIds
-from ..rows import GIVEN_KEYS, LOGS, USAGES, probe_row
+from ..log_rows import GIVEN_KEYS, LOGS, USAGES, probe_row
 from .rejects import Reject
 
 ENDS_THE_TRANSACTION = (Failure.LOST, Failure.TRANSIENT)

@@ -8,9 +8,9 @@ from typing import Protocol
 
 from ..backends.base import Backend
 from ..crypto.keys import NONCE_BYTES, Key, new_nonce
+from ..crypto.keyset import Mode
 from ..database import run_query, run_transaction
 from ..errors import ConflictError, CryptoError
-from ..vault import Vault
 from .records import Header
 
 _log = logging.getLogger(__name__)
@@ -70,14 +70,14 @@ class Destination:
     def __init__(self, database: Backend) -> None:
         self.identity = database_id(database)
         self._database = database
-        self._vault: Vault = database.vault
+        self._manager = database.keyring_manager
         self._problem = ""
 
     @property
     def cipher(self) -> SpoolCipher | None:
         """The current cipher; None if the database is not encrypted."""
-        state = self._vault.state
-        return KeyCipher(state.keyring.spool) if state.is_sealed else None
+        keyring = self._manager.keyring
+        return None if keyring.mode is Mode.PLAINTEXT else KeyCipher(keyring.spool)
 
     def header(self, writer: str) -> tuple[Header, SpoolCipher | None]:
         """Return the header for a writer's spool file, and the cipher that seals it."""
@@ -92,7 +92,7 @@ class Destination:
         """
         self.identity = database_id(self._database)
         try:
-            self._vault.refresh()
+            self._manager.refresh()
         except CryptoError as exc:
             problem = str(exc)
             if problem != self._problem:

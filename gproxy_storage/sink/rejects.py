@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..backends.bulk import Row
+from ..log_rows import LOGS
 from ..private_files import create_file
-from ..rows import LOGS
 from .batch import encode_row
 from .destination import SpoolCipher
 from .spool import fsync_directory, open_regular

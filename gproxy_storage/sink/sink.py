@@ -13,9 +13,9 @@ from ..backends.base import Backend
 from ..backends.bulk import Row
 from ..errors import WriteError
 from ..forks import ForkGuard
+from ..log_rows import DOWNSTREAM_REQUESTS, LOGS, UPSTREAM_REQUESTS, USAGES, LogTable, row_check
 from ..repositories.redaction import REDACTORS
 from ..row_types import SubmittedDownstreamRow, UpstreamRow, UsageRow
-from ..rows import DOWNSTREAM_REQUESTS, LOGS, UPSTREAM_REQUESTS, USAGES, Log, row_check
 from .destination import Destination
 from .lifecycle import open_sinks, raise_exit_on_signals
 from .queue import RowQueue
@@ -273,7 +273,7 @@ class Sink:
             self._closed = True
 
 
-def _long_columns(log: Log) -> tuple[int, ...]:
+def _long_columns(log: LogTable) -> tuple[int, ...]:
     return tuple(position for position, name in enumerate(log.bulk.columns) if name in _LONG)
 
 

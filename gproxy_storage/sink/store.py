@@ -15,9 +15,9 @@ from ..backends.failures import Failure
 from ..backends.taken_ids import TakenIds
 from ..database import MAX_ATTEMPTS, back_off, session
 from ..errors import ConnectError, PoolTimeout
+from ..log_rows import DOWNSTREAM_REQUESTS, GIVEN_KEYS, LOGS, USAGES
 from ..models import DownstreamRequest
 from ..money import nano_of, to_double
-from ..rows import DOWNSTREAM_REQUESTS, GIVEN_KEYS, LOGS, USAGES
 from .batch import Batch
 from .bisection import (
     CONCERNS_THE_DATABASE,

@@ -1,4 +1,4 @@
-"""A million usages, and requests beside them, loaded as fast as each driver can."""
+"""A million usages, and requests, loaded as fast as each driver can."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ Two levels, with the same key, text and associated data:
 
 - key: `Key.seal` and `Key.open`, bytes to bytes, the nonce given: the primitive alone;
 - keyring: `Keyring.seal_text` and `Keyring.open_text`, all that a column costs: checks, the drawn
-  nonce, the associated data of the place, and base64 both ways. libsodium draws a nonce, too, and
+  nonce, the associated data of the binding, and base64 both ways. libsodium draws a nonce, too, and
   does nothing else.
 """
 
@@ -15,23 +15,23 @@ from collections.abc import Callable, Iterator
 
 from nacl import bindings as sodium
 
+from gproxy_storage.crypto.binding import Binding
 from gproxy_storage.crypto.keyring import Keyring
 from gproxy_storage.crypto.keys import Key, new_nonce
 from gproxy_storage.crypto.keyset import KeySet, Mode
-from gproxy_storage.crypto.place import Place
 from tests.benchmarks import Figure, medians
 
 ROUNDS = 100
 TIMES = 1_000
 
 TEXT = "sk-" + 97 * "0"
-PLACE = Place("users", "password", 42)
+BINDING = Binding("users", "password", 42)
 
 MOST = 2.0
 
 
 def run(backend: str, dsn: str) -> Iterator[Figure]:
-    """Measure once, beside SQLite, which every machine has: no database takes part."""
+    """Measure once, with SQLite, which every machine has: no database is used."""
     if backend != "sqlite":
         return
     for subject, ours, libsodium in _pairs():
@@ -53,8 +53,8 @@ def _pairs() -> Iterator[tuple[str, Call, Call]]:
     raw = os.urandom(32)
     key = Key(raw)
     ring = _keyring(key)
-    plaintext, aad, nonce = TEXT.encode(), PLACE.aad(key.kid), new_nonce()
-    ciphertext, stored = key.seal(nonce, plaintext, aad), ring.seal_text(TEXT, PLACE)
+    plaintext, aad, nonce = TEXT.encode(), BINDING.aad(key.kid), new_nonce()
+    ciphertext, stored = key.seal(nonce, plaintext, aad), ring.seal_text(TEXT, BINDING)
     encrypt = sodium.crypto_aead_xchacha20poly1305_ietf_encrypt
     decrypt = sodium.crypto_aead_xchacha20poly1305_ietf_decrypt
 
@@ -69,10 +69,10 @@ def _pairs() -> Iterator[tuple[str, Call, Call]]:
     yield "key: open 100 bytes", lambda: key.open(nonce, ciphertext, aad), libsodium_opens
     yield (
         "keyring: seal 100 bytes",
-        lambda: ring.seal_text(TEXT, PLACE),
+        lambda: ring.seal_text(TEXT, BINDING),
         lambda: encrypt(plaintext, aad, os.urandom(24), raw),
     )
-    yield "keyring: open 100 bytes", lambda: ring.open_text(stored, PLACE), libsodium_opens
+    yield "keyring: open 100 bytes", lambda: ring.open_text(stored, BINDING), libsodium_opens
 
 
 def _keyring(key: Key) -> Keyring:

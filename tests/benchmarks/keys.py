@@ -1,4 +1,4 @@
-"""A login by API key: against the same query on a bare connection, and Peewee building it anew."""
+"""A login by API key: against the query on a bare connection, and built by Peewee each time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def run(backend: str, dsn: str) -> Iterator[Figure]:
         with storage.transaction():
             users = [storage.users.create(f"user {number}") for number in range(USERS)]
             api_keys = [storage.keys.create(user)[1] for user in users][:CALLS]
-        keyring = storage.database.vault.keyring
+        keyring = storage.database.keyring_manager.keyring
         digests = [keyring.lookup_digests(api_key) for api_key in api_keys]
         bare = _Bare(storage)
         expected = bare.first(digests[0])

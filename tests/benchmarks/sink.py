@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from gproxy_storage import Storage
+from gproxy_storage.log_rows import USAGES
 from gproxy_storage.models import Usage
-from gproxy_storage.rows import USAGES
 from gproxy_storage.sink.sink import Sink
 from tests.benchmarks import Figure, medians
 from tests.processes import run_python

@@ -22,8 +22,9 @@ PATTERNS = ("gpt-*", "gpt-4", "*")
 COSTS = (0.0, 0.125, 0.5, 4.0)  # their sums are exact in any order
 HASH = "$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHRzb21lc2FsdA$" + "A" * 43
 
-OWN, ROOM = 299, 10**6
-"""The status of requests whose ids the caller gave; how far apart those of two players are."""
+OWN, SPACING, STEP = 299, 10**6, 10**3
+"""The status of requests whose ids the caller gave; how far apart those of two players are, and
+those of one: more than the ids that are generated in between."""
 
 _players = count(1000)
 
@@ -44,14 +45,14 @@ class Player:
         self.dead: dict[str, list[Any]] = {}
         self._parents: dict[tuple[str, Any], list[tuple[str, Any]]] = {}
         self._count = 0
-        self._own_ids = next(_players) * ROOM
+        self._own_ids = next(_players) * SPACING
 
     def play(self, operations: Sequence[Operation]) -> None:
         for kind, *numbers in operations:
             self._count += 1
             getattr(self, f"_{kind}")(*numbers)
 
-    # -- rows that others hang on -------------------------------------------------------------
+    # -- parents ------------------------------------------------------------------------------
 
     def keep(self, kind: str, name: Any, row: Any, *parents: tuple[str, Any]) -> None:
         self.alive.setdefault(kind, {})[name] = row
@@ -92,6 +93,19 @@ class Player:
             self._gone(kind, found[0])
             repository.delete([row.id])
 
+    def _rename(self, kind: str, repository: Any, number: int, new: str) -> None:
+        found = self._one(kind, number)
+        if found is None:
+            return
+        old = found[0]
+        repository.update(self.alive[kind][old].id, name=new)
+        if new in self.alive[kind]:
+            return  # itself, or a conflict
+        self.alive[kind][new] = self.alive[kind].pop(old)
+        self._parents[kind, new] = self._parents.pop((kind, old))
+        for parents in self._parents.values():
+            parents[:] = [(kind, new) if each == (kind, old) else each for each in parents]
+
     # -- operations ---------------------------------------------------------------------------
 
     def _provider_upsert(self, a: int, b: int, _: int) -> None:
@@ -109,6 +123,10 @@ class Player:
             row = self.alive["provider"][found[0]]
             self.writer.providers.update(row.id, label=f"label {b}")
 
+    def _provider_rename(self, a: int, b: int, _: int) -> None:
+        if b > 4:
+            self._rename("provider", self.writer.providers, a, NAMES[b % 3])
+
     def _provider_delete(self, a: int, *_: int) -> None:
         self._delete_one("provider", self.writer.providers, a)
 
@@ -117,12 +135,21 @@ class Player:
         given = {"password": HASH} if b == 7 else {}
         self.keep("user", name, self.writer.users.upsert(name, is_admin=b > 3, **given))
 
+    def _user_create(self, a: int, b: int, _: int) -> None:
+        name = NAMES[a % 3]
+        if name not in self.alive.get("user", {}) or b == 7:
+            self.keep("user", name, self.writer.users.create(name))
+
     def _user_update(self, a: int, b: int, c: int) -> None:
         if (found := self._one("user", a)) is not None:
             row = self.alive["user"][found[0]]
             self.writer.users.update(
                 row.id, enabled=b > 3, **({"password": HASH} if c == 7 else {})
             )
+
+    def _user_rename(self, a: int, b: int, _: int) -> None:
+        if b > 4:
+            self._rename("user", self.writer.users, a, NAMES[b % 3])
 
     def _user_delete(self, a: int, *_: int) -> None:
         self._delete_one("user", self.writer.users, a)
@@ -147,6 +174,12 @@ class Player:
             row = self.writer.statuses.upsert(found[1], channel, health_kind=f"{c}", health=[c])
             self.keep("status", (found[0], channel), row, ("credential", found[0]))
 
+    def _status_create(self, a: int, b: int, c: int) -> None:
+        found, channel = self._one("credential", a), f"channel {b % 2}"
+        if found is not None and c > 5:
+            row = self.writer.statuses.create(found[1], channel, health_kind="created")
+            self.keep("status", (found[0], channel), row, ("credential", found[0]))
+
     def _status_delete(self, a: int, *_: int) -> None:
         self._delete_one("status", self.writer.statuses, a)
 
@@ -167,6 +200,12 @@ class Player:
         if (found := self._one("provider", a)) is not None:
             model_id = f"model {b % 2}"
             row = self.writer.catalog.upsert(found[1], model_id, display_name=f"{c}")
+            self.keep("model", (found[0], model_id), row, ("provider", found[0]))
+
+    def _model_create(self, a: int, b: int, c: int) -> None:
+        found, model_id = self._one("provider", a), f"model {b % 2}"
+        if found is not None and c > 5:
+            row = self.writer.catalog.create(found[1], model_id)
             self.keep("model", (found[0], model_id), row, ("provider", found[0]))
 
     def _model_disable(self, a: int, *_: int) -> None:
@@ -281,15 +320,29 @@ class Player:
             user_id=self._id_or_dead("user", a),
             user_key_id=self._id_or_dead("key", b),
             response_status=OWN if c > 4 else None,
-            trace_id=self._own_ids + self._count if c > 4 else None,
+            trace_id=self._own_ids + STEP * self._count if c > 4 else None,
             at=NOW,
         )
 
-    def _stale(self, a: int, b: int, _: int) -> None:
+    def _stale(self, a: int, b: int, c: int) -> None:
         """Use a row that is gone."""
-        gone = self.dead.get("provider", [])
-        if gone and a == b == 7:
-            self.writer.catalog.upsert(gone[a % len(gone)], "stale")
+        providers, users, writer = (
+            self.dead.get("provider", []),
+            self.dead.get("user", []),
+            self.writer,
+        )
+        if providers and b == 7:
+            writer.catalog.upsert(providers[a % len(providers)], "stale")
+        if users and b == 6:
+            user = users[a % len(users)]
+            calls: list[Callable[[], object]] = [
+                lambda: writer.access.models.grant(user, "*"),
+                lambda: writer.access.limits.upsert(user, "*", rpm=1),
+                lambda: writer.keys.create(user),
+                lambda: writer.quotas.add_cost(user, 1),
+                lambda: writer.users.update(user.id, enabled=False),
+            ]
+            calls[c % len(calls)]()
 
     def _id_or_dead(self, kind: str, number: int) -> int | None:
         gone = self.dead.get(kind, [])
@@ -300,7 +353,7 @@ class Player:
         return None if found is None else self.alive[kind][found[0]].id
 
 
-_HELPERS = {"_gone", "_one", "_named", "_delete_one", "_id_or_dead"}
+_HELPERS = {"_gone", "_one", "_named", "_delete_one", "_rename", "_id_or_dead"}
 
 KINDS = sorted(
     name[1:]
@@ -394,7 +447,7 @@ def _shown(row: Any, field: Any, names: dict[Any, Any]) -> Any:
     if field.primary_key:
         has_created = getattr(row, "created_at", None) or getattr(row, "updated_at", None)
         if isinstance(row, DownstreamRequest) and row.response_status == OWN:
-            return value % ROOM - int(row.request_path)
+            return value % SPACING - STEP * int(row.request_path)
         return "old" if has_created == NOW else "any"
     if field.name in _TIMES and value is not None:
         return "old" if value <= NOW else "new"

@@ -17,6 +17,7 @@ import peewee
 import pytest
 
 from gproxy_storage import Storage
+from gproxy_storage.encrypted_fields import SealedField
 from gproxy_storage.errors import InvalidValue
 from gproxy_storage.fields import JSONField
 from gproxy_storage.models import (
@@ -28,7 +29,6 @@ from gproxy_storage.models import (
     UserKey,
     UserQuota,
 )
-from gproxy_storage.sealed_fields import SealedField
 from gproxy_storage.sink.rejects import read_rejects
 from tests import leaks, servers
 from tests.support import PATIENCE_S as PATIENCE_S  # noqa: PLC0414 - for those who import it from here
@@ -133,7 +133,7 @@ PARENTS: dict[str, type[Table]] = {
     "provider_id": Provider,
     "credential_id": Credential,
 }
-"""What a usage hangs on, by column."""
+"""The parents of a usage, by column."""
 
 
 def parents(storage: Storage) -> dict[str, Table]:
@@ -307,7 +307,7 @@ class Connections:
         return bool(self.server.execute(f"SELECT 1 FROM {table} WHERE {column} = %s", (number,)))
 
     def wait_until_gone(self, number: int) -> None:
-        """Wait until a server has ended a connection by itself."""
+        """Wait until the server has ended a connection."""
         deadline = time.monotonic() + PATIENCE_S
         while self.is_open(number):
             assert time.monotonic() < deadline, "the server keeps the connection"

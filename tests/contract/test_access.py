@@ -169,7 +169,7 @@ def test_a_permission_is_for_its_user_and_provider(
     assert not allows(alice, 10**9, "gpt-4")
 
 
-def test_a_database_that_ignores_case_allows_no_more(storage: Storage, alice: User) -> None:
+def test_permissions_are_case_sensitive_on_every_collation(storage: Storage, alice: User) -> None:
     """A row that an index of another collation finds is compared again."""
     storage.access.models.grant(alice, "gpt-4")
     if storage.database.name in ("mysql", "mariadb"):
@@ -251,7 +251,7 @@ APPLIES = [
 ]
 
 
-def test_which_limit_applies(storage: Storage, alice: User) -> None:
+def test_the_closest_limit_applies(storage: Storage, alice: User) -> None:
     for pattern in ("*-mini", "*", "gpt-4.1-mini", "gpt-*", "*4-mini", "gpt-4.1*", "gpt-5*"):
         storage.access.limits.upsert(alice, pattern, rpm=1)
     bob = storage.users.create("bob")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
@@ -97,6 +98,18 @@ def test_after_an_error_nothing_is_written_and_all_is_kept(storage: Storage) -> 
     assert storage.catalog.list()[0].provider_id == openai.id
 
 
+def test_an_error_leaves_the_callers_transaction_as_it_was(storage: Storage) -> None:
+    with storage.transaction():
+        storage.users.create("alice")
+        batch = storage.batch()
+        batch.users.create("bob")
+        batch.users.create("alice")
+        with pytest.raises(ConflictError, match="name 'alice' exists"):
+            batch.write()
+        storage.users.create("carol")
+    assert [user.name for user in storage.users.list()] == ["alice", "carol"]
+
+
 def test_in_the_callers_transaction(storage: Storage) -> None:
     def work() -> None:
         with storage.transaction():
@@ -131,7 +144,7 @@ def test_created_at_and_id_survive(storage: Storage) -> None:
         assert found.updated_at > before.updated_at
 
 
-def test_ids_that_the_database_gives_out_go_on_after_a_batch(storage: Storage) -> None:
+def test_generated_ids_continue_after_a_batch(storage: Storage) -> None:
     trace_id = 5_000_000_000 + len(storage.database.name)
     with storage.batch() as batch:
         batch.downstream_requests.record(request_method="GET", request_path="/", trace_id=trace_id)
@@ -143,12 +156,27 @@ def test_ids_that_the_database_gives_out_go_on_after_a_batch(storage: Storage) -
     storage.downstream_requests.delete_all()
 
 
-def test_rows_by_name(storage: Storage) -> None:
+def test_ids_that_others_were_given_before_the_callers_own(storage: Storage) -> None:
+    """They are written after the caller's own of the same run, and may be one of a later run."""
+    first = storage.downstream_requests.record(request_method="GET", request_path="/").trace_id
+    batch = storage.batch()
+    record = partial(batch.downstream_requests.record, request_method="GET", request_path="/")
+    for number in (None, None, 10):
+        record(trace_id=number and first + number)
+    batch.settings.update(port=80)
+    record(trace_id=first + 12)
+    assert batch.write().written == {"downstream_requests": 4, "global_settings": 1}
+    assert storage.downstream_requests.count() == 5
+    storage.downstream_requests.delete_all()
+
+
+def test_rows_are_referred_to_by_name(storage: Storage) -> None:
     storage.providers.create("openai", channel="openai")
-    with storage.batch() as batch:
+    with recorded(storage.database) as statements, storage.batch() as batch:
         batch.users.create("alice")
         batch.access.models.grant(batch.user("alice"), "*", provider=batch.provider("openai"))
     assert storage.access.models.count() == 1
+    assert not any(sql.startswith("SAVEPOINT") for sql in statements.sent)  # at the first attempt
 
     batch.keys.create(batch.user("nobody"))
     with pytest.raises(NotFoundError, match="users has no row with name 'nobody'"):
@@ -158,18 +186,28 @@ def test_rows_by_name(storage: Storage) -> None:
 # -- the order of calls counts, as it does without a batch --------------------------------------
 
 
-def test_a_deletion_drops_what_was_to_be_written(storage: Storage) -> None:
-    with recorded(storage.database) as statements, storage.batch() as batch:
-        openai = batch.providers.create("openai", channel="openai")
-        credential = batch.credentials.create(openai, kind="k", secret={})
-        batch.statuses.upsert(credential, "chat", health_kind="ok")
-        batch.usages.record(provider_id=openai.id, credential_id=credential.id)
-        batch.providers.delete(openai.id)
+def test_a_deletion_includes_rows_written_before_it(storage: Storage) -> None:
+    batch = storage.batch()
+    openai = batch.providers.create("openai", channel="openai")
+    credential = batch.credentials.create(openai, kind="k", secret={})
+    batch.statuses.upsert(credential, "chat", health_kind="ok")
+    batch.usages.record(provider_id=openai.id, credential_id=credential.id)
+    batch.providers.delete(openai.id)
+    kept = batch.providers.create("kept", channel="openai")
 
-    assert storage.row_counts() | {"usages": 1} == storage.row_counts()
-    assert not any("INSERT INTO" in sql and "usages" not in sql for sql in statements.sent)
+    assert batch.write() == BatchReport(
+        6,
+        {"providers": 2, "credentials": 1, "credential_statuses": 1, "usages": 1},
+        {"providers": 1},
+    )
+    rows = {table: rows for table, rows in storage.row_counts().items() if rows}
+    assert rows.items() >= {"usages": 1, "providers": 1}.items()
+    assert "credentials" not in rows
+    assert "credential_statuses" not in rows
     (usage,) = storage.usages.list()
     assert (usage.provider_id, usage.credential_id) == (None, None)
+    assert (openai.get_id(), credential.get_id()) == (None, None)
+    assert storage.providers.get(kept.id).name == "kept"
 
 
 def test_a_row_deleted_and_written_again_is_a_new_one(storage: Storage) -> None:
@@ -182,6 +220,29 @@ def test_a_row_deleted_and_written_again_is_a_new_one(storage: Storage) -> None:
     assert after.id > before.id
     assert storage.providers.list() == [after]
     assert storage.catalog.count() == 0
+
+
+def test_a_user_deleted_and_written_again_has_the_password_that_is_given(storage: Storage) -> None:
+    alice = storage.users.create("alice", password="correct horse")
+    with storage.batch() as batch:
+        batch.users.delete(alice.id)
+        batch.users.upsert("alice", password="correct horse")
+
+    assert storage.users.authenticate("alice", "correct horse") is not None
+
+
+def test_a_row_that_was_renamed_is_known_by_its_new_name(storage: Storage) -> None:
+    old = storage.providers.create("old", channel="c")
+    with storage.batch() as batch:
+        batch.catalog.create(batch.provider("old"), "first")
+        batch.providers.update(old.id, name="new")
+        batch.catalog.create(batch.provider("new"), "second")
+        other = batch.providers.upsert("old", channel="c")
+    assert [row.provider_id for row in storage.catalog.list()] == [old.id, old.id]
+    assert [(row.id, row.name) for row in storage.providers.list()] == [
+        (old.id, "new"),
+        (other.id, "old"),
+    ]
 
 
 @pytest.mark.parametrize("by", ["row", "id"])
@@ -247,6 +308,35 @@ def test_a_row_is_created_once(storage: Storage, stored: bool) -> None:
     assert (caught.value.table, caught.value.fields) == ("providers", ("name",))
 
 
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_the_error_is_that_of_the_first_call_that_fails(storage: Storage, place: int) -> None:
+    """Whatever the order in which tables are written."""
+    storage.users.create("alice")
+    faults: list[tuple[Callable[[Any], object], type[Exception]]] = [
+        (lambda batch: batch.catalog.upsert(10**9, "m"), MissingReference),
+        (lambda batch: batch.users.create("alice"), ConflictError),
+        (lambda batch: batch.keys.create(batch.user("nobody")), NotFoundError),
+    ]
+    batch = storage.batch()
+    batch.providers.upsert("openai", channel="openai")
+    for call, _ in (*faults[place:], *faults[:place]):
+        call(batch)
+    with pytest.raises(faults[place][1]):
+        batch.write()
+    assert storage.providers.count() == 0
+
+
+def test_a_row_of_another_batch_or_of_a_discarded_one_is_no_parent(storage: Storage) -> None:
+    other, batch = storage.batch(), storage.batch()
+    openai = other.providers.upsert("openai", channel="openai")
+    batch.providers.upsert("anthropic", channel="anthropic")
+    batch.catalog.upsert(openai, "gpt")
+    with pytest.raises(MissingReference, match="another batch has not written"):
+        batch.write()
+    other.write()
+    assert [row.name for row in storage.providers.list()] == ["openai"]
+
+
 def test_costs_add_up(storage: Storage) -> None:
     alice = storage.users.create("alice")
     storage.quotas.set(alice, quota=9.0, cost_used=1.0)
@@ -261,6 +351,19 @@ def test_costs_add_up(storage: Storage) -> None:
         (alice.id, Decimal(9), Decimal(26)),
         (bob.id, Decimal(0), Decimal("50.5")),
     ]
+
+
+def test_what_is_set_counts_with_the_costs_after_it(storage: Storage) -> None:
+    alice, bob = (storage.users.create(name) for name in ("alice", "bob"))
+    storage.quotas.set(alice, quota=9, cost_used=8)
+    with storage.batch() as batch:
+        for user in (alice, bob):
+            batch.quotas.add_cost(user, 1)
+            batch.quotas.set(user, cost_used=4)
+            batch.usages.record(user_id=user.id, cost=2)
+            batch.quotas.set(user, quota=7)
+    found = [(row.quota, row.cost_used) for row in storage.quotas.list()]
+    assert found == [(Decimal(7), Decimal(6))] * 2
 
 
 # -- statements ---------------------------------------------------------------------------------
@@ -286,8 +389,50 @@ def test_many_rows_are_few_statements(storage: Storage) -> None:
     assert storage.usages.count() == 2 * rows
     batch = storage.batch()
     batch.catalog.delete([row.id for row in storage.catalog.list()])
-    with assert_query_count(storage.database, 1 + 3 + 1 + 3):  # what they are, their provider
+    with assert_query_count(storage.database, 1 + 2):
         assert batch.write().deleted == {"models": rows}
+
+
+def test_calls_that_are_made_by_themselves_take_few_statements(storage: Storage) -> None:
+    openai = storage.providers.create("openai", channel="openai")
+    models = [storage.catalog.create(openai, f"model {number}").id for number in range(10)]
+    batch = storage.batch()
+    for model in models:
+        batch.catalog.disable(model)
+    with assert_query_count(storage.database, 1 + 2 * 10):  # a row is read and updated
+        assert batch.write().written == {"models": 10}
+    for model in models:
+        batch.catalog.delete(model)
+    assert len(batch) == 10
+    with assert_query_count(storage.database, 1 + 1):
+        assert batch.write() == BatchReport(10, {}, {"models": 10})
+
+
+def test_users_are_locked_first_if_writes_and_other_calls_interleave(storage: Storage) -> None:
+    """Two batches that lock rows in orders of their own would deadlock."""
+    alice, bob = storage.users.create("alice"), storage.users.create("bob")
+    limit = storage.access.limits.upsert(bob, "*")
+    batch = storage.batch()
+    batch.quotas.set(bob, quota=1)
+    batch.access.limits.delete(limit.id)
+    batch.quotas.set(alice, quota=1)
+    with recorded(storage.database) as statements:
+        batch.write()
+    _, first, *_ = statements.sent
+    assert first.startswith("SELECT")
+    assert "users" in first
+    assert (" FOR " in first) == bool(storage.database.exclusive_lock)  # else there is one writer
+
+
+def test_logs_of_parents_that_are_gone_take_no_more_statements(storage: Storage) -> None:
+    openai = storage.providers.create("openai", channel="openai")
+    batch = storage.batch()
+    for number in range(200):
+        batch.usages.record(provider_id=openai.id, user_id=10**9 + number, cost=1)
+    with assert_query_count(storage.database, 1 + 2 + 1):  # BEGIN, providers, users, usages
+        batch.write()
+    assert storage.usages.count(provider_id=openai.id, user_id=None) == 200
+    assert storage.quotas.count() == 0
 
 
 def test_large_bodies_are_not_one_statement(storage: Storage) -> None:
@@ -309,8 +454,8 @@ def test_secrets_are_written_a_row_a_statement(storage: Storage) -> None:
     writes = [sql for sql in statements.sent if sql.startswith(("INSERT", "UPDATE"))]
 
     assert len(writes) == 10
-    # BEGIN, who is there, who changes, the shared lock
-    assert len(statements) == 10 + 1 + 2 + 1
+    # BEGIN, who is there, the shared lock
+    assert len(statements) == 10 + 1 + 1 + 1
 
 
 def test_rows_go_in_the_order_of_their_keys(storage: Storage) -> None:
@@ -390,10 +535,9 @@ def test_bad_input(storage: Storage) -> None:
 
 NOT_FOR_A_BATCH: list[Callable[[Any], object]] = [
     lambda batch: batch.providers.upsert("a", chanel="c"),
-    lambda batch: batch.providers.update(1, name="b"),
-    lambda batch: batch.catalog.update(1, model_id="b"),
     lambda batch: batch.providers.delete_all(),
     lambda batch: batch.usages.delete_all(),
+    lambda batch: batch.usages.delete_before(NOW),
     lambda batch: batch.upstream_requests.clear_all_bodies(),
     lambda batch: batch.quotas.reconcile(1),
 ]
@@ -416,7 +560,7 @@ NOT_THERE: list[tuple[Callable[[Any], object], type[Exception]]] = [
 ]
 
 
-def test_what_is_not_there(storage: Storage) -> None:
+def test_a_reference_to_a_missing_row_writes_nothing(storage: Storage) -> None:
     for call, error in NOT_THERE:
         batch = storage.batch()
         batch.providers.upsert("openai", channel="openai")
@@ -430,7 +574,7 @@ def test_what_shows_no_secret(storage: Storage) -> None:
     batch = storage.batch()
     batch.users.create("alice", password="correct horse battery staple")
     batch.credentials.create(1, kind="k", secret={"key": "correct horse"})
-    shown = repr(batch) + repr(batch._operations)
+    shown = repr(batch) + repr(batch._calls.recorded)
 
     assert "horse" not in shown
     assert "argon2" not in shown

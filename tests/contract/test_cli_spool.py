@@ -64,7 +64,7 @@ def printed(result: Result, exit_code: int = 0) -> Any:
     return json.loads(result.stdout)
 
 
-def test_nothing_waits(command: Command, data_dir: Path) -> None:
+def test_status_says_that_nothing_waits(command: Command, data_dir: Path) -> None:
     result = command("spool", "status")
     assert result.stdout == f"directory  {data_dir / 'spool'}\nnothing waits\n"
     assert not data_dir.exists()
@@ -190,7 +190,7 @@ def test_what_was_cut_off_is_missed(command: Command, synced_dsn: str, data_dir:
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
-def test_a_pipe_holds_up_nothing(command: Command, synced_dsn: str, data_dir: Path) -> None:
+def test_a_pipe_blocks_nothing(command: Command, synced_dsn: str, data_dir: Path) -> None:
     path = leave(data_dir, identity(synced_dsn, data_dir), 1)
     for name in ("a.spool", "b.rejects"):
         os.mkfifo(path.parent / name)
@@ -201,7 +201,9 @@ def test_a_pipe_holds_up_nothing(command: Command, synced_dsn: str, data_dir: Pa
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
-def test_a_database_without_tables(command: Command, data_dir: Path, tmp_path: Path) -> None:
+def test_replay_names_sync_if_tables_are_missing(
+    command: Command, data_dir: Path, tmp_path: Path
+) -> None:
     (tmp_path / "new.db").touch()
     path = leave(data_dir, "0" * 32, 1)
     result = command("spool", "replay", dsn=servers.file_dsn(tmp_path / "new.db"))

@@ -169,7 +169,7 @@ def test_a_status_is_one_for_each_channel(storage: Storage) -> None:
     assert caught.value.fields == ("credential_id", "channel")
 
 
-def test_what_a_status_holds(storage: Storage) -> None:
+def test_a_status_returns_the_values_stored(storage: Storage) -> None:
     with storage.session():
         credential = insert(Credential)
     tokyo = timezone(timedelta(hours=9))

@@ -30,7 +30,7 @@ def test_an_empty_database_has_an_empty_overview(storage: Storage) -> None:
     assert storage.dashboard.top_models(DAY, DAY + HOUR) == []
 
 
-def test_the_overview(storage: Storage) -> None:
+def test_the_overview_sums_usages_and_requests_by_bucket(storage: Storage) -> None:
     tokens: dict[str, Any] = {
         "input_tokens": 100,
         "output_tokens": 20,
@@ -127,7 +127,7 @@ def test_buckets_are_counted_from_1970(storage: Storage, at: datetime, bucket_s:
     assert filled == bucket
 
 
-def test_the_top_lists(storage: Storage) -> None:
+def test_top_lists_are_sorted_by_usages_then_first_use(storage: Storage) -> None:
     with storage.session():
         ids = [insert(Provider, name=f"p{number}").id for number in range(12)]
     for place, provider_id in enumerate(ids):

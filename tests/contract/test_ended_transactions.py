@@ -253,7 +253,7 @@ def test_a_block_lost_at_commit_says_that_it_is_unknown(
 
 
 @pytest.mark.parametrize("way", ["a block", "a batch", "a session"])
-def test_a_transaction_begins_anew_where_its_connection_was_lost_while_idle(
+def test_a_transaction_begins_again_if_its_connection_was_lost_while_idle(
     storage: Storage, connections: Connections, way: str
 ) -> None:
     with storage.session():

@@ -186,14 +186,14 @@ def test_a_conflict_in_a_batch_says_which_row(storage: Storage) -> None:
         ),
         (
             lambda batch: [batch.catalog.create(batch.provider("openai"), "o3") for _ in range(2)],
-            "models with the same provider_id and model_id 'o3'",
+            f"models with provider_id {openai.id} and model_id 'o3'",
         ),
     ):
         batch = storage.batch()
         record(batch)
         with pytest.raises(ConflictError) as caught:
             batch.write()
-        assert str(caught.value).startswith(f"a row of {says} is in the batch or exists: use ")
+        assert str(caught.value).startswith(f"a row of {says} exists: use upsert, or another ")
 
 
 # -- references ---------------------------------------------------------------------------------

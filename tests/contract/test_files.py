@@ -16,7 +16,7 @@ from tests.support import assert_query_count
 
 @pytest.fixture
 def parents(storage: Storage) -> dict[str, Any]:
-    """What a file hangs on: rows of a user, a key, a provider and a credential."""
+    """The parents of a file: rows of a user, a key, a provider and a credential."""
     user = storage.users.create("alice")
     provider = storage.providers.upsert("claude", channel="anthropic")
     return {
@@ -52,7 +52,7 @@ def test_a_file_is_noted_deleted_and_uploaded_again(
     assert again.updated_at > deleted.updated_at
 
 
-def test_files_are_found_by_what_they_hang_on(storage: Storage, parents: dict[str, Any]) -> None:
+def test_files_are_filtered_by_their_parents(storage: Storage, parents: dict[str, Any]) -> None:
     files = storage.files
     one, two, three = (upload(storage, parents, f"file-{number}") for number in range(3))
     with storage.session():
@@ -90,7 +90,7 @@ def test_marking_and_deleting_take_ids_only(storage: Storage, parents: dict[str,
 
 
 @pytest.mark.parametrize("parent", ["user", "user_key", "provider", "credential"])
-def test_files_go_with_what_they_hang_on(
+def test_files_are_deleted_with_their_parents(
     storage: Storage, parents: dict[str, Any], parent: str
 ) -> None:
     upload(storage, parents, "file-1")

@@ -62,7 +62,7 @@ def fits(row: UserKey, name: str, wanted: Any) -> bool:
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(drawn=filters, after=st.none() | st.integers(0, 7), limit=st.none() | st.integers(0, 9))
-def test_any_filters(
+def test_any_filters_select_the_rows_that_match_all(
     storage: Storage,
     keys: list[UserKey],
     drawn: dict[str, Any],

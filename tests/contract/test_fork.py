@@ -212,7 +212,7 @@ def leave_the_parents_transaction(storage: Storage, start: StartChild) -> None:
     assert storage.users.count() == 2
 
 
-def test_a_child_that_leaves_the_parents_transaction_is_told(storage: Storage) -> None:
+def test_leaving_the_parents_transaction_raises_in_a_child(storage: Storage) -> None:
     leave_the_parents_transaction(storage, Child)
 
 

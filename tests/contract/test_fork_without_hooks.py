@@ -139,7 +139,7 @@ def test_a_sink_without_rows_leaves_nothing(storage: Storage) -> None:
         sink.submit_usage()
 
 
-def test_a_child_that_does_nothing_with_it_harms_nobody(storage: Storage) -> None:
+def test_a_child_that_does_not_use_the_storage_does_no_harm(storage: Storage) -> None:
     warm_up(storage)
     sink = storage.sink()
     sink.submit_usage()

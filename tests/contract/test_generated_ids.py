@@ -1,4 +1,4 @@
-"""Keys that the database gives out, where rows came with keys of their own, as GPROXY's do."""
+"""Keys that the database generates, in tables whose rows came with given keys, as GPROXY's do."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def occupy(storage: Storage, *models: type[Table], rows: int = 3) -> dict[type[T
         for model in models:
             key: Any = model._meta.primary_key
             last[model] = rows_of(model, key.name)[-1][0]
-            if storage.database.name == "postgres":  # where parents were given out keys since
+            if storage.database.name == "postgres":  # where parents got generated keys since
                 storage.database.query(
                     "SELECT setval(pg_get_serial_sequence(%s, %s), %s)",
                     (model._meta.table_name, key.name, last[model] - rows),
@@ -108,7 +108,9 @@ def check_written(occupied: dict[type[Table], int]) -> None:
 
 
 @pytest.mark.parametrize("nested", [False, True], ids=["alone", "in a transaction"])
-def test_each_repository(storage: Storage, occupied: dict[type[Table], int], nested: bool) -> None:
+def test_every_repository_inserts_above_taken_ids(
+    storage: Storage, occupied: dict[type[Table], int], nested: bool
+) -> None:
     def everything() -> None:
         write_everything(storage, lambda user: storage.usages.record(user_id=user.id, cost=0.5))
 
@@ -288,7 +290,7 @@ def _sequence(storage: Storage, sql: str) -> int:
 @only_postgres
 @pytest.mark.parametrize("ahead", [10, 100_000], ids=["by a little", "by far"])
 def test_a_sequence_never_goes_back(storage: Storage, ahead: int) -> None:
-    """One that was restarted says that it has given out nothing yet."""
+    """One that was restarted says that it has generated nothing yet."""
     with storage.session():
         last = storage.users.create("first").id
         key: Any = User.id

@@ -100,12 +100,12 @@ def stored(storage: Storage) -> list[list[tuple[object, ...]]]:
 
 
 @only_postgres
-def test_a_query_holds_up_no_other_green_thread(synced_dsn: str, tmp_path: Path) -> None:
+def test_a_query_blocks_no_other_green_thread(synced_dsn: str, tmp_path: Path) -> None:
     assert "[1]" in run(LOOKS, synced_dsn, tmp_path)
 
 
 @only_servers
-def test_who_blocks_is_told_once(synced_dsn: str, tmp_path: Path, backend: str) -> None:
+def test_blocking_queries_cause_one_warning(synced_dsn: str, tmp_path: Path, backend: str) -> None:
     """psycopg2 without psycogreen; PyMySQL needs nothing."""
     said = run(PATCHED + SUBMIT + SUBMIT, synced_dsn, tmp_path)
     assert said.count("uses green threads of gevent") == (1 if backend == "postgres" else 0)

@@ -1,7 +1,7 @@
 """What a server, database, role or library sets changes no result.
 
 Each setting of the tables in `backends/*_session.py` has a hostile value here, which a connection
-inherits before it is ours: with all of them at once, and with each alone, the scenario comes to the
+inherits before it is ours: with all of them at once, and with each alone, the scenario has the
 same as on a clean database.
 """
 
@@ -133,7 +133,7 @@ EACH = [(backend, name) for backend, settings in HOSTILE.items() for name in set
 
 
 @pytest.mark.parametrize("name", servers.BACKENDS)
-def test_every_setting_is_tried(name: str) -> None:
+def test_every_setting_of_the_table_is_tested(name: str) -> None:
     assert set(HOSTILE[name]) - set(NOT_IN_THE_TABLE) == set(TABLES[name])
 
 
@@ -203,7 +203,7 @@ def assert_nothing_differs(dsn: str) -> None:
     assert (usage.cost, usage.user_id) == (Decimal("0.1"), None)
 
 
-def test_all_of_them_at_once(
+def test_all_inherited_settings_together_change_no_result(
     server: servers.Server, database_dsn: str, backend: str, tmp_path: Path, monkeypatch: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)  # for the sink's directory
@@ -214,7 +214,7 @@ def test_all_of_them_at_once(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("backend", "name"), EACH, indirect=["backend"])
-def test_each_alone(
+def test_no_inherited_setting_changes_a_result(
     server: servers.Server,
     database_dsn: str,
     backend: str,
@@ -325,7 +325,7 @@ def test_an_isolation_that_cannot_be_set_is_refused() -> None:
 
 
 @pytest.mark.parametrize("backend", ["postgres"], indirect=True)
-def test_a_time_out_in_the_dsn_stays(database_dsn: str) -> None:
+def test_a_time_out_in_the_dsn_is_kept(database_dsn: str) -> None:
     dsn = with_options(database_dsn, options="-cstatement_timeout%3D54321")
     with Storage.connect(dsn, sync=False) as storage, storage.session():
         assert storage.database.query("SHOW statement_timeout") == [("54321ms",)]

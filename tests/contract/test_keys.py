@@ -66,7 +66,7 @@ def test_what_is_no_key_is_just_wrong(storage: Storage, presented: str) -> None:
 
 
 @pytest.mark.parametrize("by_id", [False, True])
-def test_a_key_of_nobody(storage: Storage, by_id: bool) -> None:
+def test_a_key_needs_an_existing_user(storage: Storage, by_id: bool) -> None:
     alice = storage.users.create("alice")
     with storage.session():
         alice.delete_instance()
@@ -136,7 +136,7 @@ def test_a_key_is_found_under_either_of_two_digests(
     """As in a database that is being encrypted."""
     key, plaintext = storage.keys.create(storage.users.create("alice"))
     right = api_key_digest(plaintext)
-    keyring = storage.database.vault.keyring
+    keyring = storage.database.keyring_manager.keyring
     for digests in [("v3:other", right), (right, "v3:other")]:
         monkeypatch.setattr(
             type(keyring), "lookup_digests", lambda self, api_key, found=digests: found

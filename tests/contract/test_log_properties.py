@@ -137,7 +137,7 @@ class World:
         )
 
     def expected(self, model: type[Any], filters: dict[str, Any]) -> list[Any]:
-        """Return the rows that fit, newest first."""
+        """Return the matching rows, newest first."""
         return [row for row in self.rows[model] if self.fits(row, filters)]
 
 

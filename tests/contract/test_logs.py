@@ -45,7 +45,7 @@ def test_newest_first_then_by_trace_id(storage: Storage) -> None:
     assert pages(storage, 5) == [[d, c, a, e, b]]
 
 
-def test_rows_come_whole(storage: Storage) -> None:
+def test_list_and_get_return_all_columns(storage: Storage) -> None:
     usage = storage.usages.record(model="m", cost=0.125, at=NOW, input_tokens=1)
 
     (listed,), got = storage.usages.list(), storage.usages.get(usage.trace_id)
@@ -53,7 +53,7 @@ def test_rows_come_whole(storage: Storage) -> None:
     assert (listed.at, listed.cost, listed.model) == (NOW, Decimal("0.125"), "m")
 
 
-def test_pages_are_stable_while_rows_come_and_go(storage: Storage) -> None:
+def test_pages_are_stable_while_rows_are_added_and_deleted(storage: Storage) -> None:
     old = record_at(storage, *[7] * 6)
     first = storage.usages.list(limit=2)
     record_at(storage, 7, 8, 9)  # newer, and of the same time as all
@@ -178,7 +178,7 @@ def test_a_filter_that_no_value_can_fit_is_refused(
 @for_each("method", ["list", "iter", "count", "summarize", "summarize_by"])
 @for_each("name", ["users_id", "trace_id", "order_by", "at", "cost"])
 def test_an_unknown_filter_is_a_type_error(storage: Storage, method: str, name: str) -> None:
-    says = rf"^{method}\(\) got .*'{name}'; the filters are channel"
+    says = rf"^{method}\(\) got .*'{name}'; .*known are .*user_id"
     with refused_unasked(storage, kind=TypeError, match=says):
         getattr(storage.usages, method)(**{name: None})
 

@@ -62,7 +62,7 @@ def test_writers_wait_for_each_other(memory: Storage) -> None:
     assert memory.users.count() == 200
 
 
-def test_it_outlives_its_connections(memory: Storage) -> None:
+def test_a_database_in_memory_outlives_its_connections(memory: Storage) -> None:
     memory.users.create("alice")
     memory.database.pool.close_idle()
     with memory.session():
@@ -76,7 +76,7 @@ def test_foreign_keys_are_enforced(memory: Storage) -> None:
         assert memory.database.query("PRAGMA foreign_keys") == [(1,)]
 
 
-def test_nobody_else_sees_it(memory: Storage) -> None:
+def test_a_database_in_memory_is_private(memory: Storage) -> None:
     memory.users.create("alice")
     other = db_from_dsn(DSN)
     try:

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from gproxy_storage import Storage
 from gproxy_storage.errors import InvalidValue
+from gproxy_storage.log_rows import USAGES
 from gproxy_storage.models import Usage, UserQuota
 from gproxy_storage.money import MAX_COST, MAX_TOTAL, NANO, from_nano, nano_of
-from gproxy_storage.rows import USAGES
 from tests.cases import for_each
 from tests.contract.support import NOW, in_threads, insert, rows_of, wipe
 from tests.support import ONE_BACKEND
@@ -114,8 +114,8 @@ def test_what_is_used_is_exact_up_to_four_millions(storage: Storage) -> None:
         assert storage.quotas.add_cost(alice, "1e-9").cost_used == from_nano(used + cost + 1)
 
 
-def test_what_is_used_does_not_wander(storage: Storage) -> None:
-    """Adding nothing changes nothing, wherever doubles are."""
+def test_adding_0_changes_no_cost(storage: Storage) -> None:
+    """At every magnitude of doubles; other additions are exact, too."""
     chance = random.Random(2)
     alice = storage.users.create("alice")
     for power in range(23, 34):
@@ -269,7 +269,7 @@ def test_what_is_beyond_a_bound_is_refused(storage: Storage) -> None:
     assert storage.usages.count() == storage.quotas.count() == 0
 
 
-def test_an_overflowing_quota_holds_up_no_other(storage: Storage) -> None:
+def test_an_overflowing_quota_blocks_no_other(storage: Storage) -> None:
     alice, bob = storage.users.create("alice"), storage.users.create("bob")
     storage.quotas.set(alice, quota=0)
     set_used(storage, alice.id, 1.7e308)
@@ -298,7 +298,7 @@ def test_rows_of_another_program_are_summed_as_they_are_read(storage: Storage) -
     assert storage.quotas.get(alice).cost_used == sum(read)
 
 
-def test_a_quota_with_halves(storage: Storage) -> None:
+def test_halves_are_rounded_alike_when_added_to_a_quota(storage: Storage) -> None:
     """Each backend rounds them as the others do, when it adds."""
     alice = storage.users.create("alice")
     storage.quotas.set(alice, quota=1)
@@ -338,7 +338,7 @@ def test_values_that_only_some_databases_store(storage: Storage) -> None:
 # -- models, and batches of earlier versions ----------------------------------------------------
 
 
-def test_queries_of_ones_own(storage: Storage) -> None:
+def test_queries_on_models_compare_decimals(storage: Storage) -> None:
     alice = storage.users.create("alice")
     storage.quotas.set(alice, quota="0.3", cost_used=0.1 + 0.2)
     with storage.transaction():

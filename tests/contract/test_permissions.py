@@ -145,10 +145,10 @@ def test_a_batch_deletes_them_together(
     assert stored_ids(storage) == [rows[2], *([new.id] if new else [])]
 
 
-# -- one row, whoever grants --------------------------------------------------------------------
+# -- one row, also of concurrent grants -----------------------------------------------------------
 
 
-def test_what_a_grant_costs(storage: Storage, alice: User) -> None:
+def test_a_grant_takes_few_statements(storage: Storage, alice: User) -> None:
     with recorded(storage.database) as statements:
         storage.access.models.grant(alice, "a")
     assert len(statements) == 6  # BEGIN, a savepoint, and three: COMMIT is not recorded

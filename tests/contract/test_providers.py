@@ -134,15 +134,15 @@ def test_an_upsert_never_sends_an_id(storage: Storage) -> None:
     assert select.startswith("SELECT")
 
 
-def test_deleting_a_provider_takes_what_hangs_on_it(storage: Storage) -> None:
+def test_deleting_a_provider_deletes_its_dependents(storage: Storage) -> None:
     with storage.session():
-        doomed, kept = insert(Provider), insert(Provider)
-        for provider in (doomed, kept):
+        deleted, kept = insert(Provider), insert(Provider)
+        for provider in (deleted, kept):
             insert(CredentialStatus, credential=insert(Credential, provider=provider))
             insert(LLMModel, provider=provider)
             insert(Usage, provider=provider)
 
-    assert storage.providers.delete(doomed.id) == 1
+    assert storage.providers.delete(deleted.id) == 1
     counts = storage.row_counts()
     assert [counts[name] for name in ("providers", "credentials", "credential_statuses")] == [1] * 3
     assert (counts["models"], counts["usages"]) == (1, 2)

@@ -21,7 +21,7 @@ from tests.support import PATIENCE_S, assert_query_count
 CENT = 1 / 128  # exact in binary: sums do not depend on their order
 
 
-def test_what_is_not_given_stays(storage: Storage) -> None:
+def test_values_that_are_not_given_are_kept(storage: Storage) -> None:
     alice = storage.users.create("alice")
     first = storage.quotas.set(alice, quota=10)
     assert (first.quota, first.cost_used) == (Decimal(10), Decimal(0))
@@ -63,7 +63,7 @@ def test_cost_is_added(storage: Storage) -> None:
     assert quotas(storage) == [(alice.id, 0.0, 3 + CENT)]
 
 
-def test_what_remains(storage: Storage) -> None:
+def test_remaining_is_the_quota_without_the_cost(storage: Storage) -> None:
     alice = storage.users.create("alice")
     assert storage.quotas.remaining(alice) is None
     storage.quotas.add_cost(alice, 3)

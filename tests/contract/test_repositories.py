@@ -2,53 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from operator import attrgetter
+from typing import Any, TypeAlias
 
 import pytest
 
 from gproxy_storage import Storage
 from gproxy_storage.errors import InvalidValue, NotFoundError
-from gproxy_storage.models import (
-    Credential,
-    CredentialStatus,
-    LLMModel,
-    Provider,
-    Table,
-    User,
-    UserKey,
-)
 from gproxy_storage.repositories import base
-from tests.contract.support import insert, opened, wipe
+from gproxy_storage.repositories.base import BaseRepository, Repository
+from gproxy_storage.repositories.logs import Log
+from gproxy_storage.repositories.registry import registered
+from tests.contract.support import NOW, insert, opened, wipe
 from tests.support import assert_query_count, recorded
 
-MODELS: dict[str, type[Table]] = {
-    "providers": Provider,
-    "credentials": Credential,
-    "statuses": CredentialStatus,
-    "users": User,
-    "keys": UserKey,
-    "catalog": LLMModel,
+OF_TABLES = {
+    name: kind for name, kind in registered(Storage).items() if issubclass(kind, BaseRepository)
 }
-# A column that can be changed of each, with a value that fits and one that does not.
-CHANGES: dict[str, tuple[str, Any, Any]] = {
-    "providers": ("label", "new", 1),
-    "credentials": ("enabled", False, "no"),
-    "statuses": ("last_error", "new", b"new"),
-    "users": ("enabled", False, 0),
-    "keys": ("label", "new", 1),
-    "catalog": ("display_name", "new", 1),
+OTHERS = {"access.models"}
+"""Whose rows may be several of one permission, and go together: see test_permissions.py."""
+
+KINDS = {
+    name: kind
+    for name, kind in OF_TABLES.items()
+    if issubclass(kind, Repository) and not issubclass(kind, Log) and name not in OTHERS
 }
-# What must have a value, by the name of the argument.
-REQUIRED = {
-    "providers": ("name", "channel", "settings", "routing"),
-    "credentials": ("kind", "secret", "enabled"),
-    "statuses": ("health_kind",),
-    "users": ("name", "enabled", "is_admin"),
-    "keys": ("enabled",),
-    "catalog": ("model_id", "enabled"),
-}
+
+
+def changes(kind: type[Any]) -> dict[str, str]:
+    """Return what a repository's `update` changes, and the type of each."""
+    found = inspect.signature(kind.update).parameters.values()
+    matches = {each.name: re.fullmatch(r"Change\[(.*)\]", str(each.annotation)) for each in found}
+    return {name: match[1] for name, match in matches.items() if match}
+
+
+def a_change(kind: type[Any]) -> Change | None:
+    """Return a change that an update can make; None without an update."""
+    if not hasattr(kind, "update"):
+        return None
+    values = {"str": ("new", 1), "bool": (False, 0), "int": (7, "7")}
+    for name, annotation in changes(kind).items():
+        if (of := annotation.removesuffix(" | None")) in values:
+            return Change(name, *values[of])
+    raise LookupError(f"{kind} changes no type that is in `values`: add one there")
+
+
+@dataclass(frozen=True)
+class Change:
+    """A column that can be changed, with a value that fits and one that does not."""
+
+    column: str
+    value: Any
+    wrong: Any
+
+    @property
+    def given(self) -> dict[str, Any]:
+        return {self.column: self.value}
 
 
 @dataclass(frozen=True)
@@ -57,27 +70,40 @@ class Case:
 
     Attributes:
         repository: without its type, for tests call it wrongly on purpose, too.
+        change: None where rows are not updated.
     """
 
-    name: str
     repository: Any
     rows: list[Any]
+    change: Change | None
 
 
 @pytest.fixture
 def cases(storage: Storage) -> Iterator[Case]:
-    """Each repository in turn: a storage for each would take six times as long."""
-    return _cases(storage)
+    """Each repository in turn: a storage for each would take many times as long."""
+    return _cases(storage, KINDS)
 
 
-def _cases(storage: Storage) -> Iterator[Case]:
-    for name, model in MODELS.items():
+Updates: TypeAlias = Iterator[tuple[Any, list[Any], Change]]
+
+
+@pytest.fixture
+def updates(storage: Storage) -> Updates:
+    """Each repository that has an update, with its rows, and one."""
+    changed = {name: kind for name, kind in KINDS.items() if hasattr(kind, "update")}
+    assert len(changed) > 5
+    cases = _cases(storage, changed)
+    return ((case.repository, case.rows, case.change) for case in cases if case.change)
+
+
+def _cases(storage: Storage, kinds: Mapping[str, type[Any]]) -> Iterator[Case]:
+    for name, kind in kinds.items():
         wipe(storage)
         with storage.transaction():
             for _ in range(5):
-                insert(model)
-        repository = getattr(storage, name)
-        yield Case(name, repository, repository.list())
+                insert(kind.model)
+        repository = attrgetter(name)(storage)
+        yield Case(repository, repository.list(), a_change(kind))
 
 
 # -- reading ------------------------------------------------------------------------------------
@@ -120,14 +146,14 @@ def refused(argument: str, call: Callable[..., object], *given: object, **named:
     assert caught.value.argument == argument
 
 
-def test_what_is_no_id(storage: Storage, cases: Iterator[Case]) -> None:
+def test_bad_ids_are_refused(storage: Storage, cases: Iterator[Case]) -> None:
     for case in cases:
         repository, rows = case.repository, case.rows
-        column, value, _ = CHANGES[case.name]
         with recorded(storage.database) as statements:
             for wrong in ("1", True, 1.0, b"1", 2**63, None, rows[0]):
                 refused("id", repository.get, wrong)
-                refused("id", repository.update, wrong, **{column: value})
+                if case.change:
+                    refused("id", repository.update, wrong, **case.change.given)
                 refused("ids", repository.delete, wrong)
                 refused("ids", repository.delete, [rows[0].id, wrong])
                 if wrong is not None:
@@ -162,8 +188,8 @@ def test_iterating_reads_batches(
 def test_ids_filter(storage: Storage, cases: Iterator[Case]) -> None:
     for case in cases:
         repository, rows = case.repository, case.rows
-        if case.name in ("statuses", "catalog"):
-            continue  # they are listed by what they belong to
+        if "id" not in repository.filters.__annotations__:
+            continue  # it is listed by what its rows belong to
         wanted = [rows[3].id, rows[1].id, 10**12]
         assert repository.list(id=wanted) == list(repository.iter(id=wanted)) == [rows[1], rows[3]]
         assert repository.count(id=set(wanted)) == 2
@@ -182,13 +208,27 @@ def test_a_filter_that_cannot_be(storage: Storage, cases: Iterator[Case], verb: 
             call("alice")
 
 
+def test_every_filter_asks_for_something(storage: Storage) -> None:
+    """A filter that is declared is a column's, or has a meaning of its own."""
+    values = {"int": 1, "str": "x", "bool": True, "datetime": NOW}
+    filtered = {name: kind for name, kind in OF_TABLES.items() if hasattr(kind, "filters")}
+    assert len(filtered) > 10
+    for name, kind in filtered.items():
+        repository: Any = attrgetter(name)(storage)
+        for wanted, annotation in kind.filters.__annotations__.items():
+            of = re.search(r"datetime|int|str|bool", annotation.__forward_arg__)
+            assert of, f"{kind.__name__}: no value for {annotation}"
+            with assert_query_count(storage.database, 1) as statements:
+                assert repository.count(**{wanted: values[of[0]]}) == 0
+            assert "WHERE" in statements.sent[0]
+
+
 # -- changing -----------------------------------------------------------------------------------
 
 
-def test_an_update_is_one_transaction(storage: Storage, cases: Iterator[Case]) -> None:
-    for case in cases:
-        repository, rows = case.repository, case.rows
-        column, value, wrong = CHANGES[case.name]
+def test_an_update_is_one_transaction(storage: Storage, updates: Updates) -> None:
+    for repository, rows, change in updates:
+        column, value = change.column, change.value
         with assert_query_count(storage.database, 3):  # BEGIN, SELECT, UPDATE
             changed = repository.update(rows[1].id, **{column: value})
 
@@ -198,25 +238,22 @@ def test_an_update_is_one_transaction(storage: Storage, cases: Iterator[Case]) -
         unchanged = {**opened(rows[1]), column: value, "updated_at": stored.updated_at}
         assert opened(stored) == unchanged
         with pytest.raises(InvalidValue) as caught:
-            repository.update(rows[1].id, **{column: wrong})
+            repository.update(rows[1].id, **{column: change.wrong})
         assert caught.value.argument == column
         assert opened(repository.get(rows[1].id)) == unchanged
 
 
-def test_an_update_without_a_change_changes_nothing(cases: Iterator[Case]) -> None:
-    for case in cases:
-        repository, rows = case.repository, case.rows
+def test_an_update_without_a_change_changes_nothing(updates: Updates) -> None:
+    for repository, rows, _ in updates:
         assert repository.update(rows[0].id).updated_at == rows[0].updated_at
         assert repository.get(rows[0].id).updated_at == rows[0].updated_at
 
 
-def test_what_an_update_refuses(cases: Iterator[Case]) -> None:
-    for case in cases:
-        repository, rows = case.repository, case.rows
-        column, value, _ = CHANGES[case.name]
+def test_what_an_update_refuses(updates: Updates) -> None:
+    for repository, rows, change in updates:
         with pytest.raises(NotFoundError, match="has no row with id 0") as caught:
-            repository.update(0, **{column: value})
-        assert (caught.value.table, caught.value.key) == (MODELS[case.name]._meta.table_name, 0)
+            repository.update(0, **change.given)
+        assert (caught.value.table, caught.value.key) == (repository.model._meta.table_name, 0)
         with pytest.raises(NotFoundError):
             repository.update(0)
         for unknown in ("id", "created_at", "updated_at", "nam"):
@@ -226,13 +263,16 @@ def test_what_an_update_refuses(cases: Iterator[Case]) -> None:
             repository.update()
 
 
-def test_null_where_there_must_be_a_value(storage: Storage, cases: Iterator[Case]) -> None:
-    for case in cases:
-        repository, rows = case.repository, case.rows
-        for column in REQUIRED[case.name]:
+def test_null_where_there_must_be_a_value(storage: Storage, updates: Updates) -> None:
+    checked = 0
+    for repository, rows, _ in updates:
+        required = [name for name, of in changes(type(repository)).items() if "None" not in of]
+        checked += len(required)
+        for column in required:
             with assert_query_count(storage.database, 0), pytest.raises(InvalidValue) as caught:
                 repository.update(rows[0].id, **{column: None})
             assert caught.value.argument == column
+    assert checked > 10
 
 
 # -- deleting -----------------------------------------------------------------------------------
@@ -281,9 +321,9 @@ def test_deleting_all(storage: Storage, cases: Iterator[Case]) -> None:
 def test_writes_join_the_callers_transaction(storage: Storage, cases: Iterator[Case]) -> None:
     for case in cases:
         repository, rows = case.repository, case.rows
-        column, value, _ = CHANGES[case.name]
         with pytest.raises(RuntimeError), storage.transaction():  # noqa: PT012 - the block is the subject
-            repository.update(rows[0].id, **{column: value})
+            if case.change:
+                repository.update(rows[0].id, **case.change.given)
             repository.delete(rows[1].id)
             repository.delete_all()
             raise RuntimeError

@@ -202,7 +202,7 @@ def test_generated_ids_keep_clear_of_given_ones(storage: Storage) -> None:
 
 @for_each("given", [0, -1, -(2**63), 2**63 - 1, 2**63])
 def test_an_id_that_no_other_could_follow_is_refused(storage: Storage, given: int) -> None:
-    """By `record`, in a batch and by a sink alike, and ids are given out as before."""
+    """By `record`, in a batch and by a sink alike, and ids are generated as before."""
     request: dict[str, Any] = {"trace_id": given, "request_method": "GET", "request_path": "/"}
     first = downstream(storage).trace_id
     with storage.sink() as sink, pytest.raises(InvalidValue) as caught:

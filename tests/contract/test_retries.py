@@ -187,7 +187,7 @@ def test_lost_in_a_savepoint_retries_the_outermost(
     assert names(storage) == ["alice", "bob", "carol"]
 
 
-def test_lost_at_commit_is_said_to_be_unknown(storage: Storage, connections: Connections) -> None:
+def test_lost_at_commit_is_reported_as_unknown(storage: Storage, connections: Connections) -> None:
     calls = []
 
     def work() -> None:
@@ -203,7 +203,7 @@ def test_lost_at_commit_is_said_to_be_unknown(storage: Storage, connections: Con
     assert names(storage) == []
 
 
-def test_a_block_that_loses_its_connection_says_so(
+def test_a_block_that_loses_its_connection_raises(
     storage: Storage, connections: Connections
 ) -> None:
     with pytest.raises(ConnectError, match="was lost"), storage.transaction():  # noqa: PT012 - the block is the subject
@@ -227,7 +227,9 @@ def test_lost_between_calls_of_a_session(
 
 
 @pytest.mark.parametrize("write", [False, True], ids=["read", "write"])
-def test_lost_in_the_pool(storage: Storage, connections: Connections, write: bool) -> None:
+def test_a_connection_lost_in_the_pool_is_replaced(
+    storage: Storage, connections: Connections, write: bool
+) -> None:
     with storage.session():
         number = connections.own(storage)
     connections.kill(number)

@@ -15,8 +15,8 @@ from gproxy_storage import Storage
 from gproxy_storage.backends.bulk import Kind
 from gproxy_storage.errors import InvalidValue
 from gproxy_storage.fields import BytesField, HeadersField, UtcDateTimeField
+from gproxy_storage.log_rows import DOWNSTREAM_REQUESTS, LOGS, USAGES, LogTable, keyword, row_check
 from gproxy_storage.models import DownstreamRequest, Provider, Usage, User
-from gproxy_storage.rows import DOWNSTREAM_REQUESTS, LOGS, USAGES, Log, keyword, row_check
 from tests.cases import for_each
 from tests.contract.support import NOW, insert, rows_of
 from tests.support import assert_query_count
@@ -34,7 +34,7 @@ from tests.values import (
 MAX_BODY_BYTES = 1000
 
 GOOD: dict[type[peewee.Field[Any]], list[Any]] = {
-    # Not the largest: SQLite and MySQL would give out no other after it.
+    # Not the largest: SQLite and MySQL would generate no other after it.
     peewee.BigAutoField: [1, 2**40],
     peewee.BigIntegerField: INT64,
     peewee.IntegerField: INT32,
@@ -71,11 +71,11 @@ BAD: dict[type[peewee.Field[Any]], list[Any]] = {
 }
 
 
-def check_of(log: Log) -> Callable[..., tuple[Any, ...]]:
+def check_of(log: LogTable) -> Callable[..., tuple[Any, ...]]:
     return row_check(log, max_body_bytes=MAX_BODY_BYTES, redactors={})
 
 
-def defaults(log: Log) -> dict[str, Any]:
+def defaults(log: LogTable) -> dict[str, Any]:
     """The least that a row of a log needs."""
     samples = {Kind.NUMBER: 1, Kind.BOOL: True, Kind.TEXT: "", Kind.TIME: NOW, Kind.BYTES: b""}
     fields = log.model._meta.columns
@@ -89,12 +89,12 @@ def defaults(log: Log) -> dict[str, Any]:
     }
 
 
-def keywords(log: Log, given: dict[str, Any]) -> dict[str, Any]:
+def keywords(log: LogTable, given: dict[str, Any]) -> dict[str, Any]:
     """Return values by column as a caller gives them."""
     return {keyword(name): given.get(name) for name in log.arguments}
 
 
-def columns_of(kind: type[peewee.Field[Any]]) -> list[tuple[Log, str]]:
+def columns_of(kind: type[peewee.Field[Any]]) -> list[tuple[LogTable, str]]:
     return [
         (log, name)
         for log in LOGS

@@ -8,12 +8,15 @@ differs.
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import random
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from functools import cache
+from operator import attrgetter
 from typing import Any
 
 import peewee
@@ -22,7 +25,6 @@ from gproxy_storage import Storage, StorageError
 from gproxy_storage.database import run_query
 from gproxy_storage.models import (
     TABLES,
-    Credential,
     Provider,
     Table,
     Usage,
@@ -30,14 +32,49 @@ from gproxy_storage.models import (
     UserCredentialFile,
     UserKey,
 )
+from gproxy_storage.repositories.registry import registered
 from tests.contract.support import NOW
 
 OPERATIONS = 600
 HASH = "$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHRzb21lc2FsdA$" + "A" * 43
-NAMES = ["a", "A", "é", "e\u0301", "😀", "b ", "b", "", "x" * 256, None]
-DOCUMENTS: list[Any] = [{}, {"z": 1e22, "a": [0.1, 1, None, True]}, {"é": "'\\"}, [], 1, None]
-PATTERNS = ["gpt-4", "gpt-*", "*-mini", "*", "é", "a*b", "", "x" * 256]
-WHERE = ["providers", "credentials", "statuses", "users", "keys", "catalog"]
+NAMES = [*["a", "A", "é", "e\u0301", "😀", "b ", "b"] * 2, "", "x" * 256, None]
+OBJECTS: list[Any] = [{}, {"z": 1e22, "a": [0.1, 1, None, True]}, {"é": "'\\"}]
+PATTERNS = [*["gpt-4", "gpt-*", "*-mini", "*", "é"] * 2, "a*b", "", "x" * 256]
+
+VERBS: dict[str, list[str]] = {
+    verb: [
+        path
+        for path, kind in registered(Storage).items()
+        if hasattr(kind, verb) and path != "settings"
+    ]
+    for verb in ("create", "upsert", "update")
+}
+"""The repositories that have a verb; a new one is played with without being named here."""
+
+WHERE = sorted({*VERBS["create"], *VERBS["upsert"]})
+
+NAMED: dict[str, list[Any]] = {
+    **dict.fromkeys(("name", "model_id", "file_id"), NAMES),
+    "model_pattern": PATTERNS,
+    "password": [None, HASH],
+}
+"""What is drawn of an argument by its name, and of all others by their types."""
+
+PARENTS: dict[str, type[Table]] = {f"{model.__name__} | int": model for model in TABLES}
+OF_TYPES: dict[str, list[Any]] = {
+    "str": [*["t", "é"] * 5, ""],
+    "str | None": ["t", "", None],
+    "bool": [True, True, False],
+    "bool | None": [True, False, None],
+    "int": [2**40],
+    "int | None": [None, None, 0, 0, 7, 7, -1, 2**31],
+    "datetime | None": [NOW],
+    "Any": [*OBJECTS, [], 1, None],
+    "Mapping[str, Any]": [*OBJECTS, *OBJECTS, [], None],
+    "Mapping[str, Any] | None": [*OBJECTS, *OBJECTS, [], None],
+    "Pricing | None": [*OBJECTS, [], None, 1],
+}
+"""A type without an entry is an error: say here what is drawn of it."""
 
 
 class Player:
@@ -77,36 +114,26 @@ class Player:
     # -- moves --------------------------------------------------------------------------------
 
     def _create(self) -> Any:
-        where = self._one_of(WHERE)
-        return getattr(self.storage, where).create(*self._key(where), **self._values(where))
+        return self._call("create")
 
     def _upsert(self) -> Any:
-        where = self._one_of(["providers", "statuses", "users", "catalog", "settings"])
-        if where == "settings":
+        if self._one_of([True, *[False] * len(VERBS["upsert"])]):
             port, proxy = self._one_of([80, 70_000]), self._one_of(NAMES)
             return self.storage.settings.update(port=port, proxy=proxy)
-        return getattr(self.storage, where).upsert(*self._key(where), **self._values(where))
+        return self._call("upsert")
 
     def _update(self) -> Any:
-        where = self._one_of(WHERE)
-        values = self._values(where)
-        if where == "keys":
-            values.pop("api_key")
-        changed = self.random.sample(sorted(values), self.random.randint(0, len(values)))
-        row_id = self._id_of(getattr(self.storage, where).model)
-        return getattr(self.storage, where).update(
-            row_id, **{name: values[name] for name in changed}
-        )
+        return self._call("update")
 
     def _read(self) -> Any:
-        repository = getattr(self.storage, self._one_of(WHERE))
+        repository = self._repository(self._one_of(WHERE))
         after_id = self._one_of([None, self._id_of(repository.model)])
         listed = repository.list(after_id=after_id, limit=self._one_of([None, 0, 2]))
         assert listed == [] or repository.get(listed[-1].id) == listed[-1]
         return [*listed, repository.count(), len(list(repository.iter()))]
 
     def _delete(self) -> Any:
-        repository = getattr(self.storage, self._one_of(WHERE))
+        repository = self._repository(self._one_of(WHERE))
         return repository.delete([self._id_of(repository.model) for _ in range(2)])
 
     def _permit(self) -> Any:
@@ -118,33 +145,13 @@ class Player:
         return call(user, self._one_of(PATTERNS), provider=self._one_of([None, provider]))
 
     def _limit(self) -> Any:
-        rpm, user = self._one_of([None, 0, 7, -1, 2**31]), self._id_of(User)
-        if self._one_of([True, False]):
-            return self.storage.quotas.set(user, quota=self._one_of([0, 2.5, 1e300, -1]))
-        return self.storage.access.limits.upsert(user, self._one_of(PATTERNS), rpm=rpm)
+        quota = self._one_of([0, 2.5, 1e300, -1])
+        return self.storage.quotas.set(self._id_of(User), quota=quota)
 
     def _file(self) -> Any:
-        files, name = self.storage.files, self._one_of(["f", "F", ""])
-        match self._one_of(["upsert", "claude", "mark", "list"]):
-            case "upsert":
-                key, credential = self._id_of(UserKey), self._id_of(Credential)
-                user, provider = self._id_of(User), self._id_of(Provider)
-                return files.upsert(
-                    user=user, user_key=key, provider=provider, credential=credential, file_id=name
-                )
-            case "claude":
-                said: dict[str, Any] = {
-                    "filename": "é",
-                    "mime_type": "m",
-                    "size_bytes": 2**40,
-                    "raw": {"a": [0.1]},
-                }
-                provider = self._id_of(Provider)
-                return self.storage.claude_files.upsert(
-                    provider, name, file_created_at="then", **said
-                )
-            case "mark":
-                return files.mark_deleted([self._id_of(UserCredentialFile)])
+        files = self.storage.files
+        if self._one_of([True, False]):
+            return files.mark_deleted([self._id_of(UserCredentialFile)])
         return [*files.list(active=True), files.count(), *self.storage.claude_files.iter()]
 
     def _log(self) -> Any:
@@ -213,30 +220,37 @@ class Player:
     def _id_of(self, model: type[Table]) -> int:
         """An id that was seen, perhaps of a row since deleted; now and then one that never was."""
         seen = self._seen[model._meta.table_name]
-        drawn: int = self._one_of([*seen[-6:], 10**12])
+        drawn: int = self._one_of([*seen[-5:] * 2, 10**12])
         return drawn
 
-    def _key(self, where: str) -> list[Any]:
-        model = getattr(self.storage, where).model
-        parents = [
-            self._id_of(field.rel_model)
-            for field in model._meta.sorted_fields
-            if isinstance(field, peewee.ForeignKeyField)
-        ]
-        named = where in ("providers", "users", "statuses", "catalog")
-        return [*parents, *([self._one_of(NAMES)] if named else [])]
+    def _repository(self, path: str) -> Any:
+        return attrgetter(path)(self.storage)
 
-    def _values(self, where: str) -> dict[str, Any]:
-        text, document = self._one_of(["t", "", None]), self._one_of(DOCUMENTS)
-        flag = self._one_of([True, True, False])
-        return {
-            "providers": {"channel": "c", "label": text, "settings": document or {}},
-            "credentials": {"kind": "k", "secret": document, "name": text, "enabled": flag},
-            "statuses": {"health_kind": "h", "health": document, "checked_at": NOW},
-            "users": {"password": self._one_of([None, HASH]), "enabled": flag, "is_admin": flag},
-            "keys": {"label": text, "enabled": flag, "api_key": f"key {len(self.said)}"},
-            "catalog": {"display_name": text, "enabled": flag, "pricing": document},
-        }[where]
+    def _call(self, verb: str) -> Any:
+        """Call a verb of some repository with arguments that are drawn by their types."""
+        repository = self._repository(self._one_of(VERBS[verb]))
+        method = getattr(repository, verb)
+        first, *rest = inspect.signature(method).parameters.values()
+        always = [each for each in rest if each.default is each.empty or each.name == "api_key"]
+        given = [first, *always]
+        given += self._some([each for each in rest if each not in given])
+        arguments = {each.name: self._argument(each) for each in given}
+        if verb == "update":
+            arguments[first.name] = self._id_of(repository.model)
+        return method(**arguments)
+
+    def _some(self, values: list[Any]) -> list[Any]:
+        return self.random.sample(values, self.random.randint(0, len(values)))
+
+    def _argument(self, parameter: inspect.Parameter) -> Any:
+        if parameter.name in NAMED:
+            return self._one_of(NAMED[parameter.name])
+        if parameter.name == "api_key":
+            return f"key {len(self.said)}"
+        of = re.sub(r"Change\[(.*)\]", r"\1", parameter.annotation)
+        if (model := PARENTS.get(of)) is not None:
+            return self._id_of(model)
+        return self._one_of(OF_TYPES[of])
 
     # -- what is written down -----------------------------------------------------------------
 
@@ -274,12 +288,12 @@ class Player:
 
 @cache
 def played_in_memory() -> list[str]:
-    """What the scenario comes to on a SQLite database in memory."""
+    """The result of the scenario on a SQLite database in memory."""
     with Storage.connect("sqlite::memory:") as reference:
         return Player(reference).play()
 
 
-def test_the_same_everywhere(storage: Storage) -> None:
+def test_the_scenario_gives_the_results_of_sqlite_in_memory(storage: Storage) -> None:
     dsn = storage.database.dsn
     storage.close()
     expected = played_in_memory()

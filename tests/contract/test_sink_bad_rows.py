@@ -45,7 +45,7 @@ def test_a_deleted_parent_becomes_null(storage: Storage, gone: str) -> None:
     assert sink.stats().rejected == 0
 
 
-def test_requests_of_the_deleted(storage: Storage) -> None:
+def test_missing_parents_of_requests_become_null(storage: Storage) -> None:
     with storage.sink() as sink:
         sink.submit_upstream_request(request_method="GET", provider_id=10**9, credential_id=10**9)
         sink.submit_downstream_request(
@@ -56,7 +56,7 @@ def test_requests_of_the_deleted(storage: Storage) -> None:
         assert rows_of(DownstreamRequest, "user_id", "user_key_id") == [(None, None)]
 
 
-def test_a_bad_row_holds_up_no_other(storage: Storage) -> None:
+def test_a_bad_row_blocks_no_other(storage: Storage) -> None:
     alice = storage.users.create("alice")
     with storage.session():
         insert(DownstreamRequest, trace_id=5)

@@ -107,7 +107,7 @@ def test_closing_the_storage_drains_its_sinks(storage: Storage, shared_database_
         assert row_count(again, Usage) == 2
 
 
-def test_a_caller_that_waits_for_room_is_told_of_the_end(storage: Storage) -> None:
+def test_closing_raises_in_a_caller_that_waits_for_space(storage: Storage) -> None:
     sink = storage.sink(max_queue_rows=5, flush_rows=5, flush_after_s=3600)
     told = threading.Event()
 

@@ -22,7 +22,7 @@ def open_spools() -> list[str]:
     return [name for name in found if name.endswith(".spool")]
 
 
-def test_parent_and_child_have_their_own(storage: Storage) -> None:
+def test_parent_and_child_have_separate_queues(storage: Storage) -> None:
     sink = storage.sink(flush_after_s=3600)
     for _ in range(3):
         sink.submit_usage(model="parent")

@@ -136,7 +136,7 @@ def test_a_trigger_that_refuses_rows(
     assert [found["place"] for found in rejects(storage)] == [0, 17, 18, 39]
 
 
-def test_alone_or_beside_others(storage: Storage, refuse: Refuse) -> None:
+def test_a_refused_row_is_rejected_alone_or_among_others(storage: Storage, refuse: Refuse) -> None:
     refuse("usages", "NEW.model = 'bad'")
     with storage.sink(flush_after_s=3600) as sink:
         sink.submit_usage(model="bad")
@@ -154,7 +154,7 @@ def test_alone_or_beside_others(storage: Storage, refuse: Refuse) -> None:
     assert [kept["values"]["model"] for kept in rejects(storage)] == ["bad"] * 3
 
 
-def test_rows_of_each_table(storage: Storage, refuse: Refuse) -> None:
+def test_refused_rows_of_each_table_are_rejected(storage: Storage, refuse: Refuse) -> None:
     for table in ("usages", "upstream_requests", "downstream_requests"):
         refuse(table, "NEW.internal" if table != "usages" else "NEW.input_tokens = 7")
     with storage.sink(flush_after_s=3600) as sink:
@@ -241,7 +241,7 @@ def test_a_quota_that_takes_no_costs(storage: Storage, refuse: Refuse) -> None:
     assert quotas(storage) == [(user.id, 0.0, 1.5) for user in users if user.id != bad.id]
 
 
-def test_quotas_that_take_nothing(storage: Storage, refuse: Refuse) -> None:
+def test_a_usage_whose_quota_refuses_its_cost_is_rejected(storage: Storage, refuse: Refuse) -> None:
     alice = storage.users.create("alice")
     refuse("user_quotas")
     with storage.sink(flush_after_s=3600) as sink:
@@ -275,7 +275,7 @@ def test_a_constraint_that_commit_checks(storage: Storage, execute: Callable[[st
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 def test_a_full_disk_is_no_rows_fault(database_dsn: str, tmp_path: Any) -> None:
-    """SQLite ends the transaction by itself, and small rows would still find room after it."""
+    """SQLite ends the transaction, and small rows would still fit after it."""
     dsn = with_options(database_dsn, max_connections=1)
     with Storage.connect(dsn, data_dir=tmp_path / "data") as storage:
 
@@ -352,7 +352,7 @@ def test_users_are_locked_in_their_order(
                     trace_id=7, request_method="G", request_path="/", user_id=low
                 )
             sink.submit_usage()
-            # InnoDB makes that table anew only when nobody has read it for 0.1 s.
+            # InnoDB refreshes that table only when nobody has read it for 0.1 s.
             while not server.execute(waiting, (dsn.database,)):
                 time.sleep(0.2)
             cursor.execute(lock, (high,))
@@ -366,7 +366,7 @@ def test_users_are_locked_in_their_order(
     assert found.rejected == (1 if second == "bad row" else 0)
 
 
-def test_what_was_put_right_meanwhile_is_stored(
+def test_a_row_whose_cause_was_fixed_meanwhile_is_stored(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between the row's last refusal and the probe row that shows whose fault it is."""

@@ -148,7 +148,7 @@ def test_the_secret_is_in_the_environment(
         assert storage.encryption.mode == "encrypted"
 
 
-def test_after_close_every_call_says_so(storage: Storage) -> None:
+def test_every_call_after_close_raises(storage: Storage) -> None:
     storage.users.create("alice")
     storage.close()
 

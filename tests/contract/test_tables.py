@@ -1,4 +1,4 @@
-"""What the tables do by themselves: ids, cascades, uniqueness."""
+"""What the database enforces: ids, cascades, uniqueness."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from gproxy_storage.models import (
 )
 from tests.cases import for_each
 from tests.contract.support import NOW, insert, rows_of, wipe
+from tests.schema import parity
 
 # As in GPROXY's tables: C on delete cascade, N on delete set null.
 ON_DELETE = {
@@ -51,6 +52,12 @@ KEYS: dict[type[Table], str] = {
     DownstreamRequest: "trace_id",
 }
 MODELS = {model._meta.table_name: model for model in TABLES}
+# Of our own tables, as they are declared.
+ON_DELETE |= {
+    name: {key.column_name: {"CASCADE": "C", "SET NULL": "N"}[key.on_delete] for key in keys}
+    for name, model in MODELS.items()
+    if name not in parity.TABLES and (keys := list(model._meta.refs))
+}
 FOREIGN_KEYS = [
     (MODELS[table], column, rule)
     for table, columns in ON_DELETE.items()
@@ -87,10 +94,10 @@ def test_deleting_a_parent_deletes_the_row_or_sets_null(
     field = foreign_key(model, column)
     target = field.rel_model
     with storage.session():
-        doomed, kept = insert(target), insert(target)
-        child = insert(model, **{field.name: doomed})
+        deleted, kept = insert(target), insert(target)
+        child = insert(model, **{field.name: deleted})
         sibling = insert(model, **{field.name: kept})
-        assert target.delete().where(target.id == doomed.get_id()).execute() == 1
+        assert target.delete().where(target.id == deleted.get_id()).execute() == 1
 
         remaining = rows_of(model, KEYS.get(model, "id"), column)
 
@@ -100,7 +107,7 @@ def test_deleting_a_parent_deletes_the_row_or_sets_null(
         assert remaining == [(child.get_id(), None), (sibling.get_id(), kept.get_id())]
 
 
-def test_a_deleted_user_takes_along_what_hangs_on_its_keys(storage: Storage) -> None:
+def test_deleting_a_user_deletes_the_dependents_of_their_keys(storage: Storage) -> None:
     with storage.session():
         user = insert(User)
         key = insert(UserKey, user=user)
@@ -116,7 +123,7 @@ def test_a_deleted_user_takes_along_what_hangs_on_its_keys(storage: Storage) -> 
 
 
 def test_a_deleted_provider_frees_its_permissions(storage: Storage) -> None:
-    """The cascade works beside the column that is generated from the key."""
+    """The cascade works with the column that is generated from the key."""
     with storage.session():
         user, provider = insert(User), insert(Provider)
         everywhere = insert(UserModelPermission, user=user, model_pattern="*")
@@ -127,7 +134,7 @@ def test_a_deleted_provider_frees_its_permissions(storage: Storage) -> None:
 
 
 @for_each("model", NUMBERED)
-def test_an_id_is_never_given_out_twice(storage: Storage, model: type[Table]) -> None:
+def test_ids_are_never_reused(storage: Storage, model: type[Table]) -> None:
     wipe(storage)
     with storage.session():
         ids = [insert(model).get_id() for _ in range(3)]
@@ -138,9 +145,7 @@ def test_an_id_is_never_given_out_twice(storage: Storage, model: type[Table]) ->
     assert ids == sorted(set(ids))
 
 
-def test_an_id_is_not_given_out_twice_after_a_restart(
-    storage: Storage, shared_database_dsn: str
-) -> None:
+def test_ids_are_not_reused_after_a_restart(storage: Storage, shared_database_dsn: str) -> None:
     first = storage.users.create("alice")
     with storage.session():
         User.delete().execute()

@@ -57,7 +57,9 @@ def test_all_that_16_threads_write_is_there(shared_database_dsn: str, storage: S
         assert small.users.count() == 80
 
 
-def test_a_slow_connect_holds_nobody_up(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_connect_blocks_no_other_thread(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     database, go_on, connecting = storage.database, threading.Event(), threading.Event()
     open_connection = database.open_connection
 
@@ -88,7 +90,7 @@ def test_a_slow_connect_holds_nobody_up(storage: Storage, monkeypatch: pytest.Mo
     assert storage.users.count() == 51
 
 
-def test_waiting_has_an_end(shared_database_dsn: str) -> None:
+def test_waiting_for_a_connection_ends_with_pool_timeout(shared_database_dsn: str) -> None:
     dsn = with_options(shared_database_dsn, max_connections=1, pool_timeout=0.05)
     with Storage.connect(dsn) as storage:
 
@@ -103,7 +105,7 @@ def test_waiting_has_an_end(shared_database_dsn: str) -> None:
         with storage.session():
             in_threads(wait)
             storage.users.list()
-        in_threads(storage.users.list)  # and whoever gave up has left the queue
+        in_threads(storage.users.list)  # and threads that gave up have left the queue
         assert not storage.database.pool._waiters
 
 

@@ -121,7 +121,7 @@ def test_a_committed_savepoint_falls_with_the_outer_transaction(storage: Storage
     assert names(storage) == []
 
 
-def test_a_refused_statement_of_ones_own_is_translated(storage: Storage) -> None:
+def test_the_error_of_a_callers_own_statement_is_translated(storage: Storage) -> None:
     with storage.transaction():
         insert(User, name="alice")
     with pytest.raises(ConflictError), storage.transaction():  # noqa: PT012 - the block is the subject

@@ -194,7 +194,7 @@ def test_sums_are_int_and_decimal(storage: Storage) -> None:
     assert type(found.cost) is Decimal
 
 
-def test_the_sum_of_nothing(storage: Storage) -> None:
+def test_the_sum_of_no_usages_is_zero(storage: Storage) -> None:
     found = storage.usages.summarize()
 
     assert found == summary(*[0] * 7, 0.0)
@@ -284,3 +284,11 @@ def test_sums_by_user_and_month(storage: Storage) -> None:
 def test_what_is_no_group_is_refused(storage: Storage, by: Any) -> None:
     with refused_unasked(storage, "by"):
         storage.usages.summarize_by(*by)
+
+
+def test_a_mistyped_name_to_group_by_is_refused_with_the_one_that_was_meant(
+    storage: Storage,
+) -> None:
+    by: Any = "modle"
+    with pytest.raises(InvalidValue, match=r"by has 'modle', .* did you mean 'model'\? known are"):
+        storage.usages.summarize_by(by)

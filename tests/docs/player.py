@@ -33,7 +33,7 @@ class FailureError(Exception):
 
 
 class Names:
-    """What the page calls things, and what they are called here.
+    """The names on the page, and the names here.
 
     Args:
         dsns: by the DSN on the page, that of a database that exists.

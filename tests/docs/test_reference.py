@@ -1,4 +1,4 @@
-"""Every error is in the reference with its cause and cure; docs/complete.py checks the rest."""
+"""Every error is in the reference with its cause and remedy; docs/complete.py checks the rest."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from gproxy_storage import StorageError
 from tests.docs.pages import DOCS
 
 
-def test_every_error_has_its_cause_and_cure() -> None:
+def test_every_error_has_its_cause_and_remedy() -> None:
     lines = (DOCS / "reference" / "errors.md").read_text().splitlines()
     table = "".join(line for line in lines if line.startswith("|"))
     for name, kind in vars(gproxy_storage.errors).items():

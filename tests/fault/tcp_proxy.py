@@ -65,7 +65,7 @@ class TcpProxy:
         self._flowing.clear()
 
     def resume(self) -> None:
-        """Forward again: what was held back while hanging, and new connections."""
+        """Forward again: the data delayed while hanging, and new connections."""
         self._refusing = False
         self._flowing.set()
 

@@ -301,7 +301,7 @@ def test_a_name_that_is_too_long(directory: Path, mode: str) -> None:
     assert list(directory.iterdir()) == []
 
 
-def test_a_link_to_nowhere(directory: Path) -> None:
+def test_a_dangling_link_is_refused(directory: Path) -> None:
     (directory / "x.db").symlink_to("missing/y.db")
     refused("sqlite://x.db?mode=rwc")
 
@@ -323,7 +323,7 @@ def test_a_broken_database_stays_as_it_is(directory: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["/tmp/../{}/x.db", "//{}//x.db", "///{}/x.db"])
-def test_more_slashes_than_needed(directory: Path, path: str) -> None:
+def test_extra_slashes_in_a_path_are_ignored(directory: Path, path: str) -> None:
     full = path.format(str(directory).lstrip("/"))
     with Storage.connect(f"sqlite://{full}?mode=rwc") as storage:
         storage.users.create("alice")

@@ -99,7 +99,7 @@ def answers(dsn: str) -> bool:
     return True
 
 
-def test_transaction_mode(
+def test_nothing_differs_in_transaction_mode(
     server: servers.Server,
     database_dsn: str,
     pooler: Pooler,
@@ -129,7 +129,9 @@ def test_many_threads_over_few_connections(pooler: Pooler, tmp_path: Path) -> No
         assert [float(used) for *_, used in quotas(storage)] == [160]
 
 
-def test_session_mode(pooler: Pooler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_differs_in_session_mode(
+    pooler: Pooler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert_nothing_differs(pooler("session"))
 

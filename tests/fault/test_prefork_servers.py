@@ -103,7 +103,7 @@ WITHOUT_TLS["mariadb"] = WITHOUT_TLS["mysql"]
 
 
 @pytest.mark.parametrize("server_program", ["uwsgi", "gunicorn"])
-def test_workers_get_their_own_answers(
+def test_no_worker_gets_the_result_of_another(
     synced_dsn: str, tmp_path: Path, backend: str, server_program: str
 ) -> None:
     dsn = with_options(synced_dsn, **WITHOUT_TLS.get(backend, {}))

@@ -50,7 +50,7 @@ def at(path: Path) -> str:
 
 
 def copy_of(path: Path) -> Path:
-    """Make a copy as it is now, beside the file."""
+    """Copy the file as it is now to the same directory."""
     with closing(sqlite3.connect(path)) as conn:
         conn.execute("VACUUM INTO ?", (f"{path}.copy",))
     return Path(f"{path}.copy")
@@ -121,7 +121,7 @@ def test_a_link_that_names_another_file(path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["rw", "rwc"])
-def test_a_file_that_was_deleted_is_not_made_anew(path: Path, mode: str) -> None:
+def test_a_deleted_file_is_not_recreated(path: Path, mode: str) -> None:
     with Storage.connect(at(path)) as storage:
         storage.users.create("before")
         copy = copy_of(path)
@@ -164,7 +164,7 @@ def test_a_session_that_is_held(path: Path) -> None:
         assert names(storage) == ["before", "after"]
 
 
-def test_a_transaction_is_not_committed_to_a_file_that_is_gone(path: Path) -> None:
+def test_a_transaction_is_not_committed_to_a_missing_file(path: Path) -> None:
     with Storage.connect(at(path)) as storage:
         storage.users.create("before")
         copy = copy_of(path)
@@ -231,7 +231,7 @@ def test_a_relative_path_is_of_the_directory_at_the_start(
 def test_a_directory_that_cannot_be_written(
     path: Path, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Reading a file with write-ahead logging needs files beside it."""
+    """Reading a file with write-ahead logging needs files in its directory."""
     with Storage.connect(at(path)):
         pass
     backend = SqliteBackend(Dsn.parse(f"sqlite://{path}?mode=ro"))

@@ -157,7 +157,7 @@ def test_a_replay_that_was_cut_off_is_no_duplicate(storage: Storage, proxy: TcpP
 
 
 @pytest.mark.parametrize("backend", ["postgres"], indirect=True)
-def test_damage_and_other_databases(
+def test_damaged_and_foreign_spools_do_not_block_others(
     storage: Storage, proxy: TcpProxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     users = make_users(storage)
@@ -250,7 +250,7 @@ def test_a_full_spool_and_the_database_away(storage: Storage, proxy: TcpProxy) -
 
 @pytest.mark.parametrize("backend", ["postgres"], indirect=True)
 def test_a_batch_that_the_spool_cannot_hold_goes_first(storage: Storage, proxy: TcpProxy) -> None:
-    """Later ones that fit are in the file already; stored first, they would hide it."""
+    """Later, smaller ones are in the file already; stored first, they would hide it."""
     users = make_users(storage)
     sink = storage.sink(
         flush_rows=5, max_queue_rows=5, when_full="spool", max_spool_bytes=20_000, retry_s=0.2
@@ -267,7 +267,7 @@ def test_a_batch_that_the_spool_cannot_hold_goes_first(storage: Storage, proxy: 
 
 
 @pytest.mark.parametrize("backend", ["postgres"], indirect=True)
-def test_what_is_lost_is_told(storage: Storage, proxy: TcpProxy) -> None:
+def test_lost_rows_are_reported(storage: Storage, proxy: TcpProxy) -> None:
     from gproxy_storage.errors import WriteError
 
     users = make_users(storage)

@@ -91,7 +91,7 @@ def ready() -> Iterator[list[Program]]:
 
 @SOME_BACKENDS
 @pytest.mark.parametrize("number", range(2))
-def test_they_all_come_up(
+def test_programs_started_together_all_start(
     ready: list[Program], server: servers.Server, tmp_path: Path, number: int
 ) -> None:
     with empty_database(server, tmp_path, number) as dsn:

@@ -67,7 +67,7 @@ def rows_of(found: Rows) -> Rows:
 def read_rows(database: Backend, tables: Rows) -> Rows:
     """Every row of these tables through our models, with the columns that are expected.
 
-    Money is read as what it means, and as the double that is stored beside that.
+    Money is read as its value, and also as the double that is stored.
     """
     with session(database):
         return {table: list(_rows(MODELS[table], expected)) for table, expected in tables.items()}

@@ -12,8 +12,8 @@ from gproxy_storage import Storage
 from gproxy_storage.backends import Backend
 from gproxy_storage.crypto.keyset import Mode
 from gproxy_storage.database import session
-from gproxy_storage.encryption.gproxy import LEDGER, STEPS
 from gproxy_storage.errors import SyncFailed
+from gproxy_storage.key_management.gproxy import LEDGER, STEPS
 from gproxy_storage.schema.plan import Level
 from gproxy_storage.schema.sync import plan, sync
 from tests import gproxy, leaks
@@ -189,7 +189,7 @@ def test_a_database_that_gproxy_uses_gets_its_format(
 
 
 @pytest.mark.parametrize("synced_before", [False, True])
-def test_a_database_of_our_own_gets_our_format(database_dsn: str, synced_before: bool) -> None:
+def test_our_own_database_gets_our_format(database_dsn: str, synced_before: bool) -> None:
     if synced_before:
         with Storage.connect(database_dsn) as storage:
             storage.providers.create("a", channel="c")

@@ -1,4 +1,4 @@
-"""A database that GPROXY made: its rows, its logins, writing beside it."""
+"""A database that GPROXY created: its rows, its logins, writing rows next to its own."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_gproxys_users_log_in(dsn: str) -> None:
             assert storage.users.authenticate(name, password) is None
 
 
-def test_rows_are_written_beside_those_of_gproxy(dsn: str, backend: str) -> None:
+def test_rows_are_added_to_those_of_gproxy(dsn: str, backend: str) -> None:
     """GPROXY chose the keys of its rows, and on PostgreSQL told the sequences nothing."""
     expected = gproxy.expected_rows(backend)
     with Storage.connect(dsn) as storage:

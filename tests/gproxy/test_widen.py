@@ -10,8 +10,8 @@ from gproxy_storage import Storage
 from gproxy_storage.backends import Backend
 from gproxy_storage.database import session
 from gproxy_storage.errors import InvalidValue
-from gproxy_storage.schema.catalog import Snapshot, read_snapshot
 from gproxy_storage.schema.definitions import definitions
+from gproxy_storage.schema.snapshot import Snapshot, read_snapshot
 from tests import gproxy
 
 pytestmark = pytest.mark.parametrize("backend", ["mysql", "mariadb"], indirect=True)
@@ -31,7 +31,7 @@ def snapshot(database: Backend) -> Snapshot:
         return read_snapshot(database, definitions(database))
 
 
-def test_what_is_narrow_is_told_at_each_start_and_stays(
+def test_each_start_warns_of_narrow_columns_and_keeps_them(
     dsn: str, backend: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Storage.connect(dsn) as storage:

@@ -13,15 +13,15 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from nacl import bindings as sodium
 
+from gproxy_storage.crypto.binding import Binding
 from gproxy_storage.crypto.envelope import Document, Envelope, parse_json, parse_text
 from gproxy_storage.crypto.keyring import Keyring
 from gproxy_storage.crypto.keys import Key
 from gproxy_storage.crypto.keyset import KeySet, Mode
-from gproxy_storage.crypto.place import Place
 from gproxy_storage.errors import CryptoError, InvalidValue, MalformedEnvelope, Tampered
 from tests.cases import for_any
 
-PLACE = Place("users", "password", 42)
+BINDING = Binding("users", "password", 42)
 RAW = bytes(range(32))
 V2 = Key(bytes(range(32, 64)))
 SEALED = Keyring(
@@ -58,18 +58,18 @@ documents = st.recursive(
     max_leaves=20,
 )
 labels = st.text("abc_", min_size=1, max_size=4)
-places = st.builds(Place, labels, labels, st.integers(-(2**63), 2**63 - 1))
+bindings = st.builds(Binding, labels, labels, st.integers(-(2**63), 2**63 - 1))
 
 
-@given(st.sampled_from(RINGS), texts, places)
-def test_any_text_makes_the_round_trip(ring: Keyring, text: str, place: Place) -> None:
-    assert ring.open_text(ring.seal_text(text, place), place) == text
+@given(st.sampled_from(RINGS), texts, bindings)
+def test_any_text_makes_the_round_trip(ring: Keyring, text: str, binding: Binding) -> None:
+    assert ring.open_text(ring.seal_text(text, binding), binding) == text
 
 
-@given(st.sampled_from(RINGS), documents, places)
+@given(st.sampled_from(RINGS), documents, bindings)
 @settings(suppress_health_check=[HealthCheck.too_slow])
-def test_any_document_makes_the_round_trip(ring: Keyring, document: Any, place: Place) -> None:
-    opened = ring.open_json(ring.seal_json(document, place), place)
+def test_any_document_makes_the_round_trip(ring: Keyring, document: Any, binding: Binding) -> None:
+    opened = ring.open_json(ring.seal_json(document, binding), binding)
 
     # JSON text tells 1 from 1.0 and True, and 0.0 from -0.0, which equality does not
     assert json.dumps(opened) == json.dumps(document)
@@ -79,30 +79,30 @@ def test_any_document_makes_the_round_trip(ring: Keyring, document: Any, place: 
 def test_a_text_is_refused_or_makes_the_round_trip(ring: Keyring, text: str) -> None:
     for value in (text, f"enc:{text}"):
         try:
-            stored = ring.seal_text(value, PLACE)
+            stored = ring.seal_text(value, BINDING)
         except InvalidValue:
             continue
-        assert ring.open_text(stored, PLACE) == value
+        assert ring.open_text(stored, BINDING) == value
 
 
-@given(st.sampled_from([SEALED, RINGS[2]]), texts, places, places)
+@given(st.sampled_from([SEALED, RINGS[2]]), texts, bindings, bindings)
 def test_a_moved_value_does_not_open(
-    ring: Keyring, text: str, place: Place, elsewhere: Place
+    ring: Keyring, text: str, binding: Binding, elsewhere: Binding
 ) -> None:
-    assume(place != elsewhere)
+    assume(binding != elsewhere)
     moves = [
         elsewhere,
-        place._replace(table=elsewhere.table),
-        place._replace(column=elsewhere.column),
-        place._replace(pk=elsewhere.pk),
-        Place(place.table + place.column[:1], place.column[1:], place.pk),
+        binding._replace(table=elsewhere.table),
+        binding._replace(column=elsewhere.column),
+        binding._replace(pk=elsewhere.pk),
+        Binding(binding.table + binding.column[:1], binding.column[1:], binding.pk),
     ]
     for move in moves:
-        if move != place:
+        if move != binding:
             with pytest.raises(Tampered):
-                ring.open_text(ring.seal_text(text, place), move)
+                ring.open_text(ring.seal_text(text, binding), move)
             with pytest.raises(Tampered):
-                ring.open_json(ring.seal_json([text], place), move)
+                ring.open_json(ring.seal_json([text], binding), move)
 
 
 def flipped(stored: str, start: int = 0) -> Iterator[str]:
@@ -112,10 +112,10 @@ def flipped(stored: str, start: int = 0) -> Iterator[str]:
             yield stored[:at] + chr(ord(stored[at]) ^ 1 << bit) + stored[at + 1 :]
 
 
-def assert_none_opens(opens: Callable[[str, Place], Any], changed: Iterator[str]) -> None:
+def assert_none_opens(opens: Callable[[str, Binding], Any], changed: Iterator[str]) -> None:
     for stored in changed:
         with pytest.raises(CryptoError):
-            opens(stored, PLACE)
+            opens(stored, BINDING)
 
 
 texts_to_seal = st.text(characters, max_size=30).filter(lambda text: not text.startswith("enc:"))
@@ -124,8 +124,8 @@ texts_to_seal = st.text(characters, max_size=30).filter(lambda text: not text.st
 # Each example tries all the bits of an envelope, some 1,000.
 @for_any(texts_to_seal, quick=5, thorough=100)
 def test_no_flipped_bit_opens(text: str) -> None:
-    assert_none_opens(SEALED.open_text, flipped(SEALED.seal_text(text, PLACE)))
-    assert_none_opens(SEALED.open_json, flipped(SEALED.seal_json(text, PLACE)))
+    assert_none_opens(SEALED.open_text, flipped(SEALED.seal_text(text, BINDING)))
+    assert_none_opens(SEALED.open_json, flipped(SEALED.seal_json(text, BINDING)))
 
 
 @for_any(texts_to_seal, quick=5, thorough=100)
@@ -133,7 +133,7 @@ def test_no_flipped_bit_opens_in_gproxys_format(text: str) -> None:
     """But for the marker: without it, a value is plaintext, which mode v2 reads."""
     for ring in (GPROXYS, GPROXYS.with_mode(Mode.MIGRATING)):
         text_after, json_after = len("enc:"), len('{"$gproxy_enc":')
-        stored, document = GPROXYS.seal_text(text, PLACE), GPROXYS.seal_json(text, PLACE)
+        stored, document = GPROXYS.seal_text(text, BINDING), GPROXYS.seal_json(text, BINDING)
         assert_none_opens(ring.open_text, flipped(stored, text_after))
         assert_none_opens(ring.open_json, flipped(document, json_after))
 
@@ -180,9 +180,9 @@ def test_a_json_text_is_a_document_or_an_envelope_or_malformed(text: str) -> Non
 # -- libsodium ----------------------------------------------------------------------------------
 
 
-def independent_aad(kid: str, place: Place) -> bytes:
+def independent_aad(kid: str, binding: Binding) -> bytes:
     """Spell the associated data as ENCRYPTION says, with none of the package's code."""
-    parts = ["gproxy-storage/value/v3", kid, place.table, place.column, str(place.pk)]
+    parts = ["gproxy-storage/value/v3", kid, binding.table, binding.column, str(binding.pk)]
     return b"".join(struct.pack(">I", len(part)) + part.encode() for part in parts)
 
 
@@ -191,17 +191,17 @@ def test_a_thousand_values_both_ways_against_libsodium() -> None:
     kid = Key(RAW).kid
     for number in range(1000):
         text = "".join(chr(source.randrange(1, 0xD800)) for _ in range(source.randrange(100)))
-        place = Place("users", "password", source.randrange(-(2**63), 2**63))
-        aad = independent_aad(kid, place)
+        binding = Binding("users", "password", source.randrange(-(2**63), 2**63))
+        aad = independent_aad(kid, binding)
         if number % 2:
             nonce = source.randbytes(24)
             sealed = sodium.crypto_aead_xchacha20poly1305_ietf_encrypt(
                 text.encode(), aad, nonce, RAW
             )
             stored = Envelope("v3", kid, nonce, sealed).to_text()
-            assert SEALED.open_text(stored, place) == text
+            assert SEALED.open_text(stored, binding) == text
         else:
-            parsed = parse_text(SEALED.seal_text(text, place))
+            parsed = parse_text(SEALED.seal_text(text, binding))
             assert isinstance(parsed, Envelope)
             opened = sodium.crypto_aead_xchacha20poly1305_ietf_decrypt(
                 parsed.ciphertext, aad, parsed.nonce, RAW

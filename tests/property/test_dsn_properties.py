@@ -24,7 +24,7 @@ class Written(NamedTuple):
     """A DSN as an operator might write it, and what it means where it is valid."""
 
     text: str
-    beside: str = ""  # the text without the password
+    rest: str = ""  # the text without the password
     password: str = ""
     user: str = ""
     hosts: tuple[Host, ...] = ()
@@ -237,7 +237,7 @@ def test_libpq_reads_the_same(written: Written) -> None:
 @for_any(st.one_of(postgres_dsns, mysql_dsns), quick=100, thorough=2000)
 def test_a_masked_dsn_does_not_hold_the_password(written: Written) -> None:
     forms = {written.password, quote(written.password, safe="")}
-    assume(not any(form in outcome(written.beside) for form in forms))
+    assume(not any(form in outcome(written.rest) for form in forms))
 
     shown = outcome(written.text)
 
@@ -268,9 +268,9 @@ def pieces_of(password: str) -> list[str]:
 def test_no_piece_of_an_unescaped_password_leaks(written: Written) -> None:
     shown = outcome(written.text)
 
-    beside = written.beside + unquote(written.beside) + outcome(written.beside)
+    rest = written.rest + unquote(written.rest) + outcome(written.rest)
     leaked = [piece for piece in pieces_of(written.password) if piece in shown]
-    assert not [piece for piece in leaked if piece not in beside]
+    assert not [piece for piece in leaked if piece not in rest]
 
 
 # Any text at all, also such as no environment variable could hold.

@@ -31,7 +31,7 @@ def _kept(server: servers.Server) -> Iterator[str]:
 
 @pytest.fixture
 def synced(server: servers.Server, _kept: str) -> Iterator[Backend]:
-    """A synced database without rows. A test may change its schema: it is synced, or made anew.
+    """A synced database without rows. A test may change its schema: it is synced, or recreated.
 
     A test that writes rows takes `empty` instead.
     """

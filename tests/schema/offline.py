@@ -7,16 +7,16 @@ from dataclasses import replace
 from functools import cache
 
 from gproxy_storage.database import db_from_dsn
-from gproxy_storage.encryption.gproxy import STEPS
-from gproxy_storage.schema.catalog import (
+from gproxy_storage.key_management.gproxy import STEPS
+from gproxy_storage.schema.definitions import Column, Definition, definitions
+from gproxy_storage.schema.plan import Plan, make_plan
+from gproxy_storage.schema.snapshot import (
     LiveColumn,
     LiveForeignKey,
     LiveIndex,
     LiveTable,
     Snapshot,
 )
-from gproxy_storage.schema.definitions import Column, Definition, definitions
-from gproxy_storage.schema.plan import Plan, make_plan
 
 DSNS = {
     "sqlite": "sqlite://nowhere.db",

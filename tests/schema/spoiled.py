@@ -183,7 +183,7 @@ MYSQL = (
 
 
 class Remade(NamedTuple):
-    """What is wrong on SQLite, where a table is made anew with other words in its DDL."""
+    """Faults on SQLite, where a table is recreated with other DDL."""
 
     drift: str
     table: str

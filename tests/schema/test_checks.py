@@ -124,7 +124,7 @@ def test_null_points_nowhere_and_is_no_orphan(empty: Backend) -> None:
 
 
 @only_servers
-def test_orphans_of_a_table_that_is_gone(empty: Backend) -> None:
+def test_orphans_of_a_dropped_table(empty: Backend) -> None:
     sync(empty)
     add_users(empty, "one")
     add_keys(empty, (1, "kept"))

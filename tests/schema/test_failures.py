@@ -152,7 +152,7 @@ def test_no_schema_to_create_in(empty: Backend, database_dsn: str) -> None:
 
 @only_postgres
 def test_settings_that_would_spoil_it(empty: Backend, database_dsn: str) -> None:
-    """Isolation that would see the catalog as it was before waiting, and a statement time-out."""
+    """Isolation that would see the schema as it was before waiting, and a statement time-out."""
     options = quote(
         "-c default_transaction_isolation=serializable -c statement_timeout=1000", safe=""
     )
@@ -256,7 +256,7 @@ def test_inside_a_transaction_it_is_refused(empty: Backend) -> None:
     assert sync(empty)
 
 
-def test_two_threads_at_once(empty: Backend) -> None:
+def test_concurrent_syncs_of_threads_all_finish(empty: Backend) -> None:
     """The time-outs of the connection that one of them pins are not the other's."""
     reports: list[bool] = []
     threads = [threading.Thread(target=lambda: reports.append(bool(sync(empty)))) for _ in range(4)]
@@ -286,7 +286,7 @@ def test_a_step_that_fails_says_what_is_applied(empty: Backend) -> None:
 
 @only_postgres
 def test_a_duplicate_that_comes_between_is_not_shown(empty: Backend, database_dsn: str) -> None:
-    """Written after the check, before the index: the server's own words would show the value."""
+    """Written after the check, before the index: the server's message would show the value."""
     sync(empty)
     run_script(empty, "ALTER TABLE providers DROP COLUMN label;\nDROP INDEX uq_users_name")
     row = "('a-value', TRUE, FALSE, now(), now())"

@@ -69,7 +69,7 @@ def test_each_is_refused_alone(empty: Backend, backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", ["postgres"], indirect=True)
-def test_an_invalid_unique_index(empty: Backend) -> None:
+def test_an_invalid_unique_index_is_incompatible(empty: Backend) -> None:
     """What CREATE UNIQUE INDEX CONCURRENTLY leaves behind where it meets duplicates."""
     sync(empty)
     run_script(

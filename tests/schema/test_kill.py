@@ -10,9 +10,9 @@ import pytest
 
 from gproxy_storage.backends import Backend
 from gproxy_storage.database import session
-from gproxy_storage.schema.catalog import Snapshot, read_snapshot
 from gproxy_storage.schema.definitions import definitions
 from gproxy_storage.schema.plan import Level
+from gproxy_storage.schema.snapshot import Snapshot, read_snapshot
 from gproxy_storage.schema.sync import plan, sync
 from tests.support import (
     ONE_BACKEND,

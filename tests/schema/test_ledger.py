@@ -9,7 +9,7 @@ import pytest
 from gproxy_storage import Dsn
 from gproxy_storage.backends import Backend
 from gproxy_storage.database import session
-from gproxy_storage.encryption.gproxy import LEDGER, STEPS
+from gproxy_storage.key_management.gproxy import LEDGER, STEPS
 from gproxy_storage.schema.ledger import without_realtime_rules
 from gproxy_storage.schema.sync import plan, sync
 from tests import servers
@@ -71,12 +71,12 @@ def test_a_rule_with_a_realtime_operation_is_dropped(rule: object, operation: st
         {"rules": [{"implementation": {"TransformTo": REALTIME[0]}}]},
     ],
 )
-def test_what_looks_alike_stays(table: object) -> None:
+def test_similar_routing_rules_are_kept(table: object) -> None:
     assert without_realtime_rules(json.dumps(table)) is None
 
 
 @for_each("text", ["", "{", '{"rules": [', "[" * 100_000])
-def test_what_is_no_json_stays(text: str) -> None:
+def test_invalid_json_is_kept(text: str) -> None:
     assert without_realtime_rules(text) is None
 
 

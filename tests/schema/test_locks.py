@@ -204,12 +204,12 @@ def test_another_process_holds_the_sync_lock(
     assert not sync(empty)  # the other has done it
 
 
-def test_no_time_is_enough_where_nobody_is_in_the_way(empty: Backend) -> None:
+def test_a_time_out_of_0_suffices_without_other_locks(empty: Backend) -> None:
     assert sync(empty, lock_timeout_s=0)
     assert not sync(empty, lock_timeout_s=0)
 
 
-def test_nothing_to_do_waits_for_nobody(synced: Backend) -> None:
+def test_a_sync_with_nothing_to_do_waits_for_no_lock(synced: Backend) -> None:
     """Neither for another's sync lock nor, on SQLite, for a writer."""
 
     entered, release = threading.Event(), threading.Event()

@@ -94,7 +94,7 @@ def test_an_older_database_can_get_every_column(model: type[peewee.Model]) -> No
     assert set((before or "").split()) <= set(model._meta.columns)
 
 
-def test_no_table_of_the_first_release_is_gone() -> None:
+def test_every_table_of_the_first_release_exists() -> None:
     assert set(FIRST_RELEASE) <= {model._meta.table_name for model in TABLES}
 
 
@@ -114,7 +114,7 @@ GPROXYS_UNIQUE = {
 
 
 def test_gproxys_tables_have_its_unique_indexes_and_no_other() -> None:
-    """Beside another one GPROXY does not start, or it drops that."""
+    """With another one GPROXY does not start, or it drops that."""
     unique = [
         (model._meta.table_name, ", ".join(name for name, _ in index.columns))
         for model, indexes in INDEXES.items()

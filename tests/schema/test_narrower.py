@@ -16,9 +16,9 @@ from gproxy_storage.cli import main
 from gproxy_storage.database import session
 from gproxy_storage.errors import InvalidValue
 from gproxy_storage.models import TABLES
-from gproxy_storage.schema.catalog import Snapshot, read_snapshot
 from gproxy_storage.schema.definitions import definitions
 from gproxy_storage.schema.plan import Level
+from gproxy_storage.schema.snapshot import Snapshot, read_snapshot
 from gproxy_storage.schema.sync import plan, sync
 from tests import leaks, servers
 from tests.cases import for_each
@@ -105,7 +105,7 @@ def narrower(database: Backend) -> set[str]:
 
 
 @on_servers
-def test_each_is_told_with_its_cost_and_left_alone(empty: Backend, backend: str) -> None:
+def test_narrow_columns_are_reported_and_not_changed(empty: Backend, backend: str) -> None:
     narrowed(empty)
     before = snapshot(empty)
     with assert_query_count(empty, 3) as statements:
@@ -118,7 +118,7 @@ def test_each_is_told_with_its_cost_and_left_alone(empty: Backend, backend: str)
 
 
 @on_servers
-def test_widened_they_are_ours(empty: Backend, backend: str) -> None:
+def test_widened_columns_equal_ours(empty: Backend, backend: str) -> None:
     sync(empty)
     ours = snapshot(empty)
     run_script(empty, NARROW[backend])
@@ -185,7 +185,9 @@ def test_a_schema_made_by_hand_is_widened(database_dsn: str, empty: Backend, bac
 
 
 @on_servers
-def test_what_keys_and_indexes_forbid_is_told(empty: Backend, backend: str) -> None:
+def test_columns_that_keys_and_indexes_keep_narrow_are_reported(
+    empty: Backend, backend: str
+) -> None:
     if backend == "postgres":
         script = [
             "ALTER TABLE storage_state ALTER name TYPE VARCHAR(10)",
@@ -258,7 +260,9 @@ def test_characters_that_a_character_set_lacks(database_dsn: str, empty: Backend
         ("datetime", "", "DATETIME(6)", "times lose their fractions of a second"),
     ],
 )
-def test_types_of_mysql(there: str, collation: str, wanted: str, cost: str | None) -> None:
+def test_the_shortfall_of_mysqls_types(
+    there: str, collation: str, wanted: str, cost: str | None
+) -> None:
     found = shortfall(there, collation, wanted)
     assert (found and found.cost) == cost
 
@@ -332,7 +336,9 @@ def test_killed_while_it_widens_on_each(database_dsn: str) -> None:
 
 
 @on_servers
-def test_the_command(database_dsn: str, empty: Backend, backend: str) -> None:
+def test_status_and_sync_widen_name_and_change_narrow_columns(
+    database_dsn: str, empty: Backend, backend: str
+) -> None:
     narrowed(empty)
 
     def command(*arguments: str) -> Result:

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from gproxy_storage.schema.catalog import LiveIndex, LiveTable, Snapshot
 from gproxy_storage.schema.plan import Level, Plan, make_plan
+from gproxy_storage.schema.snapshot import LiveIndex, LiveTable, Snapshot
 from tests import servers
 from tests.cases import for_each
 from tests.schema.offline import (
@@ -99,7 +99,7 @@ def test_one_alter_a_table_where_ddl_commits(backend_name: str) -> None:
 
 
 @every_backend
-def test_without_a_foreign_key(backend_name: str) -> None:
+def test_a_missing_foreign_key_is_added_where_possible(backend_name: str) -> None:
     plan = plan_with(backend_name, "users", lambda table: table)
     assert not plan
     plan = plan_with(backend_name, "user_keys", lambda table: replace(table, foreign_keys=()))
@@ -208,7 +208,9 @@ KEY = "fk_usages_user_id"
         ("postgres", KEY, "usages", True),
     ],
 )
-def test_a_taken_name(backend_name: str, name: str, holder: str, refused: bool) -> None:
+def test_a_name_taken_by_another_object_is_incompatible(
+    backend_name: str, name: str, holder: str, refused: bool
+) -> None:
     tables = dict(perfect(backend_name).tables)
     tables["usages"] = replace(tables["usages"], indexes=(), foreign_keys=())
     plan = make_plan(Snapshot(tables, {name: [holder]}), wanted(backend_name))
@@ -218,7 +220,7 @@ def test_a_taken_name(backend_name: str, name: str, holder: str, refused: bool) 
 
 
 @every_backend
-def test_a_table_that_comes_about_while_the_catalog_is_read(backend_name: str) -> None:
+def test_a_table_created_while_the_schema_is_read(backend_name: str) -> None:
     """Its indexes were seen and the table was not: no refusal, the lock will tell."""
     tables = dict(perfect(backend_name).tables)
     del tables["usages"]
@@ -261,7 +263,7 @@ def test_problems_of_a_table_do_not_hide_each_other() -> None:
     ]
 
 
-def test_another_collation_is_only_told() -> None:
+def test_another_collation_is_only_reported() -> None:
     def change(table: LiveTable) -> LiveTable:
         columns = {
             name: replace(column, collation="utf8mb4_bin") for name, column in table.columns.items()

@@ -12,8 +12,8 @@ from gproxy_storage.backends import Backend
 from gproxy_storage.database import session
 from gproxy_storage.errors import IncompatibleSchema
 from gproxy_storage.schema import plan as plan_module
-from gproxy_storage.schema.catalog import LiveTable
 from gproxy_storage.schema.renames import RENAMES, Rename
+from gproxy_storage.schema.snapshot import LiveTable
 from gproxy_storage.schema.sync import plan, sync
 from tests import servers
 from tests.schema import parity
@@ -56,7 +56,9 @@ def test_dispatch_json_becomes_routing_json(empty: Backend) -> None:
     assert states(empty) == [("schema.rename.1", step.sql)]
 
 
-def test_an_older_gproxy(empty: Backend, backend: str) -> None:
+def test_the_schema_of_an_older_gproxy_is_renamed_and_completed(
+    empty: Backend, backend: str
+) -> None:
     """The rename comes with everything else that is missing, `storage_state` itself among it."""
     old = [
         sql.replace("routing_json", "dispatch_json")
@@ -109,7 +111,7 @@ every_backend = pytest.mark.parametrize("backend_name", servers.BACKENDS)
 
 
 @every_backend
-def test_what_hangs_on_the_column_goes_with_it(
+def test_indexes_and_keys_follow_a_renamed_column(
     backend_name: str, renames: Callable[..., None]
 ) -> None:
     """Indexes and foreign keys follow their column: nothing else is to do."""

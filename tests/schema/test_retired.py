@@ -7,10 +7,10 @@ import pytest
 from gproxy_storage.backends import Backend
 from gproxy_storage.database import session
 from gproxy_storage.models import INDEXES, TABLES
-from gproxy_storage.schema.catalog import read_snapshot
 from gproxy_storage.schema.definitions import definitions
 from gproxy_storage.schema.plan import Level
 from gproxy_storage.schema.retired import RETIRED, RetiredIndex
+from gproxy_storage.schema.snapshot import read_snapshot
 from gproxy_storage.schema.sync import plan, sync
 from tests.schema import parity
 from tests.schema.test_kill import kill_at_every_boundary
@@ -56,7 +56,7 @@ def index_names(database: Backend) -> set[str]:
     return {index.name for index in table.indexes}
 
 
-def test_it_is_dropped_and_its_column_stays(empty: Backend) -> None:
+def test_a_retired_index_is_dropped_and_its_columns_are_kept(empty: Backend) -> None:
     as_before(empty)
     run_script(empty, ROWS)
     found = plan(empty)
@@ -99,7 +99,7 @@ def test_it_is_dropped_where_a_foreign_key_needs_it(empty: Backend) -> None:
         (COLUMNS, ""),
     ],
 )
-def test_another_index_of_that_name_stays(empty: Backend, columns: str, unique: str) -> None:
+def test_another_index_of_that_name_is_kept(empty: Backend, columns: str, unique: str) -> None:
     as_before(empty)
     run_script(
         empty,
@@ -113,7 +113,7 @@ def test_another_index_of_that_name_stays(empty: Backend, columns: str, unique: 
     assert not sync(empty)
 
 
-def test_the_same_index_of_another_name_stays(empty: Backend) -> None:
+def test_the_same_index_of_another_name_is_kept(empty: Backend) -> None:
     as_before(empty)
     run_script(
         empty,

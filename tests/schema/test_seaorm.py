@@ -42,7 +42,7 @@ def beyond_gproxy(backend: str) -> Iterator[str]:
                 yield f"{table.name}: {'unique index' if index.unique else 'index'} on {columns}"
 
 
-def test_only_additions(seaorm: Backend, backend: str) -> None:
+def test_seaorms_schema_needs_only_additions(seaorm: Backend, backend: str) -> None:
     found = plan(seaorm)
     assert not found.incompatible
     assert {str(one) for one in found.drift if one.level is Level.MISSING} == set(

@@ -106,7 +106,7 @@ MAKE: dict[str, Callable[[], servers.PrivateServer]] = {
 
 
 @pytest.mark.parametrize("backend_name", ["mysql", "mariadb"])
-def test_strange_settings(backend_name: str) -> None:
+def test_unusual_server_settings_do_not_matter(backend_name: str) -> None:
     with running(MAKE[backend_name]) as server:
         dsn = server.create_database(servers.database_name())
         other_dsn = server.create_database(servers.database_name())
@@ -167,6 +167,6 @@ def assert_says_who_holds_a_table(server: servers.Server) -> None:
     holder.close()
 
 
-def test_the_newest_postgres() -> None:
+def test_sync_works_on_the_newest_postgres() -> None:
     with running(lambda: PrivatePostgres(binaries=wheel_binaries())) as server:
         assert_works(server.create_database(servers.database_name()))

@@ -17,7 +17,7 @@ def drift(database: Backend) -> list[str]:
 
 STRANGE: dict[str, tuple[str, ...]] = {
     "sqlite": (
-        # a view that is broken, beside ours
+        # a broken view of another program
         "CREATE VIEW broken AS SELECT * FROM nowhere",
         # triggers have names of their own
         "CREATE TRIGGER uq_users_name AFTER INSERT ON users BEGIN SELECT 1; END",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from gproxy_storage.backends import Backend
-from gproxy_storage.encryption.gproxy import STEPS
+from gproxy_storage.key_management.gproxy import STEPS
 from gproxy_storage.schema.ledger import insert_sql
 from gproxy_storage.schema.plan import Level
 from gproxy_storage.schema.sync import plan, sync
@@ -57,7 +57,7 @@ def assert_nothing_to_do(database: Backend) -> None:
     assert {one.level for one in plan(database).drift} <= {Level.EXTRA, Level.NARROWER}
 
 
-def test_our_own_schema(synced: Backend) -> None:
+def test_a_synced_schema_needs_no_steps(synced: Backend) -> None:
     assert_nothing_to_do(synced)
     assert not plan(synced).drift
 

@@ -65,7 +65,9 @@ def drop_table(database: Backend, name: str, backend: str) -> None:
 
 
 @ONE_BACKEND
-def test_each_table(synced: Backend, tables: tuple[Definition, ...], backend: str) -> None:
+def test_each_missing_table_is_created(
+    synced: Backend, tables: tuple[Definition, ...], backend: str
+) -> None:
     for table in tables:
         drop_table(synced, table.name, backend)
         assert_repaired(synced, {f"{table.name}: the table"})
@@ -83,7 +85,7 @@ def one_at_a_time(request: pytest.FixtureRequest) -> bool:
 def rounds(
     cases: Iterable[tuple[Definition, Case]], alone: bool
 ) -> list[list[tuple[Definition, Case]]]:
-    """Sort cases into rounds: each by itself, or the first of every table, the second, ..."""
+    """Sort cases into rounds: each alone, or the first of every table, the second, ..."""
     by_table: dict[str, list[tuple[Definition, Case]]] = {}
     for table, case in cases:
         by_table.setdefault(table.name, []).append((table, case))
@@ -94,7 +96,7 @@ def rounds(
 
 
 @ONE_BACKEND
-def test_each_column(
+def test_each_missing_column_is_added(
     synced: Backend, tables: tuple[Definition, ...], backend: str, one_at_a_time: bool
 ) -> None:
     cases = [(table, column) for table in tables for column in table.columns if column.addable]
@@ -107,7 +109,7 @@ def test_each_column(
 
 
 def drop_columns(table: Definition, columns: list[str], backend: str) -> list[str]:
-    """The SQL that takes columns away, with all that hangs on them."""
+    """The SQL that drops columns, with their indexes and foreign keys."""
     if backend == "postgres":
         return [f"ALTER TABLE {table.name} DROP COLUMN {name} CASCADE" for name in columns]
     keys = [key for key in table.foreign_keys if key.column in columns]
@@ -115,7 +117,7 @@ def drop_columns(table: Definition, columns: list[str], backend: str) -> list[st
         index for index in table.indexes if {name for name, _ in index.columns} & set(columns)
     ]
     if backend == "sqlite":
-        # It drops no column that a foreign key names: the table is made anew.
+        # It drops no column that a foreign key names: the table is recreated.
         kept = [column.add_ddl for column in table.columns if column.name not in columns]
         return [
             "PRAGMA foreign_keys = off",
@@ -133,7 +135,7 @@ def drop_columns(table: Definition, columns: list[str], backend: str) -> list[st
 
 
 @ONE_BACKEND
-def test_each_index(
+def test_each_missing_index_is_added(
     synced: Backend, tables: tuple[Definition, ...], backend: str, one_at_a_time: bool
 ) -> None:
     cases = [(table, index) for table in tables for index in table.indexes]
@@ -164,7 +166,7 @@ def drop_index(table: Definition, index: IndexDefinition, backend: str) -> list[
 
 
 @only_servers
-def test_each_foreign_key(
+def test_each_missing_foreign_key_is_added(
     synced: Backend, tables: tuple[Definition, ...], backend: str, one_at_a_time: bool
 ) -> None:
     """SQLite adds none to an existing column, and refuses: see test_incompatible.py."""

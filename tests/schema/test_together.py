@@ -49,20 +49,20 @@ def rounds(dsn: str, prepare: Callable[[Backend], None], count: int) -> None:
 
 
 @ONE_BACKEND
-def test_on_an_empty_database(database_dsn: str) -> None:
+def test_concurrent_syncs_of_an_empty_database(database_dsn: str) -> None:
     rounds(database_dsn, wipe_schema, 1)
 
 
 @ONE_BACKEND
-def test_on_one_that_lacks_something(database_dsn: str) -> None:
+def test_concurrent_syncs_of_an_incomplete_database(database_dsn: str) -> None:
     rounds(database_dsn, lacking, 1)
 
 
 @pytest.mark.slow
-def test_on_an_empty_database_thirty_times(database_dsn: str) -> None:
+def test_concurrent_syncs_of_an_empty_database_thirty_times(database_dsn: str) -> None:
     rounds(database_dsn, wipe_schema, 30)
 
 
 @pytest.mark.slow
-def test_on_one_that_lacks_something_thirty_times(database_dsn: str) -> None:
+def test_concurrent_syncs_of_an_incomplete_database_thirty_times(database_dsn: str) -> None:
     rounds(database_dsn, lacking, 30)

@@ -106,7 +106,7 @@ def is_leftover(name: str, now: float) -> bool:
 
 
 def process_exists(pid: int) -> bool:
-    """Tell whether a process with this id runs on this machine, whoever owns it."""
+    """Tell whether a process with this id runs on this machine, under any user."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -213,7 +213,7 @@ class Server(ABC):
 
     @abstractmethod
     def drop_database(self, name: str) -> None:
-        """Drop a database if it exists, forcing out whoever is connected to it."""
+        """Drop a database if it exists, after ending all connections to it."""
 
     def empty_database(self, name: str) -> bool:
         """Make a database again what `create_database` makes, where that is the quicker way.

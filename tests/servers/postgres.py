@@ -158,7 +158,7 @@ _END_OTHERS: Final = """
     SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid()
 """
-# Beside what is in the schema "public".
+# In addition to those in the schema "public".
 _IS_CHANGED: Final = """
     SELECT datacl IS NOT NULL
         OR EXISTS (SELECT FROM pg_db_role_setting WHERE setdatabase = d.oid)

@@ -140,7 +140,7 @@ class PrivateServer(ABC):
         """
         if self.running:
             raise RuntimeError(f"already running: {self!r}")
-        self._end(signal.SIGKILL)  # what is left of one that ended by itself
+        self._end(signal.SIGKILL)  # the rest of one that has ended
         try:
             if not self._prepared:
                 self._directory = self._directory or make_directory(self.backend)
@@ -238,7 +238,7 @@ class PrivateServer(ABC):
         if guardian is not None:
             with guardian:
                 control = _pipe(guardian.stdin)
-                with contextlib.suppress(BrokenPipeError):  # ended by itself
+                with contextlib.suppress(BrokenPipeError):  # it has ended
                     control.write(f"{int(signum)}\n".encode())
                 try:
                     guardian.wait(STOP_TIMEOUT_S)

@@ -42,7 +42,7 @@ def test_acknowledged_rows_survive_stops_and_kills(private_server: servers.Priva
 
 
 @pytest.mark.slow
-def test_a_server_that_ended_by_itself_can_be_started(
+def test_a_server_that_ended_can_be_started_again(
     private_server: servers.PrivateServer,
 ) -> None:
     own = private_server
@@ -96,7 +96,7 @@ def test_a_server_does_not_outlive_a_killed_owner(backend: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_wheels_postgres() -> None:
+def test_the_postgres_of_the_wheel_starts() -> None:
     """Also where PostgreSQL is installed: elsewhere it is what tests run on."""
     try:
         binaries = postgres.wheel_binaries()

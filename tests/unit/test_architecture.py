@@ -14,29 +14,29 @@ from tests.cases import for_each
 PACKAGE = Path(gproxy_storage.__file__).parent
 CONTRIBUTING = Path(__file__).parents[2] / "CONTRIBUTING.md"
 
-# From the top down: a module imports from rooms above its own, or from its own.
-ROOMS = (
-    ("errors",),
-    ("secret", "storable", "money", "private_files", "setting_files", "forks", "interruptions"),
-    ("dsn",),
-    ("config",),
-    ("crypto",),
-    ("backends",),
-    ("database",),
-    ("unlocked", "vault"),
-    ("fields", "sealed_fields", "naming"),
-    ("models",),
-    ("encryption",),
-    ("row_types", "rows"),
-    ("schema",),
-    ("repositories",),
-    ("batch",),
-    ("sink",),
-    ("storage",),
+# From the top down: a module imports from its own layer and from those below it.
+LAYERS = (
     ("cli",),
+    ("storage",),
+    ("sink",),
+    ("batch",),
+    ("repositories",),
+    ("schema",),
+    ("row_types", "log_rows"),
+    ("key_management",),
+    ("models",),
+    ("fields", "encrypted_fields", "naming"),
+    ("unlocked", "keyring_manager"),
+    ("database",),
+    ("backends",),
+    ("crypto",),
+    ("config",),
+    ("dsn",),
+    ("secret", "value_limits", "money", "private_files", "setting_files", "forks", "interruptions"),
+    ("errors",),
 )
-LEVEL = {name: level for level, names in enumerate(ROOMS) for name in names}
-DOORS = {"__init__", "__main__"}  # of the package itself: they lead to every room
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+ENTRY_POINTS = {"__init__", "__main__"}  # of the package itself: they import from every layer
 LEVEL_OF_INIT = LEVEL["storage"]  # which it imports
 
 DIALECTS = {"sqlite", "postgres", "postgresql", "mysql", "mariadb"}
@@ -56,7 +56,7 @@ def modules() -> dict[str, ast.Module]:
 MODULES = modules()
 
 
-def room(module: str) -> str:
+def layer(module: str) -> str:
     return module.partition(".")[0]
 
 
@@ -74,17 +74,17 @@ def imports(module: str, tree: ast.Module) -> Iterator[str]:
                 yield "." + ".".join([*package, node.module])
             else:  # from . import name
                 names = [".".join([*package, alias.name]) for alias in node.names]
-                yield from ("." + (name if room(name) in LEVEL else "__init__") for name in names)
+                yield from ("." + (name if layer(name) in LEVEL else "__init__") for name in names)
 
 
-def climbs(module: str, tree: ast.Module) -> list[str]:
-    """Return the imports that lead to a room below the module's own."""
-    level = LEVEL[room(module)]
+def upward_imports(module: str, tree: ast.Module) -> list[str]:
+    """Return the imports from a layer above the module's own."""
+    level = LEVEL[layer(module)]
     found = []
     for name in imports(module, tree):
         inside = name.removeprefix(f"{PACKAGE.name}.") if not name.startswith(".") else name[1:]
-        below = (LEVEL | {"__init__": LEVEL_OF_INIT}).get(room(inside), len(ROOMS)) > level
-        if name.startswith((".", f"{PACKAGE.name}.")) and below:
+        above = (LEVEL | {"__init__": LEVEL_OF_INIT}).get(layer(inside), -1) < level
+        if name.startswith((".", f"{PACKAGE.name}.")) and above:
             found.append(name)
     return found
 
@@ -98,31 +98,31 @@ def named_dialects(tree: ast.AST) -> list[int]:
     ]
 
 
-def test_every_module_has_its_room() -> None:
-    assert {room(module) for module in MODULES} <= {*LEVEL, *DOORS}
+def test_every_module_is_in_a_layer() -> None:
+    assert {layer(module) for module in MODULES} <= {*LEVEL, *ENTRY_POINTS}
 
 
-def test_contributing_lists_the_rooms_in_this_order() -> None:
+def test_contributing_lists_the_layers_in_this_order() -> None:
     text = CONTRIBUTING.read_text(encoding="utf-8")
     cells = re.findall(r"^\| (`.*?) \|", text, flags=re.MULTILINE)
     listed = re.findall(r"`(\w+)(?:\.py|/)`", " ".join(cells))
 
-    assert listed == [name for names in ROOMS for name in names]
+    assert listed == [name for names in LAYERS for name in names]
 
 
-@for_each("module", sorted(set(MODULES) - DOORS))
-def test_imports_lead_upwards(module: str) -> None:
-    assert climbs(module, MODULES[module]) == []
+@for_each("module", sorted(set(MODULES) - ENTRY_POINTS))
+def test_imports_go_down(module: str) -> None:
+    assert upward_imports(module, MODULES[module]) == []
 
 
-def test_no_module_imports_itself_by_way_of_others() -> None:
-    """Those count, too, that only a type checker sees, or that are made in a function."""
+def test_there_are_no_circular_imports() -> None:
+    """Including those that only a type checker sees, and those within functions."""
     graph = {
         module: {target for name in imports(module, tree) for target in _modules(name[1:])}
         for module, tree in MODULES.items()
-        if module not in DOORS
+        if module not in ENTRY_POINTS
     }
-    TopologicalSorter(graph).prepare()  # CycleError names the circle
+    TopologicalSorter(graph).prepare()  # CycleError names the cycle
 
 
 def _modules(name: str) -> set[str]:
@@ -130,20 +130,20 @@ def _modules(name: str) -> set[str]:
     return {name, f"{name}.__init__"} & MODULES.keys()
 
 
-@for_each("module", [name for name in MODULES if room(name) == "crypto"])
-def test_cryptography_knows_no_database(module: str) -> None:
+@for_each("module", [name for name in MODULES if layer(name) == "crypto"])
+def test_cryptography_imports_no_database(module: str) -> None:
     assert not {name.partition(".")[0] for name in imports(module, MODULES[module])} & DATABASES
 
 
-def test_the_pool_knows_no_database() -> None:
+def test_the_pool_imports_no_database() -> None:
     found = set(imports("backends.pool", MODULES["backends.pool"]))
 
     assert not {name.partition(".")[0] for name in found} & DATABASES
     assert {name for name in found if name.startswith(".")} == {".errors"}
 
 
-@for_each("module", [name for name in MODULES if room(name) not in KNOWS_DIALECTS])
-def test_dialects_are_told_apart_in_the_backends_only(module: str) -> None:
+@for_each("module", [name for name in MODULES if layer(name) not in KNOWS_DIALECTS])
+def test_only_backends_distinguish_dialects(module: str) -> None:
     tree = MODULES[module]
     if module == "database":
         tree.body = [node for node in tree.body if not _is_schemes(node)]
@@ -175,8 +175,8 @@ def _is_schemes(node: ast.stmt) -> bool:
         ("schema.sync", "import json\nfrom ..errors import SyncFailed", []),
     ],
 )
-def test_an_import_downwards_is_found(module: str, code: str, found: list[str]) -> None:
-    assert climbs(module, ast.parse(code)) == found
+def test_an_import_upwards_is_found(module: str, code: str, found: list[str]) -> None:
+    assert upward_imports(module, ast.parse(code)) == found
 
 
 @for_each(

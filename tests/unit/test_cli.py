@@ -13,8 +13,8 @@ from click.testing import CliRunner, Result
 
 from gproxy_storage import Dsn, Storage, __version__
 from gproxy_storage.cli import main
-from gproxy_storage.encryption.gproxy import LEDGER
 from gproxy_storage.errors import ConfigError, StorageError
+from gproxy_storage.key_management.gproxy import LEDGER
 from gproxy_storage.models import TABLES
 from tests import leaks, servers
 from tests.processes import PLAINTEXT_WARNING, run_python

@@ -134,7 +134,7 @@ def test_each_source_goes_before_the_next(
     assert (by_directory.data_dir, by_directory.sources["data_dir"]) == (Path("wins"), source)
 
 
-def test_each_setting_is_looked_up_by_itself(workplace: Path) -> None:
+def test_each_setting_is_looked_up_separately(workplace: Path) -> None:
     write_toml(workplace, "from-toml", "from-toml")
     (workplace / ".env").write_text("GPROXY_DATA_DIR=from-dotenv\n")
 
@@ -585,7 +585,7 @@ def test_where_the_secret_may_come_from(workplace: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("name", ["DATABASE_SECRET_KEY", "DATABASE_SECRET_KEY_FILE"])
-def test_a_secret_of_the_working_directory_for_somebody_elses_dsn(
+def test_a_secret_of_the_working_directory_for_a_dsn_from_elsewhere(
     workplace: Path,
     caplog: pytest.LogCaptureFixture,
     environ: dict[str, str],

@@ -598,9 +598,9 @@ def test_a_refused_dsn_is_shown_as_far_as_it_is_safe(text: str, shown: str | Non
     assert refusal(text).dsn == shown
 
 
-def test_an_escape_is_suggested_for_a_torn_password() -> None:
-    for torn in ("a/b", "a?b", "a#b", "a%b", "a/b@c"):
-        message = str(refusal(f"postgres://u:{torn}@h/db"))
+def test_an_escape_is_suggested_for_a_password_with_delimiters() -> None:
+    for password in ("a/b", "a?b", "a#b", "a%b", "a/b@c"):
+        message = str(refusal(f"postgres://u:{password}@h/db"))
         assert "'@' as %40" in message
         assert "'/' %2F" in message
 

@@ -130,7 +130,7 @@ def test_users_from_csv_and_a_key_that_leaks(database_dsn: str, tmp_path: Path) 
 
 
 @ONE_BACKEND
-def test_bad_lines_are_named_and_nobody_is_created(database_dsn: str, tmp_path: Path) -> None:
+def test_bad_lines_are_named_and_no_user_is_created(database_dsn: str, tmp_path: Path) -> None:
     with Storage.connect(database_dsn) as storage:
         storage.users.create("taken")
     lines = "name,admin\ngood,no\ngood,no\nx,maybe\nx\n ,no\ntaken,\nlast,yes\n"
@@ -181,7 +181,7 @@ def test_a_key_is_never_taken_from_the_command_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "script", sorted(EXAMPLES.glob("*.py")), ids=lambda script: str(script.stem)
 )
-def test_help(script: Path, tmp_path: Path) -> None:
+def test_help_of_every_example_changes_nothing(script: Path, tmp_path: Path) -> None:
     done = run_python(script, "--help", cwd=tmp_path)
 
     assert (done.returncode, done.stderr) == (0, "")

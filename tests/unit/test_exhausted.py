@@ -1,4 +1,4 @@
-"""Errors of a database that lacks room or is damaged: they decide, and no row is to blame."""
+"""Errors of a database that is full or damaged: they take precedence, and count against no row."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_states_of_postgres_mean_exhausted(state: str) -> None:
 
 
 @for_each("name", ["FULL", "IOERR", "NOMEM", "CORRUPT", "NOTADB", "CANTOPEN"])
-def test_sqlite_says_something_else_afterwards(name: str) -> None:
+def test_later_errors_of_sqlite_do_not_hide_the_first(name: str) -> None:
     """It has rolled the transaction back, and the savepoint's end finds nothing."""
     first = sqlite3.OperationalError("the first")
     first.sqlite_errorcode = getattr(sqlite3, f"SQLITE_{name}") | 13 << 8

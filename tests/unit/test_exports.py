@@ -1,4 +1,4 @@
-"""What `import gproxy_storage` offers: the front door, what it takes and gives, and the errors."""
+"""The exports of `gproxy_storage`: the entry point, types of arguments and results, errors."""
 
 from __future__ import annotations
 

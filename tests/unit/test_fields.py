@@ -164,7 +164,7 @@ def test_what_is_no_value_of_a_field_is_refused(
         (User.is_admin, [True, False]),
     ],
 )
-def test_taken_as_it_is(field: peewee.Field[Any], values: list[Any]) -> None:
+def test_valid_values_are_stored_unchanged(field: peewee.Field[Any], values: list[Any]) -> None:
     assert [field.db_value(value) for value in values] == values
 
 
@@ -215,7 +215,7 @@ def test_what_is_no_json_is_not_read(text: str) -> None:
     assert_carries_nothing(caught.value)
 
 
-def test_a_class_of_ints_of_its_own_is_checked_as_an_int() -> None:
+def test_a_subclass_of_int_is_checked_as_an_int() -> None:
     """`in range(...)` walks to find one: 2**31 steps for a status that is an enum's member."""
     stored = IntegerField().db_value(HTTPStatus.OK)
     assert stored == 200

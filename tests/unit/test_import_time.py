@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import statistics
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from tests.processes import run_python
 
-LATER = ["argon2", "click", "dotenv", "tomllib", "asyncio", "hypothesis", "pytest"]
-LATER += [
-    f"gproxy_storage.{name}"
-    for name in (
-        *("batch", "schema.sync", "sink.sink", "encryption.startup"),
-        *("repositories.quotas", "repositories.usages"),
-    )
-]
+PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
+RUFF = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["tool"]["ruff"]["lint"]
+LATER = RUFF["flake8-tidy-imports"]["banned-module-level-imports"]
+LATER += ["click", "asyncio", "hypothesis", "pytest"]
+LATER += [f"gproxy_storage.repositories.{name}" for name in ("quotas", "usages")]
 ALONE = "peewee, cryptography.hazmat.primitives.ciphers.aead"
 
 PROGRAM = """

@@ -18,6 +18,15 @@ from gproxy_storage.fields import (
     TextField,
     UtcDateTimeField,
 )
+from gproxy_storage.log_rows import (
+    DOWNSTREAM_REQUESTS,
+    LOGS,
+    UPSTREAM_REQUESTS,
+    USAGES,
+    LogTable,
+    keyword,
+    row_check,
+)
 from gproxy_storage.row_types import (
     Body,
     DownstreamRow,
@@ -26,18 +35,9 @@ from gproxy_storage.row_types import (
     UpstreamRow,
     UsageRow,
 )
-from gproxy_storage.rows import (
-    DOWNSTREAM_REQUESTS,
-    LOGS,
-    UPSTREAM_REQUESTS,
-    USAGES,
-    Log,
-    keyword,
-    row_check,
-)
 from tests.cases import for_each
 
-ROWS: list[tuple[Log, Any]] = [
+ROWS: list[tuple[LogTable, Any]] = [
     (USAGES, UsageRow),
     (UPSTREAM_REQUESTS, UpstreamRow),
     (DOWNSTREAM_REQUESTS, DownstreamRow),
@@ -55,7 +55,7 @@ AT = datetime(2026, 3, 4, tzinfo=UTC)
 
 
 @for_each(("log", "row"), ROWS)
-def test_a_row_has_the_columns_of_its_model(log: Log, row: Any) -> None:
+def test_a_row_has_the_columns_of_its_model(log: LogTable, row: Any) -> None:
     hints, written = get_type_hints(row), get_type_hints(row, include_extras=True)
     assert sorted(hints) == sorted(map(keyword, log.arguments))
     for name in log.arguments:
@@ -107,7 +107,7 @@ def test_values_are_given_by_name() -> None:
         (UPSTREAM_REQUESTS, "request_header", "did you mean 'request_headers'"),
     ],
 )
-def test_an_unknown_name(log: Log, given: str, message: str) -> None:
+def test_an_unknown_keyword_suggests_the_nearest(log: LogTable, given: str, message: str) -> None:
     required = {"request_method": "GET"} if log is UPSTREAM_REQUESTS else {}
     with pytest.raises(InvalidValue, match=message) as caught:
         row_check(log, max_body_bytes=9, redactors={})(**required, **{given: 1})
@@ -116,7 +116,7 @@ def test_an_unknown_name(log: Log, given: str, message: str) -> None:
         log.values({**required, given: 1}, AT)
 
 
-def test_a_missing_name() -> None:
+def test_a_missing_keyword_is_a_type_error() -> None:
     check = row_check(UPSTREAM_REQUESTS, max_body_bytes=9, redactors={})
     with pytest.raises(TypeError, match=r"^submit_upstream_request\(\) .*'request_method'$"):
         check()

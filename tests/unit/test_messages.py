@@ -14,7 +14,7 @@ from gproxy_storage.backends.mysql import MySQLBackend
 from gproxy_storage.backends.postgres import PostgresBackend
 from gproxy_storage.backends.sqlite import SqliteBackend
 from gproxy_storage.dsn import Dsn
-from gproxy_storage.models import INDEXES, NAMES
+from gproxy_storage.models import INDEX_COLUMNS, NAMES
 from tests import leaks
 from tests.cases import for_each
 
@@ -24,11 +24,7 @@ leaks.register(SECRET)
 
 def named(backend: Backend) -> Backend:
     backend.names = NAMES
-    backend.keys = {
-        index.name: (model._meta.table_name, tuple(column for column, _ in index.columns))
-        for model, indexes in INDEXES.items()
-        for index in indexes
-    }
+    backend.index_columns = INDEX_COLUMNS
     return backend
 
 
@@ -104,7 +100,7 @@ def test_a_value_that_does_not_fit(mysql: Backend, message: str) -> None:
     )
 
 
-def test_a_reference(mysql: Backend) -> None:
+def test_the_message_of_a_missing_reference_shows_no_value(mysql: Backend) -> None:
     message = "... fails (`d`.`x`, CONSTRAINT `{}` FOREIGN KEY"
     text, _ = said(mysql, pymysql.IntegrityError(1452, message.format(SECRET)))
 

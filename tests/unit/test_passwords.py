@@ -17,7 +17,7 @@ from gproxy_storage.errors import InvalidValue
 from tests.cases import for_each
 
 PASSWORD = "correct horse battery staple"
-# Of the password "other". Salted anew, it would give the tests other names in each process.
+# Of the password "other". With a new salt, the tests would have other names in each process.
 STORED = (
     "$argon2id$v=19$m=19456,t=2,p=1$7CnO8CZF9w+5SVw7Rf6pOA$"
     "EDnDp5btOAnyJbe76DZy3EdYBSrWYd0FapmRcm5Qkic"

@@ -81,7 +81,7 @@ def test_a_pattern_fits_the_names_it_describes(pattern: str, model: str, fits: b
         ("", None),
     ],
 )
-def test_which_one_applies(patterns: str, applies: str | None) -> None:
+def test_the_closest_pattern_applies(patterns: str, applies: str | None) -> None:
     for order in (patterns.split(), patterns.split()[::-1]):
         assert closest(order, "gpt-4-mini") == applies
 

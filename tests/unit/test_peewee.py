@@ -129,7 +129,7 @@ def test_hooks_see_every_query(database: Any) -> None:
     assert seen == ["SELECT 1"]
 
 
-def test_a_field_is_told_of_its_database(database: Any) -> None:
+def test_a_field_knows_its_database(database: Any) -> None:
     hook = Row._meta.fields["number"]
     assert isinstance(hook, Noted)
     hook.told.clear()
@@ -219,7 +219,7 @@ def test_the_end_of_an_upsert_is_rendered_by_a_method(
     assert (sql.endswith(" END"), told) == (True, [True])
 
 
-def test_what_is_told_of_statements_that_peewee_does_not_execute(
+def test_hooks_see_statements_that_peewee_does_not_execute(
     database: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     seen = []

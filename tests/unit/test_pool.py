@@ -401,7 +401,7 @@ def test_no_lock_is_held_while_the_driver_works(driver: Driver, clock: Clock) ->
 # -- the whole pool -----------------------------------------------------------------------------
 
 
-def test_close(driver: Driver) -> None:
+def test_close_closes_idle_and_returned_connections(driver: Driver) -> None:
     pool = make_pool(driver, 2)
     idle, lent = pool.acquire(), pool.acquire()
     pool.release(idle)
@@ -462,7 +462,9 @@ def test_before_a_fork_idle_connections_are_closed(driver: Driver, forked: Conne
     assert forked._slots == 0
 
 
-def test_the_parent_goes_on(driver: Driver, forked: ConnectionPool) -> None:
+def test_the_pool_continues_in_the_parent_after_a_fork(
+    driver: Driver, forked: ConnectionPool
+) -> None:
     waiting = threading.Event()
 
     def acquire() -> None:

@@ -81,7 +81,7 @@ def test_what_comes_meanwhile_counts() -> None:
     assert str(Progress("writing", 0, "values")) == "writing: 0 of 0 values (100%)"
 
 
-def test_nobody_reads_it(stderr: Callable[[bool], Stream]) -> None:
+def test_a_closed_stream_does_not_end_the_work(stderr: Callable[[bool], Stream]) -> None:
     stream = stderr(False)
     stream.close()
     with progress("writing", 3, line_every_s=0.001) as done:

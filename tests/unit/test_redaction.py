@@ -86,7 +86,7 @@ def test_names_that_are_no_plain_text(name: Any) -> None:
         *("x-new-credential", "x-new-credentials", "x-admin-key", "x-jwt", "key"),
     ],
 )
-def test_names_that_nobody_has_yet(name: str) -> None:
+def test_unknown_names_with_typical_endings_are_secret(name: str) -> None:
     assert redact_headers({name: "sk"}) == {name: REDACTED}
     assert redact_query(f"{name}=sk") == f"{name}={REDACTED}"
 
@@ -116,7 +116,7 @@ HARMLESS = [
 
 
 @for_each("name", HARMLESS)
-def test_names_that_look_alike_stay(name: str) -> None:
+def test_similar_names_are_not_redacted(name: str) -> None:
     for spelled in (str.lower, str.upper, str.title):
         headers = {spelled(name): "5"}
         assert redact_headers(headers) == headers
@@ -157,7 +157,7 @@ def test_urls_in_values_of_headers(value: Any, expected: Any) -> None:
 @for_each(
     "value", ["text/plain; token=t", "multipart/form-data; boundary=key", "user:pw@h", "100%"]
 )
-def test_what_is_no_url_stays(value: str) -> None:
+def test_values_that_are_not_urls_are_kept(value: str) -> None:
     for _ in range(2):
         assert redact_headers({"x-some-type": value}) == {"x-some-type": value}
     assert redact_headers([("x-some-type", value, value)]) == [["x-some-type", value, value]]
@@ -171,7 +171,7 @@ def test_what_is_remembered_of_names_is_bounded() -> None:
 
 
 @for_each("headers", [{}, [], [["a", "b"]], {"a": [1, None, ["b"]]}])
-def test_other_headers_stay(headers: Any) -> None:
+def test_other_headers_are_kept(headers: Any) -> None:
     assert redact_headers(headers) == headers
     assert redact_headers(headers) is not headers
 
@@ -229,7 +229,7 @@ def test_secrets_in_queries_are_redacted(query: str, expected: str) -> None:
         *("q=%E4%BD%A0%3D1", "%", "%%%25", "a=&b", "key=&a=b", None, 1),
     ],
 )
-def test_other_queries_stay(query: Any) -> None:
+def test_other_queries_are_kept(query: Any) -> None:
     assert redact_query(query) == query
     assert redact_url(f"/v1?{query}") == f"/v1?{query}"
 

@@ -14,7 +14,7 @@ FOLDERS = ("gproxy_storage", "docs", "examples", "tests", ".ci")
 PATTERNS = ("*.md", "*.py", "*.toml", "*.cfg", "LICENSE", "Makefile", "MANIFEST.in")
 
 
-def test_nothing_is_missing_in_it(tmp_path: Path) -> None:
+def test_the_sdist_is_complete(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     for folder in FOLDERS:

@@ -26,7 +26,7 @@ def test_database_names_are_unique_and_say_who_made_them() -> None:
     assert max(map(len, names)) <= 63  # PostgreSQL cuts longer ones short
 
 
-def test_leftovers_are_old_and_their_process_is_gone() -> None:
+def test_leftovers_are_old_and_their_process_has_ended() -> None:
     now = 1_800_000_000.0
     gone = _ended_process()
     assert base.is_leftover(f"gproxy_test_1799990000_{gone}_main_ab12cd", now)
@@ -36,7 +36,7 @@ def test_leftovers_are_old_and_their_process_is_gone() -> None:
     assert not base.is_leftover(f"x_gproxy_test_1799990000_{gone}_main_ab12cd", now)
 
 
-def test_a_dsn_survives_rendering_and_parsing() -> None:
+def test_a_dsn_is_unchanged_by_rendering_and_parsing() -> None:
     options = {"sslmode": "disable"}
     access = base.Access("ä@b", "p/w:%", "::1", 5433, database="n/ä", options=options)
     text = access.dsn("postgres", "host")
@@ -44,7 +44,7 @@ def test_a_dsn_survives_rendering_and_parsing() -> None:
     assert access.password not in repr(access)
 
 
-def test_a_socket_dsn_survives_too() -> None:
+def test_a_socket_dsn_is_unchanged_too() -> None:
     access = base.Access("root", socket="/run/x.sock", port=3306, database="mysql")
     text = access.dsn("mysql", "socket")
     assert base.parse_dsn(text, ["mysql"], 3306, "socket") == access
@@ -179,7 +179,7 @@ def test_the_guardian_passes_signals_on(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text() == "ready\ncaught\n"
 
 
-def test_the_guardian_kills_when_its_owner_is_gone(tmp_path: Path) -> None:
+def test_the_guardian_kills_when_its_owner_has_ended(tmp_path: Path) -> None:
     with _guard(["/bin/sleep", "3600"], tmp_path) as guardian:
         assert guardian.stdin is not None
         assert guardian.stdout is not None

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gproxy_storage.crypto.keys import Key
-from gproxy_storage.rows import LOGS
+from gproxy_storage.log_rows import LOGS
 from gproxy_storage.sink import spool as spool_module
 from gproxy_storage.sink.batch import Batch
 from gproxy_storage.sink.destination import KeyCipher, SpoolCipher
@@ -133,7 +133,7 @@ def test_a_file_in_use_is_not_adopted(tmp_path: Path) -> None:
 def test_a_file_that_was_just_set_aside_is_not_adopted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another process opened it before, and gets the lock after: it would store all anew."""
+    """Another process opened it before, and gets the lock after: it would store all again."""
     path = left(tmp_path, 1)
     owner = adopt(path)
     owner.damages.append(Damage(0, 1))
@@ -166,7 +166,7 @@ def test_a_file_that_its_owner_only_began_is_left_alone(tmp_path: Path) -> None:
     assert SpoolFile.adopt(path, DATABASE, None) is None
 
 
-def test_a_batch_survives_the_trip_exactly() -> None:
+def test_a_batch_is_read_back_exactly() -> None:
     assert Batch.from_bytes(1, batch(1).to_bytes()).rows == batch(1).rows
 
 
@@ -417,7 +417,7 @@ def test_another_databases_file_is_refused_unread(tmp_path: Path) -> None:
 # -- room ---------------------------------------------------------------------------------------
 
 
-def test_a_full_file_takes_no_more(tmp_path: Path) -> None:
+def test_a_full_file_refuses_further_batches(tmp_path: Path) -> None:
     spool = create(tmp_path, 1)
     size = spool.size_bytes
     with pytest.raises(SpoolFull):
@@ -426,7 +426,7 @@ def test_a_full_file_takes_no_more(tmp_path: Path) -> None:
     assert drain(spool) == [1, 2]
 
 
-def test_a_deleted_file_takes_no_more(tmp_path: Path) -> None:
+def test_a_deleted_file_refuses_further_batches(tmp_path: Path) -> None:
     spool = create(tmp_path, 1)
     spool.path.unlink()
     with pytest.raises(FileNotFoundError, match="deleted while it was open"):
@@ -434,7 +434,7 @@ def test_a_deleted_file_takes_no_more(tmp_path: Path) -> None:
     assert drain(spool) == [1]
 
 
-def test_a_full_disk(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_no_partial_record(tmp_path: Path) -> None:
     """The operating system refuses in the middle of a record; nothing of it stays."""
 
     def work() -> str:
@@ -590,7 +590,7 @@ def test_rejects_are_sealed_with_their_reason_in_the_clear(tmp_path: Path) -> No
 def test_a_file_moves_to_another_database_and_key(
     tmp_path: Path, was_sealed: bool, is_sealed: bool
 ) -> None:
-    """What waits is sealed anew, under the same numbers of the same writer."""
+    """Waiting batches are sealed again, with the same numbers of the same writer."""
     old, new = (KeyCipher(Key.generate()) if sealed else None for sealed in (was_sealed, is_sealed))
     spool = create(tmp_path, 1, 2, 5, cipher=old)
     assert spool.first() is not None
@@ -614,7 +614,9 @@ def test_a_file_moves_to_another_database_and_key(
     assert [path.name for path in tmp_path.iterdir()] == [spool.path.name]
 
 
-def test_a_file_that_cannot_be_moved_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cannot_be_moved_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spool = create(tmp_path, 1, 2)
     other = Header(OTHER_DATABASE, spool.header.writer, None)
 

@@ -5,77 +5,53 @@ A line that they must refuse says so by an ignore, and one that is not needed is
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, assert_type
 
-from gproxy_storage import Amount, Sink, Storage, UpstreamRow, UsageRow
+from gproxy_storage import ANY, Amount, Page, Sink, Storage, UpstreamRow, UsageRow, WriteBatch
 from gproxy_storage.models import (
-    ClaudeFile,
-    Credential,
-    CredentialStatus,
-    DownstreamRequest,
-    LLMModel,
-    Provider,
+    GlobalSettings,
     UpstreamRequest,
     Usage,
     User,
-    UserCredentialFile,
-    UserFilePermission,
     UserKey,
     UserModelPermission,
     UserQuota,
-    UserRateLimit,
 )
 from gproxy_storage.repositories.summaries import UsageSummary
 
 NOW = datetime.now(UTC)
 
 
-def foreign_keys(
-    credential: Credential,
-    credential_status: CredentialStatus,
-    user_key: UserKey,
-    llm_model: LLMModel,
-    user_model_permission: UserModelPermission,
-    user_file_permission: UserFilePermission,
-    user_rate_limit: UserRateLimit,
-    user_quota: UserQuota,
-    usage: Usage,
-    upstream_request: UpstreamRequest,
-    downstream_request: DownstreamRequest,
-    user_credential_file: UserCredentialFile,
-    claude_file: ClaudeFile,
-) -> None:
-    assert_type(credential.provider, Provider)
-    assert_type(credential_status.credential, Credential)
-    assert_type(user_key.user, User)
-    assert_type(llm_model.provider, Provider)
-    assert_type(user_model_permission.user, User)
-    assert_type(user_model_permission.provider, Provider | None)
-    assert_type(user_file_permission.user, User)
-    assert_type(user_file_permission.provider, Provider)
-    assert_type(user_rate_limit.user, User)
-    assert_type(user_quota.user, User)
-    assert_type(usage.provider, Provider | None)
-    assert_type(usage.credential, Credential | None)
-    assert_type(usage.user, User | None)
-    assert_type(usage.user_key, UserKey | None)
-    assert_type(upstream_request.provider, Provider | None)
-    assert_type(upstream_request.credential, Credential | None)
-    assert_type(downstream_request.user, User | None)
-    assert_type(downstream_request.user_key, UserKey | None)
-    assert_type(user_credential_file.user, User)
-    assert_type(user_credential_file.user_key, UserKey)
-    assert_type(user_credential_file.provider, Provider)
-    assert_type(user_credential_file.credential, Credential)
-    assert_type(claude_file.provider, Provider)
-
-    assert_type(user_key.user_id, int)
-    assert_type(usage.user_id, int | None)
-    assert_type(user_key.user.name, str)
-    user_key.user.nam  # type: ignore[attr-defined]  # noqa: B018
+def foreign_keys(key: UserKey, usage: Usage) -> None:
+    key.user.nam  # type: ignore[attr-defined]  # noqa: B018
     usage.user.name  # type: ignore[union-attr]  # noqa: B018
+
+
+def repositories(storage: Storage, batch: WriteBatch) -> None:
+    assert_type(storage.users.get(1), User)
+    assert_type(storage.users.find(name="a"), User | None)
+    assert_type(storage.users.list(name=["a", "b"], enabled=True, limit=3), list[User])
+    assert_type(storage.users.iter(id=1), Iterator[User])
+    assert_type(storage.keys.count(label=None, user_id=ANY), int)
+    assert_type(storage.access.models.list(provider_id=None), list[UserModelPermission])
+    assert_type(storage.quotas.get(1), UserQuota)
+    assert_type(storage.settings.get(), GlobalSettings)
+    assert_type(storage.usages.list(since=NOW, limit=3), Page[Usage])
+    assert_type(storage.upstream_requests.get(1, bodies=True), UpstreamRequest)
+    assert_type(batch.users.create("a"), User)
+    storage.users.get("1")  # type: ignore[arg-type]
+    storage.users.list(nam="a")  # type: ignore[call-arg]
+    storage.users.list(name=1)  # type: ignore[arg-type]
+    storage.users.iter(limit=1)  # type: ignore[call-arg]
+    storage.users.list(name=None)  # type: ignore[arg-type]
+    storage.users.update(1, enabld=True)  # type: ignore[call-arg]
+    storage.users.creat("a")  # type: ignore[attr-defined]
+    storage.quotas.delete(1)  # type: ignore[attr-defined]
+    storage.user.get(1)  # type: ignore[attr-defined]
+    batch.users.count(nam="a")  # type: ignore[call-arg]
 
 
 def columns(

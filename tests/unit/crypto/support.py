@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import gproxy_storage
+from gproxy_storage.crypto.binding import Binding
 from gproxy_storage.crypto.kdf import Kdf
 from gproxy_storage.crypto.keyring import Keyring
 from gproxy_storage.crypto.keys import Key
 from gproxy_storage.crypto.keyset import KeySet, Mode
-from gproxy_storage.crypto.place import Place
 
 VECTORS = Path(__file__).parents[2] / "vectors"
 PACKAGE = str(Path(gproxy_storage.__file__).parent)
 
-PLACE = Place("users", "password", 42)
+BINDING = Binding("users", "password", 42)
 KID = "a738dbd331b00de7"  # of the key 00..1f
 DATA, OTHER, LOOKUP, SPOOL, V2 = (Key(bytes(range(n, n + 32))) for n in range(0, 160, 32))
 FAST_KDF = Kdf(8192, 1, 1, bytes(16))

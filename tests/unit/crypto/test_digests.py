@@ -13,12 +13,12 @@ GPROXY, KEYED = api_key_digest(KEY), keyed_api_key_digest(KEY, LOOKUP)
 
 
 @for_each("vector", load_vectors("gproxy-v2")["api_key_digests"])
-def test_gproxys_digests(vector: dict[str, str]) -> None:
+def test_digests_equal_gproxys(vector: dict[str, str]) -> None:
     assert api_key_digest(vector["api_key"]) == vector["digest"]
 
 
 @for_each("vector", load_vectors("gproxy-storage-v3")["api_key_digests"])
-def test_keyed_digests(vector: dict[str, str]) -> None:
+def test_keyed_digests_equal_the_vectors(vector: dict[str, str]) -> None:
     assert keyed_api_key_digest(vector["api_key"], LOOKUP) == vector["digest"]
     assert keyed_api_key_digest(vector["api_key"], SPOOL) != vector["digest"]
 
@@ -33,12 +33,14 @@ def test_keyed_digests(vector: dict[str, str]) -> None:
         (Mode.DECRYPTING, GPROXY, (KEYED, GPROXY)),
     ],
 )
-def test_each_mode(mode: Mode, stored: str, looked_up: tuple[str, ...]) -> None:
+def test_each_mode_stores_and_looks_up_its_digests(
+    mode: Mode, stored: str, looked_up: tuple[str, ...]
+) -> None:
     assert keyring(mode).digest(KEY) == stored
     assert keyring(mode).lookup_digests(KEY) == looked_up
 
 
-def test_a_digest_survives_rotation() -> None:
+def test_rotation_does_not_change_a_digest() -> None:
     assert keyring(active=OTHER).digest(KEY) == keyring().with_new_key().digest(KEY) == KEYED
 
 

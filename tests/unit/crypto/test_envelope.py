@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gproxy_storage.crypto.binding import Binding
 from gproxy_storage.crypto.encoding import encode
 from gproxy_storage.crypto.envelope import (
     PENDING_JSON,
@@ -19,11 +20,10 @@ from gproxy_storage.crypto.envelope import (
     parse_json,
     parse_text,
 )
-from gproxy_storage.crypto.place import Place
 from gproxy_storage.errors import MalformedEnvelope
 from tests.cases import for_each
 
-from .support import KID, PLACE, chain, load_vectors
+from .support import BINDING, KID, chain, load_vectors
 
 NONCE, CIPHERTEXT = bytes(range(24)), bytes(range(200, 220))
 N, C = encode(NONCE), encode(CIPHERTEXT)
@@ -42,7 +42,9 @@ V2 = Envelope("v2", None, NONCE, CIPHERTEXT)
         (V2, f"enc:v2:{N}:{C}", {"$gproxy_enc": "v2", "nonce": N, "ciphertext": C}),
     ],
 )
-def test_both_forms(envelope: Envelope, text: str, document: dict[str, str]) -> None:
+def test_an_envelope_is_written_and_parsed_in_both_forms(
+    envelope: Envelope, text: str, document: dict[str, str]
+) -> None:
     assert envelope.to_text() == text
     assert envelope.to_json() == json.dumps(document, separators=(",", ":"))
     assert parse_text(text) == envelope
@@ -61,7 +63,7 @@ def test_the_length_of_a_text(size: int) -> None:
 
 
 @for_each("vector", load_vectors("gproxy-v2")["values"])
-def test_gproxys_forms(vector: dict[str, Any]) -> None:
+def test_gproxys_envelopes_are_parsed(vector: dict[str, Any]) -> None:
     text, document = parse_text(vector["token"]), parse_json(json.dumps(vector["json_token"]))
 
     assert isinstance(text, Envelope)
@@ -144,7 +146,7 @@ ODD = "holds a character outside base64url"
 )
 def test_malformed_texts_say_which_part(text: Any, problem: str) -> None:
     with pytest.raises(MalformedEnvelope) as caught:
-        parse_text(text, PLACE)
+        parse_text(text, BINDING)
 
     check_malformed(caught.value, problem)
     assert form_of_text(text) is (Form.PENDING if problem is PENDING else Form.MALFORMED)
@@ -205,7 +207,7 @@ def changed(document: dict[str, Any], **members: Any) -> str:
 )
 def test_malformed_documents_say_which_part(text: Any, problem: str) -> None:
     with pytest.raises(MalformedEnvelope) as caught:
-        parse_json(text, PLACE)
+        parse_json(text, BINDING)
 
     check_malformed(caught.value, problem)
     assert form_of_json(text) is (Form.PENDING if problem is PENDING else Form.MALFORMED)
@@ -214,18 +216,18 @@ def test_malformed_documents_say_which_part(text: Any, problem: str) -> None:
 def check_malformed(error: MalformedEnvelope, problem: str) -> None:
     assert error.problem.startswith(problem)
     assert str(error).startswith(f"users.password, row 42 is malformed: {error.problem}; ")
-    assert (error.table, error.column, error.pk, error.kid) == (*PLACE, None)
+    assert (error.table, error.column, error.pk, error.kid) == (*BINDING, None)
     assert "overwrite the value, delete its row, or restore it" in str(error)
     assert "\n" not in str(error)
     assert "canary" not in str(error)
     assert list(chain(error)) == [error]
 
 
-def test_without_a_place_or_a_key_it_is_said_too() -> None:
+def test_an_error_without_a_binding_or_a_kid() -> None:
     with pytest.raises(MalformedEnvelope, match=r"^a sealed value is malformed") as caught:
         parse_text("enc:")
     assert caught.value.table is None
 
     with pytest.raises(MalformedEnvelope, match=r"^users\.password is malformed") as caught:
-        parse_json("{", Place("users", "password"))
+        parse_json("{", Binding("users", "password"))
     assert (caught.value.table, caught.value.pk) == ("users", None)

@@ -24,11 +24,11 @@ WHITE_SPACE += [0x2028, 0x2029, 0x202F, 0x205F, 0x3000]
 
 
 @for_each("vector", load_vectors("gproxy-v2")["values"])
-def test_gproxys_key(vector: dict[str, str]) -> None:
+def test_gproxys_key_is_derived(vector: dict[str, str]) -> None:
     assert V2_KDF.derive(Secret(vector["secret"])).reveal().hex() == vector["derived_key_hex"]
 
 
-def test_the_keyrings_key() -> None:
+def test_the_keyrings_key_is_derived() -> None:
     vector = load_vectors("gproxy-storage-v3")["keyring"]
     key = Kdf.parse(vector["kdf"]).derive(Secret(vector["secret"]))
 
@@ -141,7 +141,7 @@ def test_a_secret_that_is_blank_or_no_unicode_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("failure", [HashingError("no memory"), MemoryError()])
-def test_without_the_memory_it_says_so(failure: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lack_of_memory_is_reported(failure: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(secret: bytes, *_: object, **__: object) -> bytes:
         raise failure
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from gproxy_storage.crypto.binding import Binding
 from gproxy_storage.crypto.envelope import Document, Envelope, parse_json, parse_text
 from gproxy_storage.crypto.keyring import Keyring
 from gproxy_storage.crypto.keys import Key
 from gproxy_storage.crypto.keyset import Mode
-from gproxy_storage.crypto.place import Place
 from gproxy_storage.errors import (
     CryptoError,
     InvalidValue,
@@ -27,12 +27,12 @@ from tests.cases import for_each
 from tests.processes import run_python
 
 from .support import (
+    BINDING,
     DATA,
     DOCUMENT,
     KID,
     LOOKUP,
     OTHER,
-    PLACE,
     SPOOL,
     TEXT,
     V2,
@@ -46,23 +46,27 @@ SECRETS = [Mode.ENCRYPTED, Mode.MIGRATING, Mode.V2, Mode.DECRYPTING]
 NONCE = bytes(24)
 
 
-def stored_as(form: str, place: Place = PLACE) -> tuple[str, str]:
+def stored_as(form: str, binding: Binding = BINDING) -> tuple[str, str]:
     """Return the text and the JSON document as they are stored in a form."""
     written_by = {"plaintext": Mode.PLAINTEXT, "v2": Mode.V2, "v3": Mode.ENCRYPTED}
     ring = keyring(written_by[form])
-    return ring.seal_text(TEXT, place), ring.seal_json(DOCUMENT, place)
+    return ring.seal_text(TEXT, binding), ring.seal_json(DOCUMENT, binding)
 
 
-def open_both(ring: Keyring, stored: tuple[str, str], place: Place = PLACE) -> tuple[str, Any]:
-    return ring.open_text(stored[0], place), ring.open_json(stored[1], place)
+def open_both(
+    ring: Keyring, stored: tuple[str, str], binding: Binding = BINDING
+) -> tuple[str, Any]:
+    return ring.open_text(stored[0], binding), ring.open_json(stored[1], binding)
 
 
-def refusals(ring: Keyring, stored: tuple[str, str], place: Place = PLACE) -> list[CryptoError]:
+def refusals(
+    ring: Keyring, stored: tuple[str, str], binding: Binding = BINDING
+) -> list[CryptoError]:
     """Return the errors that opening the text and the document raises."""
     caught = []
     for opens, value in ((ring.open_text, stored[0]), (ring.open_json, stored[1])):
         with pytest.raises(CryptoError) as error:
-            opens(value, place)
+            opens(value, binding)
         caught.append(error.value)
     return caught
 
@@ -82,11 +86,11 @@ def refusals(ring: Keyring, stored: tuple[str, str], place: Place = PLACE) -> li
 )
 def test_what_each_mode_writes(mode: Mode, form: str) -> None:
     ring = keyring(mode)
-    text, document = ring.seal_text(TEXT, PLACE), ring.seal_json(DOCUMENT, PLACE)
+    text, document = ring.seal_text(TEXT, BINDING), ring.seal_json(DOCUMENT, BINDING)
 
     assert open_both(ring, (text, document)) == (TEXT, DOCUMENT)
     assert ring.binds_to_row is (form == "v3")
-    for parsed in (parse_text(text, PLACE), parse_json(document, PLACE)):
+    for parsed in (parse_text(text, BINDING), parse_json(document, BINDING)):
         assert ring.is_current(parsed)
         if form == "plaintext":
             assert parsed is None or isinstance(parsed, Document)
@@ -124,7 +128,7 @@ def test_what_each_mode_reads(mode: Mode, form: str) -> None:
     for error in refusals(ring, stored):
         assert type(error) is kind
         assert message in str(error)
-        assert (error.table, error.column, error.pk) == PLACE
+        assert (error.table, error.column, error.pk) == BINDING
         assert error.kid == (KID if form == "v3" else None)
         assert list(chain(error)) == [error]
         assert TEXT not in f"{error} {error!r} {error.args} {vars(error)}"
@@ -142,10 +146,10 @@ def test_what_may_not_be_stored_is_refused_in_every_mode(mode: Mode) -> None:
 
     for text in ("enc:v3:pending", "enc:", "a\0", "\ud800"):
         with pytest.raises(InvalidValue):
-            ring.seal_text(text, PLACE)
+            ring.seal_text(text, BINDING)
     for document in ({"$gproxy_enc": 1}, [{"$gproxy_enc": 1}], float("nan"), "\0", "\ud800"):
         with pytest.raises(InvalidValue):
-            ring.seal_json(document, PLACE)
+            ring.seal_json(document, BINDING)
 
 
 @for_each("mode", SECRETS)
@@ -155,7 +159,7 @@ def test_pending_and_malformed_values_are_an_error_in_every_mode(mode: Mode) -> 
             assert type(error) is MalformedEnvelope
 
 
-def test_is_current_tells_what_must_be_resealed() -> None:
+def test_is_current_is_false_for_values_to_reseal() -> None:
     rotated = keyring().with_new_key()
     text, document = stored_as("v3")
     plain = parse_text("text"), parse_json("{}")
@@ -173,46 +177,46 @@ def test_is_current_tells_what_must_be_resealed() -> None:
 
 @for_each("vector", load_vectors("gproxy-storage-v3")["texts"])
 def test_the_texts_of_the_vectors(vector: dict[str, Any]) -> None:
-    place = Place(vector["table"], vector["column"], vector["pk"])
+    binding = Binding(vector["table"], vector["column"], vector["pk"])
 
-    assert keyring().open_text(vector["stored"], place) == vector["plaintext"]
+    assert keyring().open_text(vector["stored"], binding) == vector["plaintext"]
 
 
 @for_each("vector", load_vectors("gproxy-storage-v3")["documents"])
 def test_the_documents_of_the_vectors(vector: dict[str, Any]) -> None:
-    place = Place(vector["table"], vector["column"], vector["pk"])
+    binding = Binding(vector["table"], vector["column"], vector["pk"])
 
-    assert keyring().open_json(json.dumps(vector["stored"]), place) == vector["document"]
+    assert keyring().open_json(json.dumps(vector["stored"]), binding) == vector["document"]
 
 
 @for_each("vector", load_vectors("gproxy-v2")["values"])
-def test_gproxys_values(vector: dict[str, Any]) -> None:
+def test_gproxys_values_are_opened(vector: dict[str, Any]) -> None:
     ring = Keyring.create(Mode.V2, v2=Key(bytes.fromhex(vector["derived_key_hex"])))
 
-    assert ring.open_text(vector["token"], PLACE) == vector["plaintext"]
-    assert ring.open_json(json.dumps(vector["json_token"]), PLACE) == vector["document"]
+    assert ring.open_text(vector["token"], BINDING) == vector["plaintext"]
+    assert ring.open_json(json.dumps(vector["json_token"]), BINDING) == vector["document"]
 
 
 @for_each("mode", Mode)
 def test_empty_and_null_stay_different(mode: Mode) -> None:
     ring = keyring(mode)
 
-    assert ring.open_text(ring.seal_text("", PLACE), PLACE) == ""
+    assert ring.open_text(ring.seal_text("", BINDING), BINDING) == ""
     documents: list[Any] = [None, "", {}, [], 0, False]
     for document in documents:
-        opened = ring.open_json(ring.seal_json(document, PLACE), PLACE)
+        opened = ring.open_json(ring.seal_json(document, BINDING), BINDING)
         assert (type(opened), opened) == (type(document), document)
 
 
 def test_the_same_value_is_sealed_differently_each_time() -> None:
-    assert len({keyring().seal_text(TEXT, PLACE) for _ in range(100)}) == 100
+    assert len({keyring().seal_text(TEXT, BINDING) for _ in range(100)}) == 100
 
 
 @for_each(
     "elsewhere",
-    [PLACE._replace(pk=43), PLACE._replace(column="name"), PLACE._replace(table="orgs")],
+    [BINDING._replace(pk=43), BINDING._replace(column="name"), BINDING._replace(table="orgs")],
 )
-def test_a_moved_value_is_tampered_with(elsewhere: Place) -> None:
+def test_a_moved_value_is_tampered_with(elsewhere: Binding) -> None:
     for error in refusals(keyring(), stored_as("v3"), elsewhere):
         assert type(error) is Tampered
         assert str(error).startswith(f"{elsewhere} does not open under its key {KID}")
@@ -224,7 +228,7 @@ def test_text_and_document_are_sealed_alike_but_not_stored_alike() -> None:
     parsed = parse_json(stored_as("v3")[1])
     assert isinstance(parsed, Envelope)
 
-    assert json.loads(keyring().open_text(parsed.to_text(), PLACE)) == DOCUMENT
+    assert json.loads(keyring().open_text(parsed.to_text(), BINDING)) == DOCUMENT
 
 
 def test_a_value_under_an_unknown_key() -> None:
@@ -245,36 +249,36 @@ def test_a_relabelled_kid_does_not_open() -> None:
 
 @pytest.mark.parametrize("seal", [Keyring.seal_text, Keyring.open_text])
 def test_without_its_row_a_v3_value_is_neither_sealed_nor_opened(
-    seal: Callable[[Keyring, str, Place], str],
+    seal: Callable[[Keyring, str, Binding], str],
 ) -> None:
     value = stored_as("v3")[0] if seal is Keyring.open_text else TEXT
 
     with pytest.raises(InvalidValue, match="select the primary key as well"):
-        seal(keyring(), value, Place("users", "password"))
+        seal(keyring(), value, Binding("users", "password"))
 
 
 @for_each("mode", [Mode.PLAINTEXT, Mode.V2, Mode.DECRYPTING])
 def test_other_forms_need_no_row(mode: Mode) -> None:
-    place = Place("users", "password")
+    binding = Binding("users", "password")
 
-    assert keyring(mode).open_text(keyring(mode).seal_text(TEXT, place), place) == TEXT
+    assert keyring(mode).open_text(keyring(mode).seal_text(TEXT, binding), binding) == TEXT
 
 
 @for_each("opened", [b"\xff\xfe", b"enc:v3:pending", b"enc:"])
 def test_what_opens_to_no_text_is_malformed(opened: bytes) -> None:
-    envelope = Envelope("v3", KID, NONCE, DATA.seal(NONCE, opened, PLACE.aad(KID)))
+    envelope = Envelope("v3", KID, NONCE, DATA.seal(NONCE, opened, BINDING.aad(KID)))
 
     with pytest.raises(MalformedEnvelope, match="it opened, but its content is not text") as caught:
-        keyring().open_text(envelope.to_text(), PLACE)
+        keyring().open_text(envelope.to_text(), BINDING)
     assert list(chain(caught.value)) == [caught.value]
 
 
 @for_each("opened", [b"", b"canary", b"\xff", b'{"$gproxy_enc":"v3"}', b'[{"$gproxy_enc":1}]'])
 def test_what_opens_to_no_document_is_malformed(opened: bytes) -> None:
-    envelope = Envelope("v3", KID, NONCE, DATA.seal(NONCE, opened, PLACE.aad(KID)))
+    envelope = Envelope("v3", KID, NONCE, DATA.seal(NONCE, opened, BINDING.aad(KID)))
 
     with pytest.raises(MalformedEnvelope, match="it opened, but its content is not JSON") as caught:
-        keyring().open_json(envelope.to_json(), PLACE)
+        keyring().open_json(envelope.to_json(), BINDING)
     assert list(chain(caught.value)) == [caught.value]
     assert "canary" not in shown_by(caught.value)
 
@@ -283,7 +287,7 @@ def test_errors_of_opening_show_no_key_and_no_plaintext() -> None:
     """Not even to a report that prints the variables of each frame."""
     hidden = [key.reveal() for key in (DATA, OTHER, LOOKUP, SPOOL, V2)]
     errors = [
-        *refusals(keyring(), stored_as("v3"), PLACE._replace(pk=1)),
+        *refusals(keyring(), stored_as("v3"), BINDING._replace(pk=1)),
         *refusals(keyring(active=OTHER), stored_as("v3")),
         *refusals(keyring(), stored_as("v2")),
         *refusals(keyring(), ("enc:v3:pending", "{")),
@@ -299,7 +303,7 @@ def test_errors_of_opening_show_no_key_and_no_plaintext() -> None:
 # -- changes ------------------------------------------------------------------------------------
 
 
-def test_a_new_keyring_has_keys_of_its_own() -> None:
+def test_a_new_keyring_has_new_keys() -> None:
     one, other = Keyring.create(Mode.ENCRYPTED), Keyring.create(Mode.ENCRYPTED)
 
     assert one.kids == {one.active_kid}
@@ -355,11 +359,11 @@ def test_changes_make_a_new_keyring() -> None:
         upgraded.with_mode(Mode.ENCRYPTED)
 
 
-def test_rotation() -> None:
+def test_a_rotated_keyring_opens_old_values_until_their_key_is_dropped() -> None:
     old = keyring()
     both = old.with_new_key()
     assert both.active_kid
-    new_value = both.seal_text(TEXT, PLACE)
+    new_value = both.seal_text(TEXT, BINDING)
 
     assert both.kids == {KID, both.active_kid}
     assert open_both(both, stored_as("v3")) == (TEXT, DOCUMENT)
@@ -368,7 +372,7 @@ def test_rotation() -> None:
 
     done = both.without_keys([KID])
     assert done.kids == {both.active_kid}
-    assert done.open_text(new_value, PLACE) == TEXT
+    assert done.open_text(new_value, BINDING) == TEXT
     assert {type(error) for error in refusals(done, stored_as("v3"))} == {UnknownKey}
 
 
@@ -397,7 +401,7 @@ def test_retained_keys_open_and_do_nothing_else() -> None:
     assert open_both(reloaded, stored_as("v3")) == (TEXT, DOCUMENT)
     assert reloaded.kids == {OTHER.kid}
     assert reloaded.active_kid == OTHER.kid
-    assert reloaded.seal_text(TEXT, PLACE).startswith(f"enc:v3:{OTHER.kid}:")
+    assert reloaded.seal_text(TEXT, BINDING).startswith(f"enc:v3:{OTHER.kid}:")
     assert not reloaded.is_current(parse_text(stored_as("v3")[0]))
 
 

@@ -17,7 +17,7 @@ from gproxy_storage.errors import CryptoError, MalformedEnvelope, SecretError, W
 from gproxy_storage.secret import Secret
 from tests.cases import for_each
 
-from .support import FAST_KDF, KID, PLACE, SPOOL, chain, keyring, load_vectors, shown_by
+from .support import BINDING, FAST_KDF, KID, SPOOL, chain, keyring, load_vectors, shown_by
 
 VECTOR = load_vectors("gproxy-storage-v3")["keyring"]
 SECRET = Secret(VECTOR["secret"])
@@ -53,7 +53,7 @@ def test_the_vector_opens(key: Secret | Key) -> None:
 
 @for_each("mode", [mode for mode in Mode if mode is not Mode.PLAINTEXT])
 @for_each("generation", [0, 2**63 - 1])
-def test_a_round_trip(mode: Mode, generation: int) -> None:
+def test_a_sealed_keyring_reopens_unchanged(mode: Mode, generation: int) -> None:
     row: dict[str, Any] = {"kdf": str(FAST_KDF), "generation": generation}
     ring = keyring(mode)
     reopened = Keyring.open(ring.seal(**row, key=SECRET), **row, key=FAST_KDF.derive(SECRET))
@@ -61,7 +61,7 @@ def test_a_round_trip(mode: Mode, generation: int) -> None:
     assert reopened.mode is mode
     assert (reopened.active_kid, reopened.kids) == (ring.active_kid, ring.kids)
     assert (reopened.has_v2, reopened.spool) == (ring.has_v2, ring.spool)
-    assert reopened.open_text(ring.seal_text("text", PLACE), PLACE) == "text"
+    assert reopened.open_text(ring.seal_text("text", BINDING), BINDING) == "text"
     assert reopened.digest("sk") == ring.digest("sk")
 
 
@@ -71,7 +71,7 @@ def test_the_secret_changes_and_the_keys_do_not() -> None:
         opened().seal(**row, key=Secret("another")), **row, key=Secret("another")
     )
 
-    assert changed.open_text(opened().seal_text("text", PLACE), PLACE) == "text"
+    assert changed.open_text(opened().seal_text("text", BINDING), BINDING) == "text"
     assert isinstance(refusal(sealed=opened().seal(**row, key=SECRET), **row), WrongSecret)
 
 

@@ -26,7 +26,7 @@ def test_the_id_of_a_key(vector: dict[str, str]) -> None:
     assert Key(bytes.fromhex(vector["key_hex"])).kid == vector["kid"]
 
 
-def test_the_check_value() -> None:
+def test_the_kid_of_the_check_value() -> None:
     assert Key(bytes(range(32))).kid == "a738dbd331b00de7"
 
 

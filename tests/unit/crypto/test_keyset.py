@@ -44,7 +44,7 @@ def document(mode: Mode = Mode.ENCRYPTED) -> dict[str, Any]:
         keyset(Mode.DECRYPTING, data={KID: DATA, OTHER.kid: OTHER}),
     ],
 )
-def test_a_round_trip(keys: KeySet) -> None:
+def test_a_keyset_loads_what_it_dumps(keys: KeySet) -> None:
     assert KeySet.load(keys.dump()) == keys
 
 
@@ -146,9 +146,7 @@ def edited(edit: Callable[[bytes], bytes]) -> bytes:
         (changed(spool="é"), "its spool key holds a character outside base64url"),
     ],
 )
-def test_a_document_that_is_not_as_written_is_said_in_words_of_ours(
-    raw: bytes, problem: str
-) -> None:
+def test_a_changed_document_raises_our_own_message(raw: bytes, problem: str) -> None:
     found = KeySet.load(raw)
 
     assert isinstance(found, str)

@@ -18,7 +18,7 @@ from gproxy_storage.crypto.keyset import Mode
 from gproxy_storage.crypto.opaque import Opaque
 from tests.cases import for_each
 
-from .support import DATA, DOCUMENT, LOOKUP, PLACE, SPOOL, TEXT, V2, keyring
+from .support import BINDING, DATA, DOCUMENT, LOOKUP, SPOOL, TEXT, V2, keyring
 
 
 class Holder(Opaque):
@@ -47,33 +47,33 @@ NONCE = (keyring_module, "new_nonce")
 
 
 @pytest.mark.parametrize(
-    ("place", "use"),
+    ("patched", "use"),
     [
-        (CIPHER, lambda ring, text, document: ring.open_text(text, PLACE)),
-        (CIPHER, lambda ring, text, document: ring.open_json(document, PLACE)),
-        (CIPHER, lambda ring, text, document: ring.seal_text("harmless", PLACE)),
-        (SUBKEY, lambda ring, text, document: ring.open_text(text, PLACE)),
-        (SUBKEY, lambda ring, text, document: ring.seal_text("harmless", PLACE)),
-        (NONCE, lambda ring, text, document: ring.seal_text("harmless", PLACE)),
+        (CIPHER, lambda ring, text, document: ring.open_text(text, BINDING)),
+        (CIPHER, lambda ring, text, document: ring.open_json(document, BINDING)),
+        (CIPHER, lambda ring, text, document: ring.seal_text("harmless", BINDING)),
+        (SUBKEY, lambda ring, text, document: ring.open_text(text, BINDING)),
+        (SUBKEY, lambda ring, text, document: ring.seal_text("harmless", BINDING)),
+        (NONCE, lambda ring, text, document: ring.seal_text("harmless", BINDING)),
         ((Key, "digest"), lambda ring, text, document: ring.digest("harmless")),
-        ((keyring_module, "_text_of"), lambda ring, text, document: ring.open_text(text, PLACE)),
+        ((keyring_module, "_text_of"), lambda ring, text, document: ring.open_text(text, BINDING)),
     ],
 )
 def test_what_breaks_halfway_shows_no_key(
-    place: tuple[Any, str],
+    patched: tuple[Any, str],
     use: Callable[[Keyring, str, str], object],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Not even with the variables of every frame, as --showlocals prints them."""
     ring = keyring(Mode.MIGRATING)
-    text, document = ring.seal_text(TEXT, PLACE), ring.seal_json(DOCUMENT, PLACE)
-    monkeypatch.setattr(*place, broken)
+    text, document = ring.seal_text(TEXT, BINDING), ring.seal_json(DOCUMENT, BINDING)
+    monkeypatch.setattr(*patched, broken)
     with pytest.raises(RuntimeError) as caught:
         use(ring, text, document)
     report = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
     shown = "".join(report.format())
 
-    assert "place = Place(" in shown or "ring = <Keyring" in shown  # variables are in it
+    assert "binding = Binding(" in shown or "ring = <Keyring" in shown  # variables are in it
     for key in (DATA, LOOKUP, SPOOL, V2):
         assert repr(key.reveal()) not in shown
         assert key.reveal().hex() not in shown

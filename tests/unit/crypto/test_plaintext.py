@@ -132,7 +132,7 @@ def test_the_deepest_json_makes_the_round_trip() -> None:
         '{"canary":01}',
     ],
 )
-def test_what_is_no_json_is_said_without_it(text: str) -> None:
+def test_invalid_json_is_refused_without_showing_it(text: str) -> None:
     with pytest.raises(Malformed) as caught:
         load_json(text)
 

@@ -75,7 +75,7 @@ def test_extreme_words_carry_nothing_over(byte: bytes, key_byte: bytes) -> None:
 
 
 @for_each("size", [0, 1, 63, 64, 65, 100_000])
-def test_sizes_about_a_block(size: int) -> None:
+def test_plaintexts_around_the_size_of_a_block(size: int) -> None:
     plaintext = bytes(size)
     sealed = xchacha.encrypt(KEY, NONCE, plaintext, b"")
 

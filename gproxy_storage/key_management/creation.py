@@ -1,0 +1,139 @@
+"""Creation: the first keyring of a database, created while writers of secrets are locked out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import islice
+
+from ..backends.base import Backend
+from ..crypto.envelope import Envelope, Form
+from ..crypto.kdf import V2_KDF, Kdf
+from ..crypto.keyring import Keyring
+from ..crypto.keys import Key
+from ..crypto.keyset import Mode
+from ..database import run_query, run_transaction
+from ..errors import KeyringLost, WrongSecret
+from ..keyring_manager import TABLE, KeyringManager
+from ..secret import Secret
+from ..unlocked import KeyringRow, Unlocked
+from . import gproxy
+from .columns import COLUMNS, sealed_values
+from .scan import all_forms, scan
+
+_V2_SAMPLES = 20
+
+
+def create_keyring(
+    database: Backend, manager: KeyringManager, secret: Secret, *, even_if_decrypted: bool = False
+) -> Counter[Form] | None:
+    """Create the keyring and use it; its mode follows from the stored values.
+
+    Keys are derived before the lock is taken, and everything is checked again under it.
+
+    Args:
+        even_if_decrypted: also if the database was decrypted on purpose.
+    Returns:
+        The number of stored values by form; None if another process was first, or has decrypted
+        the database meanwhile: nothing was changed.
+    Raises:
+        WrongSecret: when there are values in GPROXY's format and the secret opens none.
+        KeyringLost: when there are values sealed under a lost keyring.
+    """
+    candidate = _Candidate.prepare(secret)
+    _check_v2(database, candidate.v2)
+    gproxy.prepare_ledger(database)
+
+    def create() -> tuple[Unlocked, Counter[Form]] | None:
+        row = manager.lock()
+        if row.sealed is not None or (row.decrypted and not even_if_decrypted):
+            return None
+        mode, forms = _mode(database)
+        state, sealed_row = candidate.sealed(mode, row)
+        if mode is not Mode.V2:
+            gproxy.block(database)
+        manager.write(state, sealed_row)
+        return state, forms
+
+    created = run_transaction(database, create)
+    if created is None:
+        return None
+    state, forms = created
+    manager.adopt(state)
+    return forms
+
+
+def dry_run_keyring(database: Backend, secret: Secret) -> Keyring:
+    """Return a keyring like the one that `create_keyring` would create; writes nothing.
+
+    Raises:
+        WrongSecret: as `create_keyring`.
+        KeyringLost: as `create_keyring`.
+    """
+    v2 = V2_KDF.derive(secret)
+    _check_v2(database, v2)
+    mode, _ = run_query(database, lambda: _mode(database))
+    return _generate(mode, v2)
+
+
+def _mode(database: Backend) -> tuple[Mode, Counter[Form]]:
+    """Return the mode that follows from the stored values, and their forms."""
+    forms = all_forms(scan(database))
+    if forms[Form.V3]:
+        raise KeyringLost(
+            f"{forms[Form.V3]} values are sealed, and {TABLE} has no keyring: restore that "
+            "table from a backup; the database need not be deleted",
+            table=TABLE,
+        )
+    if forms[Form.V2] or gproxy.gproxy_uses(database):
+        return Mode.V2, forms
+    return (Mode.MIGRATING if forms.total() else Mode.ENCRYPTED), forms
+
+
+def _generate(mode: Mode, v2: Key) -> Keyring:
+    return Keyring.create(mode, v2=v2 if mode is Mode.V2 else None)
+
+
+class _Candidate:
+    """The keys for a database that has none."""
+
+    def __init__(self, kdf: Kdf, key: Key, v2: Key, secret: Secret) -> None:
+        self._kdf = kdf
+        self._key = key
+        self._secret = secret
+        self.v2 = v2
+
+    @classmethod
+    def prepare(cls, secret: Secret) -> _Candidate:
+        """Derive the keyring's key and GPROXY's key from a secret."""
+        kdf = Kdf.new()
+        return cls(kdf, kdf.derive(secret), V2_KDF.derive(secret), secret)
+
+    def sealed(self, mode: Mode, before: KeyringRow) -> tuple[Unlocked, KeyringRow]:
+        """Generate a keyring and return it with its row, for the next generation."""
+        keyring = _generate(mode, self.v2)
+        plaintext = Unlocked.plaintext(before)
+        return plaintext.under(self._kdf, self._key, self._secret).resealed(keyring)
+
+
+def _check_v2(database: Backend, v2: Key) -> None:
+    """Check that a key opens at least one of a sample of values in GPROXY's format, if any."""
+    samples = list(
+        islice(
+            (
+                envelope
+                for column in COLUMNS
+                for _, stored in sealed_values(database, column)
+                if column.form(stored) is Form.V2 and (envelope := column.envelope(stored))
+            ),
+            _V2_SAMPLES,
+        )
+    )
+    if samples and not any(_opens(v2, envelope) for envelope in samples):
+        raise WrongSecret(
+            f"the secret opens none of {len(samples)} values in GPROXY's format: set "
+            "DATABASE_SECRET_KEY to GPROXY's; the database need not be deleted"
+        )
+
+
+def _opens(key: Key, envelope: Envelope) -> bool:
+    return key.open(envelope.nonce, envelope.ciphertext, b"") is not None

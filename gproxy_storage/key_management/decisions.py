@@ -1,0 +1,113 @@
+"""Decisions: how a stored value is changed under a keyring; for runs and dry runs alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ..backends.base import Backend
+from ..backends.widths import WIDEN
+from ..crypto.binding import Binding
+from ..crypto.crypto_errors import malformed
+from ..crypto.envelope import Document, Envelope, parse_json, parse_text
+from ..crypto.keyring import Keyring
+from ..encrypted_fields import EncryptedJSONField, SealedField
+from ..errors import CryptoError, InvalidValue
+from .columns import EncryptedColumn
+
+StoredRow = tuple[int, Any, str | None]
+"""Primary key, stored value, and digest where the column has one."""
+
+
+class Decision(NamedTuple):
+    """How one value is changed: it is rewritten, or left as it is.
+
+    Attributes:
+        written: the value to store.
+        digest: the digest to store, if it changes.
+        error: why the value cannot be resealed. If all three are None, it is up to date.
+    """
+
+    pk: int
+    stored: Any
+    written: str | None = None
+    digest: str | None = None
+    error: CryptoError | None = None
+
+
+class Decider:
+    """Decides on the rows of a column, in the order of their primary keys."""
+
+    def __init__(self, database: Backend, column: EncryptedColumn) -> None:
+        self._database = database
+        self._column = column
+        lack = (database.narrow or {}).get(column.name)
+        self._longest = lack.max_characters if lack else None
+        self._left: set[int] = set()
+
+    def decide(self, rows: Sequence[StoredRow], keyring: Keyring) -> list[Decision]:
+        """Return a decision for each row; writes nothing.
+
+        Args:
+            rows: those that follow the ones of the last call; after a rollback, the same again.
+        """
+        decisions = [self._decide(row, keyring) for row in rows]
+        holders = self._holders([one.digest for one in decisions if one.digest])
+        found = []
+        for one in decisions:
+            holder = holders.get(one.digest or "", one.pk)
+            # Of the rows before this one, only those that were left still have their old digest.
+            is_taken = holder > one.pk or (holder != one.pk and holder in self._left)
+            why = f"its digest is that of row {holder}"
+            decision = self._refused(one, why) if is_taken else one
+            if decision.error is not None:
+                self._left.add(decision.pk)
+            found.append(decision)
+        return found
+
+    def _decide(self, row: StoredRow, keyring: Keyring) -> Decision:
+        pk, stored, digest = row
+        sealed_field = self._column.field
+        binding = sealed_field.binding(pk)
+        decision = Decision(pk, stored)
+        try:
+            if _is_current(sealed_field, stored, binding, keyring):
+                return decision
+            value = sealed_field.opened(keyring, stored, binding)
+            written = sealed_field.sealed(keyring, value, binding)
+        except CryptoError as exc:
+            return decision._replace(error=exc)
+        except InvalidValue as exc:  # stored JSON may hold numbers that must not be written
+            return self._refused(decision, str(exc))
+        if self._longest is not None and len(written) > self._longest:
+            return self._refused(
+                decision,
+                f"it would have {len(written)} characters, and its column takes {self._longest}: "
+                f"run {WIDEN}",
+            )
+        changed = keyring.digest(value) if sealed_field.digest else None
+        return decision._replace(written=written, digest=None if changed == digest else changed)
+
+    def _refused(self, decision: Decision, why: str) -> Decision:
+        binding = self._column.field.binding(decision.pk)
+        error = malformed(binding, f"it cannot be rewritten: {why}")
+        return Decision(decision.pk, decision.stored, error=error)
+
+    def _holders(self, digests: Sequence[str]) -> dict[str, int]:
+        """Return the rows that already have these digests, for the column is unique."""
+        if not digests:
+            return {}
+        model: Any = self._column.model
+        digest = self._column.digest
+        query = model.select(digest, model._meta.primary_key).where(digest.in_(digests))
+        return dict(query.tuples())
+
+
+def _is_current(sealed_field: SealedField, stored: Any, binding: Binding, keyring: Keyring) -> bool:
+    """Tell whether a stored value has the form and key that the keyring writes."""
+    parsed: Envelope | Document | None
+    if isinstance(sealed_field, EncryptedJSONField):
+        parsed = parse_json(stored, binding)
+    else:
+        parsed = parse_text(stored, binding)
+    return keyring.is_current(parsed)

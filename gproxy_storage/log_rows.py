@@ -1,0 +1,287 @@
+"""Rows of the logs, checked for bulk writing: keyword arguments become a tuple of plain values.
+
+The keywords are those of `row_types`; an omitted one gets the model's default.
+
+The rules are those of the fields (`fields.py`). For speed, each table's check is one function,
+generated once from its fields: for each column an inline test that accepts common valid values, and
+a call of the field's `db_value` for all others. For a column it is
+
+    if not (model is None or type(model) is str and model.isascii() and '\\0' not in model):
+        model = check_model(model)
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
+
+import peewee
+
+from .backends.bulk import BulkTable, Kind, Row
+from .dsn.text import nearest
+from .errors import InvalidValue
+from .fields import BytesField, MoneyField, UtcDateTimeField, check_time
+from .models import DownstreamRequest, Table, UpstreamRequest, Usage
+from .value_limits import GIVEN_IDS
+
+RowCheck: TypeAlias = Callable[..., Row]
+"""Takes a log's row as keyword arguments; raises InvalidValue."""
+
+Redactors: TypeAlias = Mapping[str, Callable[[Any], Any]]
+"""Name of a column -> function that takes its value and returns it without secrets."""
+
+_KINDS = {
+    "BOOL": Kind.BOOL,
+    "BLOB": Kind.BYTES,
+    "DATETIME": Kind.TIME,
+    "TEXT": Kind.TEXT,
+    "VARCHAR": Kind.TEXT,
+    "JSON": Kind.TEXT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LogTable:
+    """A table of logs.
+
+    Attributes:
+        model: its model.
+        bulk: its description for bulk inserts; the last column is ``created_at``.
+        parents: position of a column that refers to another table -> that table.
+    """
+
+    model: type[Table]
+    bulk: BulkTable
+    parents: dict[int, str]
+
+    @classmethod
+    def of(cls, model: type[Table], *, has_trace_id: bool) -> LogTable:
+        """Describe a model's table; without its key if the database generates that."""
+        fields = [
+            field for field in model._meta.sorted_fields if has_trace_id or not _is_key(field)
+        ]
+        bulk = BulkTable(
+            model._meta.table_name,
+            tuple(field.column_name for field in fields),
+            tuple(_KINDS.get(field.field_type, Kind.NUMBER) for field in fields),
+        )
+        parents = {
+            position: field.rel_model._meta.table_name
+            for position, field in enumerate(fields)
+            if isinstance(field, peewee.ForeignKeyField)
+        }
+        return cls(model, bulk, parents)
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The columns that a caller gives: all but ``created_at``."""
+        return self.bulk.columns[:-1]
+
+    def values(self, row: Mapping[str, Any], stored_at: datetime) -> dict[str, Any]:
+        """Return a row's values by column, with defaults, without a key that is not given.
+
+        Raises:
+            TypeError: when a keyword is unknown or missing, as for a function's signature.
+        """
+        values, rest = {}, dict(row)
+        for name in self.arguments:
+            field = self.model._meta.columns[name]
+            given, default = rest.pop(keyword(name), _ABSENT), _default(field)
+            if given is _ABSENT or (given is None and callable(default)):
+                given = default() if callable(default) else default
+            if given is not _ABSENT:
+                values[name] = given
+            elif not _is_key(field):
+                raise TypeError(f"record() missing keyword argument {keyword(name)!r}")
+        if rest:
+            name, hint = self._unknown(rest)
+            raise TypeError(f"record() got an unexpected keyword argument {name!r}; {hint}")
+        if values["at"] is None:
+            values["at"] = stored_at
+        return {**values, "created_at": stored_at}
+
+    def refusal(self, unknown: Mapping[str, Any]) -> InvalidValue:
+        """Return the error for unknown keywords."""
+        name, hint = self._unknown(unknown)
+        return InvalidValue(f"{self.bulk.name} have no {name}: {hint}", argument=name)
+
+    def _unknown(self, given: Mapping[str, Any]) -> tuple[str, str]:
+        known = [keyword(name) for name in self.arguments]
+        name = next(name for name in given if name not in known)
+        return name, nearest(name, known).rstrip() or "correct its name, or leave it out"
+
+
+_ABSENT: Any = object()
+
+
+def keyword(column: str) -> str:
+    """Return the keyword argument for a column."""
+    return column.removesuffix("_json")
+
+
+def _default(field: peewee.Field[Any]) -> Any:
+    """Return a column's default, or the function that creates it; `_ABSENT` if it is required."""
+    if field.default is None and not field.null and field.column_name != "at":
+        return _ABSENT
+    return float(field.default) if isinstance(field, MoneyField) else field.default
+
+
+def _is_key(field: peewee.Field[Any]) -> bool:
+    return bool(field.primary_key)
+
+
+USAGES = LogTable.of(Usage, has_trace_id=False)
+UPSTREAM_REQUESTS = LogTable.of(UpstreamRequest, has_trace_id=False)
+DOWNSTREAM_REQUESTS = LogTable.of(DownstreamRequest, has_trace_id=True)
+
+LOGS = (USAGES, UPSTREAM_REQUESTS, DOWNSTREAM_REQUESTS)
+"""Every log, in the order in which a batch is written."""
+
+GIVEN_KEYS = frozenset(
+    log.bulk.name for log in LOGS if _is_key(log.model._meta.columns[log.bulk.columns[0]])
+)
+"""The tables of the logs whose rows have explicit keys."""
+
+_AT_LEAST_ZERO = {
+    "initial_latency_ms",
+    "total_latency_ms",
+    *(name for name in USAGES.arguments if "_tokens" in name),
+}
+
+
+def row_check(log: LogTable, *, max_body_bytes: int, redactors: Redactors) -> RowCheck:
+    """Generate the function that checks a log's rows.
+
+    Args:
+        log: the log.
+        max_body_bytes: the maximum length of a body.
+        redactors: are applied before a value is checked.
+    """
+    names: dict[str, Any] = {"stamp": stamp, "refusal": log.refusal}
+    keywords, lines = [], []
+    for name in log.arguments:
+        field = log.model._meta.columns[name]
+        names[f"check_{name}"] = _full_check(field, max_body_bytes)
+        default = _default(field)
+        if default is _ABSENT:
+            keywords.append(keyword(name))
+        elif callable(default):
+            names[f"default_{name}"] = default
+            keywords.append(f"{keyword(name)}=None")
+            given = keyword(name)
+            lines.append(f"    {name} = default_{name}() if {given} is None else {given}")
+        else:
+            keywords.append(f"{keyword(name)}={default!r}")
+        if name in redactors:
+            names[f"redact_{name}"] = redactors[name]
+            lines.append(f"    {name} = redact_{name}({name})")
+        sound = _sound(field, max_body_bytes)
+        if isinstance(field, MoneyField):
+            # Most are rounded already. round() is as exact as a Decimal, and much faster.
+            lines.append(f"    if not ({sound}): {name} = check_{name}({name})")
+            lines.append(f"    elif round({name} * 1e9) / 1e9 != {name}: {name} = round({name}, 9)")
+        elif sound is not None:
+            lines.append(f"    if not ({sound}): {name} = check_{name}({name})")
+        elif name != "at":
+            lines.append(f"    {name} = check_{name}({name})")
+    lines.append(f"    return {', '.join(log.bulk.columns)}")
+    # Its name is in Python's error for a missing argument.
+    called = f"submit_{log.bulk.name.removesuffix('s')}"
+    head = [
+        f"def {called}(*, {', '.join(keywords)}, **unknown):",
+        "    if unknown: raise refusal(unknown)",
+        "    created_at = stamp()",
+        "    at = created_at if at is None else check_at(at)",
+    ]
+    # The text consists of column names of the models and constants of fields.py only.
+    exec("\n".join([*head, *lines]), names)  # noqa: S102 - see above
+    check: RowCheck = names[called]
+    return check
+
+
+def probe_row(log: LogTable) -> Row:
+    """Return a minimal valid row: no references, no optional values."""
+    at = stamp()
+    values = {Kind.NUMBER: 0, Kind.BOOL: False, Kind.TEXT: "{}", Kind.TIME: at, Kind.BYTES: b""}
+    fields = log.model._meta.columns
+    return tuple(
+        -random.getrandbits(62)  # unused, and below all generated ids
+        if _is_key(fields[name])
+        else None
+        if fields[name].null
+        else values[kind]
+        for name, kind in zip(log.bulk.columns, log.bulk.kinds, strict=True)
+    )
+
+
+_second = [(0, "1970-01-01T00:00:00.")]
+"""The second of the last stamp and its text, cached: formatting it takes 1 us."""
+
+
+def stamp() -> str:
+    """Return the current time in the form of rows."""
+    second, microseconds = divmod(time.time_ns() // 1000, 1_000_000)
+    known, text = _second[0]
+    if second != known:
+        text = datetime.fromtimestamp(second, UTC).isoformat()[:19] + "."
+        _second[0] = second, text
+    return f"{text}{microseconds:06d}Z"
+
+
+def time_text(at: datetime) -> str:
+    """Return a time in UTC in the form of rows."""
+    return at.isoformat(timespec="microseconds")[:26] + "Z"
+
+
+def _sound(field: peewee.Field[Any], max_body_bytes: int) -> str | None:
+    """Return the inline test for values that need no further check; None if all need one."""
+    name = field.column_name
+    if isinstance(field, MoneyField):
+        return f"type({name}) is float and 0 <= {name} <= {field.most}"
+    if isinstance(field, BytesField):
+        test = f"type({name}) is bytes and len({name}) <= {max_body_bytes:d}"
+    elif hasattr(field, "sound"):
+        test = field.sound.format(name)
+    else:
+        return None
+    if name in _AT_LEAST_ZERO:
+        test += f" and {name} >= 0"
+    elif _is_key(field):
+        test += f" and {GIVEN_IDS.start} <= {name} < {GIVEN_IDS.stop}"
+    return f"{name} is None or {test}" if field.null else test
+
+
+def _full_check(field: peewee.Field[Any], max_body_bytes: int) -> Callable[[Any], Any]:
+    """Return the function that checks any value of a field."""
+    name = field.column_name
+
+    def refuse(why: str) -> InvalidValue:
+        return InvalidValue(f"{name} {why}", argument=name)
+
+    def check(value: Any) -> Any:
+        if value is None:
+            if field.null:
+                return None
+            raise refuse("must not be None")
+        if isinstance(field, UtcDateTimeField):
+            return time_text(check_time(field, value))
+        if isinstance(field, MoneyField):
+            return float(field.taken(value, least=0))
+        stored = field.db_value(value)
+        if isinstance(field, BytesField):
+            if memoryview(value).nbytes > max_body_bytes:
+                raise refuse(
+                    f"has {memoryview(value).nbytes} bytes; max_body_bytes allows {max_body_bytes}"
+                )
+            return bytes(value)  # a copy: the caller may change its buffer
+        if name in _AT_LEAST_ZERO and not stored >= 0:
+            raise refuse("must be >= 0")
+        if _is_key(field) and stored not in GIVEN_IDS:
+            raise refuse(f"must be between {GIVEN_IDS.start} and {GIVEN_IDS.stop - 1}")
+        return stored
+
+    return check
