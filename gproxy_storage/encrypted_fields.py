@@ -16,16 +16,22 @@ from .backends.base import Backend, Keyrings
 from .backends.secret_parameter import SecretParameter
 from .backends.taken_ids import TakenIds
 from .crypto.binding import Binding
-from .crypto.envelope import PENDING_JSON, PENDING_TEXT
+from .crypto.envelope import (
+    PENDING_JSON,
+    PENDING_TEXT,
+    Document,
+    Envelope,
+    parse_json,
+    parse_text,
+)
+from .crypto.keyring import Keyring
 from .crypto.opaque import Opaque
 from .database import run_query
 from .errors import InvalidValue, KeyringLost, PlaintextFound, ReadError, UnknownKey
 from .fields import JSONField, TextField, to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from .crypto.keyring import Keyring
+    from collections.abc import Callable, Iterable, Sequence
 
     _Mixin = peewee.Model
 else:
@@ -101,9 +107,16 @@ class SealedField(peewee.FieldDatabaseHook, peewee.Field):
             no value would open.
         column: likewise.
         digest: the name of the field that holds the value's lookup digest, if any.
+    Attributes:
+        sealed: seals a value for its place.
+        opened: opens a stored value in its place.
+        parse: parses a stored value, whose place may be given for the error.
     """
 
     accessor_class = SealedAccessor
+    sealed: Callable[[Keyring, Any, Binding], str]
+    opened: Callable[[Keyring, Any, Binding], Any]
+    parse: Callable[..., Envelope | Document | None]
     _pending: str
     _database: Backend | None = None
 
@@ -122,14 +135,6 @@ class SealedField(peewee.FieldDatabaseHook, peewee.Field):
         Raises:
             InvalidValue: when one cannot.
         """
-        raise NotImplementedError
-
-    def sealed(self, keyring: Keyring, value: Any, binding: Binding) -> str:
-        """Seal a value."""
-        raise NotImplementedError
-
-    def opened(self, keyring: Keyring, stored: Any, binding: Binding) -> Any:
-        """Open a stored value."""
         raise NotImplementedError
 
     def stored_now(self, pk: int) -> Any:
@@ -178,33 +183,27 @@ class SealedField(peewee.FieldDatabaseHook, peewee.Field):
 class EncryptedTextField(SealedField, TextField):
     """Text, sealed."""
 
+    sealed = staticmethod(Keyring.seal_text)
+    opened = staticmethod(Keyring.open_text)
+    parse = staticmethod(parse_text)
     _pending = PENDING_TEXT
 
     def checked(self, value: Any) -> str | None:
         return TextField.db_value(self, value)
 
-    def sealed(self, keyring: Keyring, value: Any, binding: Binding) -> str:
-        return keyring.seal_text(value, binding)
-
-    def opened(self, keyring: Keyring, stored: Any, binding: Binding) -> str:
-        return keyring.open_text(stored, binding)
-
 
 class EncryptedJSONField(SealedField, JSONField):
     """JSON, sealed; each read returns a new document."""
 
+    sealed = staticmethod(Keyring.seal_json)
+    opened = staticmethod(Keyring.open_json)
+    parse = staticmethod(parse_json)
     _pending = PENDING_JSON
 
     def checked(self, value: Any) -> Any:
         if value is not None:
             to_json(self, value)
         return value
-
-    def sealed(self, keyring: Keyring, value: Any, binding: Binding) -> str:
-        return keyring.seal_json(value, binding)
-
-    def opened(self, keyring: Keyring, stored: Any, binding: Binding) -> Any:
-        return keyring.open_json(stored, binding)
 
 
 def refused(field: peewee.Field[Any]) -> InvalidValue:

@@ -18,7 +18,7 @@ from .backends.failures import Failure
 from .backends.secret_parameter import SecretParameter
 from .config import read_secret_file
 from .crypto.keyring import Keyring
-from .database import run_query
+from .database import run_query, run_transaction
 from .errors import (
     KeyringLost,
     PlaintextFound,
@@ -92,16 +92,35 @@ class KeyringManager:
                 raise
         return None
 
-    def lock(self) -> KeyringRow:
-        """Lock the row exclusively for this transaction, against all writers of secrets; return it.
+    def change(self, change: Callable[[KeyringRow], Unlocked | None]) -> Unlocked | None:
+        """Replace the row in one transaction that locks out all writers of secrets.
 
-        Call it before anything else is locked.
+        The new state is adopted after the commit. If an interruption comes between the two, it is
+        adopted when its row is read next: this process may have no other way to open it.
 
+        Args:
+            change: called with the locked row; again after a failure. Returns the state whose row
+                replaces it, a state of this very row to write none, or None.
+        Returns:
+            That state, which is adopted; None to leave everything as it is.
         Raises:
             SchemaError: when there is no row.
         """
-        self._database.lock_table(TABLE)
-        return self._required(self._read(self._database.exclusive_lock))
+        database = self._database
+
+        def write() -> Unlocked | None:
+            database.lock_table(TABLE)  # before anything else
+            row = self._required(self._read(database.exclusive_lock))
+            state = change(row)
+            if state is not None and state.row is not None and not state.is_of(row):
+                self._written = state
+                self._write(state.row)
+            return state
+
+        state = run_transaction(database, write)
+        if state is not None:
+            self.adopt(state)
+        return state
 
     def insert_row(self) -> KeyringRow | None:
         """Insert the row of a plaintext database unless there is one; return the row.
@@ -126,13 +145,7 @@ class KeyringManager:
                 raise
         return self.peek()
 
-    def write(self, state: Unlocked, row: KeyringRow) -> None:
-        """Write the row of a state, replacing the one that `lock` holds.
-
-        Adopt the state after the commit. If an interruption comes between the two, the state is
-        adopted when its row is read next: this process may have no other way to open it.
-        """
-        self._written = state
+    def _write(self, row: KeyringRow) -> None:
         database = self._database
         param = database.param
         database.execute_sql(

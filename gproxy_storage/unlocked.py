@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from .crypto.kdf import Kdf
@@ -29,35 +30,21 @@ class KeyringRow(NamedTuple):
     decrypted: bool
 
 
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Unlocked(Opaque):
-    """An opened keyring with its row, key and secret. Immutable.
+    """An opened keyring with its row, key and secret.
 
     Attributes:
         keyring: the keyring.
         row: its row; None if there is none, as in a database that is not synced.
+        _key: derived from the secret by the row's kdf; None in a plaintext database.
+        _secret: opens a row with another kdf, of a recreated or restored database.
     """
 
-    __slots__ = ("_key", "_secret", "keyring", "row")
-
-    def __init__(
-        self,
-        keyring: Keyring,
-        row: KeyringRow | None,
-        key: Key | None = None,
-        secret: Secret | None = None,
-    ) -> None:
-        """Join the parts.
-
-        Args:
-            keyring: the keyring.
-            row: its row.
-            key: the key derived from the secret by the row's kdf; None in a plaintext database.
-            secret: opens a row with another kdf, of a recreated or restored database.
-        """
-        self.keyring = keyring
-        self.row = row
-        self._key = key
-        self._secret = secret
+    keyring: Keyring
+    row: KeyringRow | None
+    _key: Key | None = None
+    _secret: Secret | None = None
 
     @classmethod
     def open(cls, row: KeyringRow, secret: Secret) -> Unlocked:
@@ -90,12 +77,7 @@ class Unlocked(Opaque):
         By content: another database, or a backup, may have another keyring with the same
         generation.
         """
-        own = self.row
-        return own is not None and (own.generation, own.kdf, own.sealed) == (
-            row.generation,
-            row.kdf,
-            row.sealed,
-        )
+        return self.row is not None and self.row[:3] == row[:3]  # all but `decrypted`
 
     def reopened(self, row: KeyringRow) -> Unlocked | None:
         """Open another state of the row; None if the key and secret at hand do not open it.
@@ -117,8 +99,8 @@ class Unlocked(Opaque):
         except WrongSecret:
             return None
 
-    def resealed(self, keyring: Keyring) -> tuple[Unlocked, KeyringRow]:
-        """Return the state with another keyring and the next generation, and its sealed row.
+    def resealed(self, keyring: Keyring) -> Unlocked:
+        """Return the state with another keyring and the next generation: its row is sealed anew.
 
         Raises:
             ValueError: when there is no key to seal it under.
@@ -127,8 +109,9 @@ class Unlocked(Opaque):
             raise ValueError("a plaintext database has no key to seal a keyring under")
         generation, kdf = self.row.generation + 1, self.row.kdf
         sealed = keyring.seal(kdf=kdf, generation=generation, key=self._key)
+        # Opened again: a row that does not open must not be written.
         row = KeyringRow(generation, kdf, sealed, decrypted=False)
-        return Unlocked(keyring, row, self._key, self._secret), row
+        return self._open(row, self._key, self._secret)
 
     def under(self, kdf: Kdf, key: Key, secret: Secret) -> Unlocked:
         """Return the state under another secret, for `resealed` to seal under it."""

@@ -18,10 +18,11 @@ an envelope or malformed, never plaintext; any other value is plaintext.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 
+from ..errors import MalformedEnvelope
 from .binding import Binding
 from .crypto_errors import malformed
 from .encoding import Malformed, decode, encode
@@ -119,26 +120,13 @@ def parse_json(stored: str, binding: Binding | None = None) -> Envelope | Docume
     raise malformed(binding, problem)
 
 
-def form_of_text(stored: str) -> Form:
-    """Return the form of the value in a text column."""
+def form_of(parse: Callable[[str], Envelope | Document | None], stored: str) -> Form:
+    """Return the form of a stored value; `parse` is `parse_text` or `parse_json`."""
     try:
-        envelope = _parse_text(stored)
-    except Malformed as exc:
-        return _form_of_malformed(exc)
-    return Form.PLAINTEXT if envelope is None else Form(envelope.version)
-
-
-def form_of_json(stored: str) -> Form:
-    """Return the form of the value in a JSON column."""
-    try:
-        parsed = _parse_json(stored)
-    except Malformed as exc:
-        return _form_of_malformed(exc)
-    return Form.PLAINTEXT if isinstance(parsed, Document) else Form(parsed.version)
-
-
-def _form_of_malformed(error: Malformed) -> Form:
-    return Form.PENDING if error.problem is _PENDING else Form.MALFORMED
+        parsed = parse(stored)
+    except MalformedEnvelope as exc:
+        return Form.PENDING if exc.problem == _PENDING else Form.MALFORMED
+    return Form(parsed.version) if isinstance(parsed, Envelope) else Form.PLAINTEXT
 
 
 def _parse_text(stored: str) -> Envelope | None:

@@ -7,12 +7,12 @@ another command did meanwhile.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from ..backends.base import Backend
 from ..crypto.envelope import Form
 from ..crypto.keyring import Keyring
 from ..crypto.keyset import Mode
-from ..database import run_transaction
 from ..errors import WrongSecret
 from ..keyring_manager import TABLE, KeyringManager
 from ..unlocked import KeyringRow, Unlocked
@@ -42,21 +42,18 @@ def change_keyring(
     if block_gproxy:
         gproxy.prepare_ledger(database)
 
-    def write() -> Unlocked:
-        held = manager.lock()
-        if unless_decrypted and held.sealed is None and held.decrypted:
-            return Unlocked.plaintext(held)
-        opened = _opened(manager, held)
+    def changed(row: KeyringRow) -> Unlocked:
+        if unless_decrypted and row.sealed is None and row.decrypted:
+            return Unlocked.plaintext(row)
+        opened = _opened(manager, row)
         keyring = change(opened.keyring)
         if keyring is None:
             return opened
         if block_gproxy:
             gproxy.block(database)
-        state, row = opened.resealed(keyring)
-        manager.write(state, row)
-        return state
+        return opened.resealed(keyring)
 
-    manager.adopt(run_transaction(database, write))
+    manager.change(changed)
 
 
 def drop_unused(database: Backend, manager: KeyringManager) -> int:
@@ -66,37 +63,23 @@ def drop_unused(database: Backend, manager: KeyringManager) -> int:
         How many data keys were dropped.
     """
     while True:
-        state = manager.state
+        before = manager.state
         # Keys not in use now stay unused: the shared lock makes all writers use the active key.
-        in_use = total(scan(database, state.keyring.kids))
-        dropped = _finish(database, manager, state, in_use)
-        # Only if no other command has changed the keyring since before the scan.
-        if dropped is not None:
-            return dropped
-
-
-def _finish(
-    database: Backend, manager: KeyringManager, before: Unlocked, in_use: InUse
-) -> int | None:
-    def write() -> tuple[Unlocked, int] | None:
-        row = manager.lock()
-        if not before.is_of(row):
-            return None
-        opened = _opened(manager, row)
-        keyring = without_unused(opened.keyring, in_use)
-        if keyring is opened.keyring:
-            return opened, 0
-        state, row = opened.resealed(keyring)
-        manager.write(state, row)
-        return state, len(opened.keyring.kids) - len(keyring.kids)
-
-    done = run_transaction(database, write)
-    if done is None:
+        in_use = total(scan(database, before.keyring.kids))
+        after = manager.change(partial(_finished, manager, before, in_use))
+        if after is not None:
+            return len(before.keyring.kids) - len(after.keyring.kids)
         manager.refresh()
+
+
+def _finished(
+    manager: KeyringManager, before: Unlocked, in_use: InUse, row: KeyringRow
+) -> Unlocked | None:
+    if not before.is_of(row):  # another command has changed the keyring since before the scan
         return None
-    state, dropped = done
-    manager.adopt(state)
-    return dropped
+    opened = _opened(manager, row)
+    keyring = without_unused(opened.keyring, in_use)
+    return opened if keyring is opened.keyring else opened.resealed(keyring)
 
 
 def without_unused(keyring: Keyring, in_use: InUse) -> Keyring:
@@ -115,20 +98,16 @@ def without_unused(keyring: Keyring, in_use: InUse) -> Keyring:
 def remove_keyring(database: Backend, manager: KeyringManager) -> None:
     """Remove the keyring of a database in mode decrypting, whose values are all in the clear."""
 
-    def remove() -> Unlocked:
-        row = manager.lock()
+    def removed(row: KeyringRow) -> Unlocked:
         if row.sealed is None:  # another process was first
             return Unlocked.plaintext(row)
         opened = _opened(manager, row)
         if opened.keyring.mode is not Mode.DECRYPTING:
             return opened  # another command has switched encryption on again
-        row = KeyringRow(opened.generation + 1, None, None, decrypted=True)
-        state = Unlocked.plaintext(row)
         gproxy.unblock(database)
-        manager.write(state, row)
-        return state
+        return Unlocked.plaintext(KeyringRow(opened.generation + 1, None, None, decrypted=True))
 
-    manager.adopt(run_transaction(database, remove))
+    manager.change(removed)
 
 
 def _opened(manager: KeyringManager, row: KeyringRow) -> Unlocked:

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from ..backends.base import Backend
-from ..crypto.envelope import (
-    Envelope,
-    Form,
-    form_of_json,
-    form_of_text,
-    parse_json,
-    parse_text,
-)
+from ..crypto.envelope import Envelope, Form, form_of
 from ..crypto.plaintext import MARKER, PREFIX
 from ..database import run_query
 from ..encrypted_fields import EncryptedJSONField, SealedField
 from ..models import SEALED_FIELDS, Table
 
 ROWS_PER_QUERY = 1000
+
+StoredRow: TypeAlias = tuple[int, Any, str | None]
+"""Primary key, stored value, and digest where the column has one."""
 
 
 class EncryptedColumn(NamedTuple):
@@ -41,8 +37,7 @@ class EncryptedColumn(NamedTuple):
 
     def form(self, stored: Any) -> Form:
         """Return the form of a stored value."""
-        is_json = isinstance(self.field, EncryptedJSONField)
-        return form_of_json(stored) if is_json else form_of_text(stored)
+        return form_of(self.field.parse, stored)
 
     def envelope(self, stored: Any) -> Envelope | None:
         """Return a stored value's envelope, or None for plaintext.
@@ -50,10 +45,23 @@ class EncryptedColumn(NamedTuple):
         Raises:
             MalformedEnvelope: when it is neither.
         """
-        if not isinstance(self.field, EncryptedJSONField):
-            return parse_text(stored)
-        parsed = parse_json(stored)
+        parsed = self.field.parse(stored)
         return parsed if isinstance(parsed, Envelope) else None
+
+    def select(self, wanted: Any, after: int | None, limit: int) -> Any:
+        """Return the query for the first rows after a primary key; None, not 0, for all rows."""
+        pk: Any = self.model._meta.primary_key
+        selected = [pk, self.field, *([self.digest] if self.digest else [])]
+        query = self.model.select(*selected).where(wanted).order_by(pk).limit(limit)
+        return query if after is None else query.where(pk > after)  # ids may be < 1
+
+    @staticmethod
+    def read(query: Any) -> list[StoredRow]:
+        """Return the rows of a query of `select`'s."""
+        return [
+            (pk, sealed.stored, digest[0] if digest else None)
+            for pk, sealed, *digest in query.tuples()
+        ]
 
     def looks_sealed(self, database: Backend) -> Any:
         """Return a condition that is true for every sealed value, and for few others."""
@@ -70,24 +78,20 @@ COLUMNS = tuple(
 
 def stored_values(
     database: Backend, column: EncryptedColumn, *, marked: bool = False
-) -> Iterator[tuple[int, Any, str | None]]:
-    """Yield primary key, stored value and digest (if any) of each row that has a value.
+) -> Iterator[StoredRow]:
+    """Yield each row that has a value.
 
     In order of primary keys, one query per batch: later batches see what was written meanwhile.
 
     Args:
         marked: only values that look sealed.
     """
-    pk: Any = column.model._meta.primary_key
-    selected = [pk, column.field, *([column.digest] if column.digest else [])]
     wanted = column.looks_sealed(database) if marked else column.field.is_null(False)
-    query = column.model.select(*selected).where(wanted).order_by(pk).limit(ROWS_PER_QUERY).tuples()
-    after: int | None = None  # not 0: there may be ids below 1
+    after: int | None = None
     while True:
-        rest = query.clone() if after is None else query.where(pk > after)
-        rows: list[Any] = run_query(database, partial(list, rest))
-        for row_pk, sealed, *digest in rows:
-            yield row_pk, sealed.stored, digest[0] if digest else None
+        query = column.select(wanted, after, ROWS_PER_QUERY)
+        rows = run_query(database, partial(column.read, query))
+        yield from rows
         if len(rows) < ROWS_PER_QUERY:
             return
         after = rows[-1][0]

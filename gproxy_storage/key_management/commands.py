@@ -7,7 +7,6 @@ shared lock. All are idempotent and safe to run concurrently.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import NamedTuple
 
 from ..backends.base import Backend
 from ..crypto.envelope import Form
@@ -15,7 +14,7 @@ from ..crypto.kdf import Kdf
 from ..crypto.keyring import Keyring
 from ..crypto.keys import Key
 from ..crypto.keyset import Mode
-from ..database import run_query, run_transaction, session
+from ..database import run_query, session
 from ..errors import ConfigError, KeyringLost, SecretError, WrongSecret
 from ..keyring_manager import KeyringManager
 from ..secret import Secret
@@ -25,22 +24,13 @@ from .changes import KeyringChange, change_keyring, drop_unused, remove_keyring,
 from .columns import COLUMNS, count_values
 from .creation import create_keyring, dry_run_keyring
 from .outcome import Outcome
-from .reseal import Resealed, dry_run_reseal, reseal
-from .scan import Checked, InUse, OnProgress, all_forms, check, scan
+from .reseal import dry_run_reseal, reseal
+from .scan import Checked, InUse, OnProgress, check, scan, total
 from .startup import warn_if_short
 
 
 def _silent(_: int) -> None:
     """Show no progress."""
-
-
-class _Result(NamedTuple):
-    """The values and the keyring after an operation or its dry run."""
-
-    done: Resealed
-    keyring: Keyring
-    dropped: int
-    changes: bool = False
 
 
 class Encryption:
@@ -137,11 +127,10 @@ class Encryption:
             keyring = self._keyring_for(secret, dry_run=dry_run)
             change = None
             if keyring.mode is Mode.DECRYPTING or (
-                keyring.mode is Mode.ENCRYPTED and all_forms(self.scan())[Form.PLAINTEXT]
+                keyring.mode is Mode.ENCRYPTED and total(self.scan()).forms[Form.PLAINTEXT]
             ):
                 change = _to_migrating
-            run = self._carry_out(keyring, change, progress, dry_run, block_gproxy=True)
-            return self._outcome(run, before, scrub=not dry_run)
+            return self._carry_out(before, change, progress, dry_run, seals=True, keyring=keyring)
 
     def change_secret(self, old: Secret, new: Secret, *, dry_run: bool = False) -> Outcome:
         """Seal the keyring under a new secret: writes one row, and no values.
@@ -188,8 +177,7 @@ class Encryption:
             before = self._manager.state
             _check_rotates(before.keyring.mode)
             change = self._new_key()
-            run = self._carry_out(before.keyring, change, progress, dry_run)
-            outcome = self._outcome(run, before)
+            outcome = self._carry_out(before, change, progress, dry_run)
             if change is None:
                 outcome.notes.append(
                     "this finishes an earlier rotation; the next one creates a new key"
@@ -217,8 +205,7 @@ class Encryption:
                 )
             check_capacity(self._database)
             change = _from_v2 if mode is Mode.V2 else None
-            run = self._carry_out(before.keyring, change, progress, dry_run, block_gproxy=True)
-            return self._outcome(run, before, scrub=not dry_run)
+            return self._carry_out(before, change, progress, dry_run, seals=True)
 
     def decrypt(self, progress: OnProgress = _silent, *, dry_run: bool = False) -> Outcome:
         """Store all values in the clear, and remove the keyring.
@@ -233,11 +220,10 @@ class Encryption:
             before = self._manager.state
             if before.keyring.mode is Mode.PLAINTEXT:
                 return Outcome(Mode.PLAINTEXT, notes=["the database is not encrypted"])
-            self._refuse_v2("decrypt")
-            change = _to_decrypting
-            run = self._carry_out(before.keyring, change, progress, dry_run, unless_decrypted=True)
-            outcome = self._outcome(run, before)
-            if run.done.unreadable:
+            if before.keyring.has_v2:
+                raise _in_gproxys_format("decrypt")
+            outcome = self._carry_out(before, _to_decrypting, progress, dry_run)
+            if outcome.unreadable:
                 outcome.notes.append(
                     "the keyring is kept, for not all values open: overwrite them or delete their "
                     "rows, and run it again"
@@ -283,14 +269,24 @@ class Encryption:
 
     def _carry_out(
         self,
-        keyring: Keyring,
+        before: Unlocked,
         change: KeyringChange | None,
         progress: OnProgress,
         dry_run: bool,
-        **options: bool,
-    ) -> _Result:
-        """Change the keyring, reseal all values, drop unused keys; or do a dry run of that."""
+        *,
+        seals: bool = False,
+        keyring: Keyring | None = None,
+    ) -> Outcome:
+        """Change the keyring, reseal all values, drop unused keys; or do a dry run of that.
+
+        Args:
+            before: the state when the operation began.
+            seals: values in the clear or in GPROXY's format are sealed, so that GPROXY must not
+                start on this database, and what was overwritten is removed from the file.
+            keyring: the one that a dry run begins with, if not that of `before`.
+        """
         if dry_run:
+            keyring = keyring or before.keyring
             target = (change and change(keyring)) or keyring
             done = dry_run_reseal(self._database, target, progress)
             if change is not _to_decrypting:
@@ -298,32 +294,33 @@ class Encryption:
             else:
                 final = target if done.unreadable else Keyring.plaintext()
             dropped = len(target.kids) - len(final.kids)
-            return _Result(done, final, dropped, changes=final is not self._manager.keyring)
-        if change is not None:
-            self._change(change, **options)
-        done = reseal(self._database, self._manager, progress)
-        dropped = 0
-        if change is not _to_decrypting:
-            dropped = drop_unused(self._database, self._manager)
-        elif not done.unreadable:
-            remove_keyring(self._database, self._manager)
-        return _Result(done, self._manager.keyring, dropped)
-
-    def _outcome(self, run: _Result, before: Unlocked, *, scrub: bool = False) -> Outcome:
-        done, keyring = run.done, run.keyring
-        changes = run.changes or self._manager.state.generation != before.generation
+        else:
+            if change is not None:
+                change_keyring(
+                    self._database,
+                    self._manager,
+                    change,
+                    block_gproxy=seals,
+                    unless_decrypted=change is _to_decrypting,
+                )
+            done = reseal(self._database, self._manager, progress)
+            dropped = 0
+            if change is not _to_decrypting:
+                dropped = drop_unused(self._database, self._manager)
+            elif not done.unreadable:
+                remove_keyring(self._database, self._manager)
+            final = self._manager.keyring
+        state = self._manager.state
+        changed = final is not state.keyring or state.generation != before.generation
         outcome = Outcome(
-            keyring.mode,
-            changes or done.sealed > 0,
+            final.mode,
+            changed or done.sealed > 0,
             done.sealed,
             done.unreadable,
-            0 if keyring.mode is Mode.PLAINTEXT else run.dropped,
-            _inactive(keyring),
+            0 if final.mode is Mode.PLAINTEXT else dropped,
+            _inactive(final),
         )
-        return self._scrubbed(outcome) if scrub else outcome
-
-    def _change(self, change: KeyringChange, **options: bool) -> None:
-        change_keyring(self._database, self._manager, change, **options)
+        return self._scrubbed(outcome) if seals and not dry_run else outcome
 
     # Each operation begins by reading the keyring again: another process, or an interrupted
     # operation of this one, may have changed it.
@@ -364,23 +361,13 @@ class Encryption:
     def _put_under(self, kdf: Kdf, key: Key, new: Secret) -> bool:
         """Seal the keyring under another key; False if the secret was changed meanwhile."""
 
-        def put() -> Unlocked | None:
-            opened = self._manager.state.reopened(self._manager.lock())
+        def put(row: KeyringRow) -> Unlocked | None:
+            opened = self._manager.state.reopened(row)
             if opened is None or not opened.is_sealed:
                 return None
-            state, row = opened.under(kdf, key, new).resealed(opened.keyring)
-            state.reopened(row)  # must open again, else it is not committed
-            self._manager.write(state, row)
-            return state
+            return opened.under(kdf, key, new).resealed(opened.keyring)
 
-        state = run_transaction(self._database, put)
-        if state is not None:
-            self._manager.adopt(state)
-        return state is not None
-
-    def _refuse_v2(self, command: str) -> None:
-        if self._manager.keyring.has_v2:
-            raise _in_gproxys_format(command)
+        return self._manager.change(put) is not None
 
     def _overwrite_deleted(self, dry_run: bool) -> None:
         if not dry_run:

@@ -11,14 +11,14 @@ from ..crypto.kdf import V2_KDF, Kdf
 from ..crypto.keyring import Keyring
 from ..crypto.keys import Key
 from ..crypto.keyset import Mode
-from ..database import run_query, run_transaction
+from ..database import run_query
 from ..errors import KeyringLost, WrongSecret
 from ..keyring_manager import TABLE, KeyringManager
 from ..secret import Secret
 from ..unlocked import KeyringRow, Unlocked
 from . import gproxy
 from .columns import COLUMNS, sealed_values
-from .scan import all_forms, scan
+from .scan import scan, total
 
 _V2_SAMPLES = 20
 
@@ -39,27 +39,22 @@ def create_keyring(
         WrongSecret: when there are values in GPROXY's format and the secret opens none.
         KeyringLost: when there are values sealed under a lost keyring.
     """
-    candidate = _Candidate.prepare(secret)
-    _check_v2(database, candidate.v2)
+    kdf = Kdf.new()
+    key, v2 = kdf.derive(secret), V2_KDF.derive(secret)
+    _check_v2(database, v2)
     gproxy.prepare_ledger(database)
+    forms: Counter[Form] | None = None
 
-    def create() -> tuple[Unlocked, Counter[Form]] | None:
-        row = manager.lock()
+    def created(row: KeyringRow) -> Unlocked | None:
+        nonlocal forms
         if row.sealed is not None or (row.decrypted and not even_if_decrypted):
             return None
         mode, forms = _mode(database)
-        state, sealed_row = candidate.sealed(mode, row)
         if mode is not Mode.V2:
             gproxy.block(database)
-        manager.write(state, sealed_row)
-        return state, forms
+        return Unlocked.plaintext(row).under(kdf, key, secret).resealed(_generate(mode, v2))
 
-    created = run_transaction(database, create)
-    if created is None:
-        return None
-    state, forms = created
-    manager.adopt(state)
-    return forms
+    return None if manager.change(created) is None else forms
 
 
 def dry_run_keyring(database: Backend, secret: Secret) -> Keyring:
@@ -77,7 +72,7 @@ def dry_run_keyring(database: Backend, secret: Secret) -> Keyring:
 
 def _mode(database: Backend) -> tuple[Mode, Counter[Form]]:
     """Return the mode that follows from the stored values, and their forms."""
-    forms = all_forms(scan(database))
+    forms = total(scan(database)).forms
     if forms[Form.V3]:
         raise KeyringLost(
             f"{forms[Form.V3]} values are sealed, and {TABLE} has no keyring: restore that "
@@ -91,28 +86,6 @@ def _mode(database: Backend) -> tuple[Mode, Counter[Form]]:
 
 def _generate(mode: Mode, v2: Key) -> Keyring:
     return Keyring.create(mode, v2=v2 if mode is Mode.V2 else None)
-
-
-class _Candidate:
-    """The keys for a database that has none."""
-
-    def __init__(self, kdf: Kdf, key: Key, v2: Key, secret: Secret) -> None:
-        self._kdf = kdf
-        self._key = key
-        self._secret = secret
-        self.v2 = v2
-
-    @classmethod
-    def prepare(cls, secret: Secret) -> _Candidate:
-        """Derive the keyring's key and GPROXY's key from a secret."""
-        kdf = Kdf.new()
-        return cls(kdf, kdf.derive(secret), V2_KDF.derive(secret), secret)
-
-    def sealed(self, mode: Mode, before: KeyringRow) -> tuple[Unlocked, KeyringRow]:
-        """Generate a keyring and return it with its row, for the next generation."""
-        keyring = _generate(mode, self.v2)
-        plaintext = Unlocked.plaintext(before)
-        return plaintext.under(self._kdf, self._key, self._secret).resealed(keyring)
 
 
 def _check_v2(database: Backend, v2: Key) -> None:

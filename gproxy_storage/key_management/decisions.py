@@ -7,16 +7,10 @@ from typing import Any, NamedTuple
 
 from ..backends.base import Backend
 from ..backends.widths import WIDEN
-from ..crypto.binding import Binding
 from ..crypto.crypto_errors import malformed
-from ..crypto.envelope import Document, Envelope, parse_json, parse_text
 from ..crypto.keyring import Keyring
-from ..encrypted_fields import EncryptedJSONField, SealedField
 from ..errors import CryptoError, InvalidValue
-from .columns import EncryptedColumn
-
-StoredRow = tuple[int, Any, str | None]
-"""Primary key, stored value, and digest where the column has one."""
+from .columns import EncryptedColumn, StoredRow
 
 
 class Decision(NamedTuple):
@@ -40,7 +34,7 @@ class Decider:
 
     def __init__(self, database: Backend, column: EncryptedColumn) -> None:
         self._database = database
-        self._column = column
+        self.column = column
         lack = (database.narrow or {}).get(column.name)
         self._longest = lack.max_characters if lack else None
         self._left: set[int] = set()
@@ -67,11 +61,11 @@ class Decider:
 
     def _decide(self, row: StoredRow, keyring: Keyring) -> Decision:
         pk, stored, digest = row
-        sealed_field = self._column.field
+        sealed_field = self.column.field
         binding = sealed_field.binding(pk)
         decision = Decision(pk, stored)
         try:
-            if _is_current(sealed_field, stored, binding, keyring):
+            if keyring.is_current(sealed_field.parse(stored, binding)):
                 return decision
             value = sealed_field.opened(keyring, stored, binding)
             written = sealed_field.sealed(keyring, value, binding)
@@ -89,7 +83,7 @@ class Decider:
         return decision._replace(written=written, digest=None if changed == digest else changed)
 
     def _refused(self, decision: Decision, why: str) -> Decision:
-        binding = self._column.field.binding(decision.pk)
+        binding = self.column.field.binding(decision.pk)
         error = malformed(binding, f"it cannot be rewritten: {why}")
         return Decision(decision.pk, decision.stored, error=error)
 
@@ -97,17 +91,7 @@ class Decider:
         """Return the rows that already have these digests, for the column is unique."""
         if not digests:
             return {}
-        model: Any = self._column.model
-        digest = self._column.digest
+        model: Any = self.column.model
+        digest = self.column.digest
         query = model.select(digest, model._meta.primary_key).where(digest.in_(digests))
         return dict(query.tuples())
-
-
-def _is_current(sealed_field: SealedField, stored: Any, binding: Binding, keyring: Keyring) -> bool:
-    """Tell whether a stored value has the form and key that the keyring writes."""
-    parsed: Envelope | Document | None
-    if isinstance(sealed_field, EncryptedJSONField):
-        parsed = parse_json(stored, binding)
-    else:
-        parsed = parse_text(stored, binding)
-    return keyring.is_current(parsed)

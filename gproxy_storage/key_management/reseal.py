@@ -53,10 +53,10 @@ def reseal(database: Backend, manager: KeyringManager, progress: OnProgress) -> 
     done = Resealed()
     for column in COLUMNS:
         decider = Decider(database, column)
-        after: int | None = None  # not 0: there may be ids below 1
+        after: int | None = None
         while True:
-            batch = _Batch(database, manager, column, decider, after)
-            decisions = run_transaction(database, batch.run)
+            batch = partial(_reseal_batch, database, manager, decider, after)
+            decisions = run_transaction(database, batch)
             done.add(column, decisions, manager.keyring)
             progress(len(decisions))
             if len(decisions) < ROWS_PER_TRANSACTION:
@@ -78,49 +78,18 @@ def dry_run_reseal(database: Backend, keyring: Keyring, progress: OnProgress) ->
     return done
 
 
-class _Batch:
-    """The rows of a column after a primary key; `run` may be called again after a rollback."""
-
-    def __init__(
-        self,
-        database: Backend,
-        manager: KeyringManager,
-        column: EncryptedColumn,
-        decider: Decider,
-        after: int | None,
-    ) -> None:
-        self._database = database
-        self._keyring_manager = manager
-        self._column = column
-        self._decider = decider
-        self._after = after
-
-    def run(self) -> list[Decision]:
-        keyring = self._keyring_manager.lock_shared()
-        column = self._column
-        primary_key: Any = column.model._meta.primary_key
-        selected = [primary_key, column.field, *([column.digest] if column.digest else [])]
-        query = (
-            column.model.select(*selected)
-            .where(column.field.is_null(False))
-            .order_by(primary_key)
-            .limit(ROWS_PER_TRANSACTION)
-        )
-        if self._after is not None:
-            query = query.where(primary_key > self._after)
-        rows = [
-            (pk, sealed.stored, digest[0] if digest else None)
-            for pk, sealed, *digest in self._database.lock_rows(query).tuples()
-        ]
-        decisions = self._decider.decide(rows, keyring)
-        for decision in decisions:
-            if decision.written is not None:
-                self._write(decision.pk, decision.written, decision.digest)
-        return decisions
-
-    def _write(self, pk: int, written: str, digest: str | None) -> None:
-        column = self._column
-        changes: dict[Any, Any] = {column.field: column.field.admit(written)}
-        if digest is not None:
-            changes[column.digest] = digest
-        column.model.update(changes).where(column.model._meta.primary_key == pk).execute()
+def _reseal_batch(
+    database: Backend, manager: KeyringManager, decider: Decider, after: int | None
+) -> list[Decision]:
+    """Reseal the rows after a primary key; may be called again after a rollback."""
+    keyring, column = manager.lock_shared(), decider.column
+    query = column.select(column.field.is_null(False), after, ROWS_PER_TRANSACTION)
+    decisions = decider.decide(column.read(database.lock_rows(query)), keyring)
+    for decision in decisions:
+        if decision.written is not None:
+            changes: dict[Any, Any] = {column.field: column.field.admit(decision.written)}
+            if decision.digest is not None:
+                changes[column.digest] = decision.digest
+            is_row = column.model._meta.primary_key == decision.pk
+            column.model.update(changes).where(is_row).execute()
+    return decisions

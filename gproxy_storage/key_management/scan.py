@@ -64,21 +64,12 @@ def scan(database: Backend, kids: Collection[str] = ()) -> dict[str, InUse]:
 
 def total(found: dict[str, InUse]) -> InUse:
     """Add up all columns."""
-    return InUse(
-        all_kids(found),
-        all_forms(found),
-        set[str]().union(*(in_use.suspects for in_use in found.values())),
-    )
-
-
-def all_forms(found: dict[str, InUse]) -> Counter[Form]:
-    """Add up the forms of all columns."""
-    return sum((in_use.forms for in_use in found.values()), Counter[Form]())
-
-
-def all_kids(found: dict[str, InUse]) -> Counter[str]:
-    """Add up the keys of all columns."""
-    return sum((in_use.kids for in_use in found.values()), Counter[str]())
+    result = InUse()
+    for in_use in found.values():
+        result.kids += in_use.kids
+        result.forms += in_use.forms
+        result.suspects |= in_use.suspects
+    return result
 
 
 @dataclass

@@ -9,7 +9,9 @@ from typing import Any
 from gproxy_storage import Storage
 from gproxy_storage.backends.secret_parameter import SecretParameter
 from gproxy_storage.crypto.binding import Binding
+from gproxy_storage.crypto.keyset import Mode
 from gproxy_storage.database import session
+from gproxy_storage.key_management.changes import change_keyring
 from gproxy_storage.key_management.gproxy import STEPS
 from gproxy_storage.models import Credential, User, UserKey
 from gproxy_storage.schema.ledger import insert_sql
@@ -102,6 +104,15 @@ def document(number: int, version: int = 0) -> dict[str, Any]:
 
 
 leaks.register("canary/bulk+é")
+
+
+def begin_decrypting(storage: Storage) -> None:
+    """Bring a database into the state that an interrupted `encryption decrypt` leaves."""
+    change_keyring(
+        storage.database,
+        storage._keyring_manager,
+        lambda keyring: keyring.with_mode(Mode.DECRYPTING),
+    )
 
 
 def fill(storage: Storage, rows: int) -> None:

@@ -18,13 +18,13 @@ from click.testing import CliRunner, Result
 
 from gproxy_storage import Storage
 from gproxy_storage.cli import main
-from gproxy_storage.crypto.keyset import Mode
 from tests import leaks
 from tests.key_management.commands import command
 from tests.key_management.support import (
     NEW_SECRET,
     SECRET,
     all_of,
+    begin_decrypting,
     clean,
     fill,
     keyring_row,
@@ -179,7 +179,7 @@ def test_check_of_a_database_on_the_way(run: Command, dsn: str) -> None:
     assert f"users.password, row {bob.id} is" not in said.stderr
     assert said.stderr.count("is in the clear") == 3
     with Storage.connect(dsn, SECRET) as storage:
-        storage.encryption._change(lambda keyring: keyring.with_mode(Mode.DECRYPTING))
+        begin_decrypting(storage)
     said = run("check")
     assert (said.exit_code, said.stderr) == (0, "")
     assert said.stdout.splitlines()[-1] == "All sealed values open, and 3 values are in the clear."

@@ -13,7 +13,7 @@ from gproxy_storage.crypto.envelope import Form
 from gproxy_storage.crypto.keyset import Mode
 from gproxy_storage.errors import KeyringLost, MalformedEnvelope, PlaintextFound, Tampered
 from gproxy_storage.key_management.gproxy import STEPS
-from gproxy_storage.key_management.scan import all_forms
+from gproxy_storage.key_management.scan import total
 from gproxy_storage.secret import Secret
 from tests.contract.support import in_threads
 from tests.key_management.commands import command, killed_at, load, outcome
@@ -51,7 +51,7 @@ def encrypt_under_load(dsn: str, rows: int, directory: Path) -> None:
     assert 0 < result["sealed"] <= rows + 1
     with Storage.connect(dsn, SECRET) as storage:
         assert all_of(storage.encryption.check()) == clean(rows + 1)
-        assert all_forms(storage.encryption.scan()) == {Form.V3: rows + 1}
+        assert total(storage.encryption.scan()).forms == {Form.V3: rows + 1}
 
 
 def check_files(dsn: str, directory: Path) -> None:

@@ -8,7 +8,7 @@ from gproxy_storage import Storage
 from gproxy_storage.crypto.envelope import Form
 from gproxy_storage.crypto.keyset import Mode
 from gproxy_storage.errors import KeyringLost, WrongSecret
-from gproxy_storage.key_management.scan import all_forms
+from gproxy_storage.key_management.scan import total
 from gproxy_storage.models import Credential, User, UserKey
 from gproxy_storage.secret import Secret
 from tests import leaks
@@ -81,7 +81,7 @@ def test_encrypt_rotate_check_and_decrypt(dsn: str) -> None:
         assert (done.sealed, done.keys_dropped) == (ROWS, 1)
     with Storage.connect(dsn, SECRET) as storage:
         assert all_of(storage.encryption.check()) == clean(ROWS)
-        assert all_forms(storage.encryption.scan()) == {Form.V3: ROWS}
+        assert total(storage.encryption.scan()).forms == {Form.V3: ROWS}
         check_rows(storage)
         done = storage.encryption.decrypt()
         assert (done.mode, done.sealed) == (Mode.PLAINTEXT, ROWS)

@@ -33,6 +33,7 @@ from tests.key_management.support import (
     NEW_SECRET,
     PASSWORD,
     SECRET,
+    begin_decrypting,
     credential,
     keyring_row,
     query,
@@ -161,7 +162,7 @@ def test_rotated_and_decrypted_and_encrypted(encrypted: Storage, dsn: str, api_k
 
 def test_who_sees_the_decryption_goes_on(encrypted: Storage, dsn: str, api_key: str) -> None:
     with process(dsn, DATABASE_SECRET_KEY=SECRET) as other:
-        encrypted.encryption._change(lambda keyring: keyring.with_mode(Mode.DECRYPTING))
+        begin_decrypting(encrypted)
         assert other.ask("write", {"written": 1}) == 1
         encrypted.encryption.decrypt()
         assert other.ask("write", {"written": 2}) == 1
@@ -182,7 +183,10 @@ def row_of(storage: Storage, generation: int, *, related: bool, secret: str) -> 
         before = storage._keyring_manager.state.row
         assert before is not None
         kdf = Kdf.parse(before.kdf or "")
-    return state.under(kdf, kdf.derive(Secret(secret)), Secret(secret)).resealed(state.keyring)[1]
+    under = state.under(kdf, kdf.derive(Secret(secret)), Secret(secret))
+    row = under.resealed(state.keyring).row
+    assert row is not None
+    return row
 
 
 def put(dsn: str, row: KeyringRow) -> None:

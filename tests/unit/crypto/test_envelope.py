@@ -15,8 +15,7 @@ from gproxy_storage.crypto.envelope import (
     Document,
     Envelope,
     Form,
-    form_of_json,
-    form_of_text,
+    form_of,
     parse_json,
     parse_text,
 )
@@ -51,7 +50,7 @@ def test_an_envelope_is_written_and_parsed_in_both_forms(
     assert parse_json(envelope.to_json()) == envelope
     # MySQL sorts and spaces members
     assert parse_json(json.dumps(document, sort_keys=True, indent=2)) == envelope
-    assert form_of_text(text) == form_of_json(envelope.to_json()) == envelope.version
+    assert form_of(parse_text, text) == form_of(parse_json, envelope.to_json()) == envelope.version
 
 
 @for_each("size", range(16, 60))
@@ -76,7 +75,7 @@ def test_gproxys_envelopes_are_parsed(vector: dict[str, Any]) -> None:
 @for_each("text", ["", "enc", "ENC:v3:x", " enc:v3:x", "env:", "$argon2id$v=19$m"])
 def test_a_text_without_the_prefix_is_plaintext(text: str) -> None:
     assert parse_text(text) is None
-    assert form_of_text(text) is Form.PLAINTEXT
+    assert form_of(parse_text, text) is Form.PLAINTEXT
 
 
 @for_each("document", [{}, [], None, 1, "enc:v3:x", {"a": "$gproxy_enc"}, [[]]])
@@ -85,7 +84,7 @@ def test_a_document_without_the_marker_is_plaintext(document: Any) -> None:
 
     assert isinstance(parsed, Document)
     assert parsed.value == document
-    assert form_of_json(json.dumps(document)) is Form.PLAINTEXT
+    assert form_of(parse_json, json.dumps(document)) is Form.PLAINTEXT
 
 
 VERSION = "its version is neither v2 nor v3"
@@ -149,7 +148,7 @@ def test_malformed_texts_say_which_part(text: Any, problem: str) -> None:
         parse_text(text, BINDING)
 
     check_malformed(caught.value, problem)
-    assert form_of_text(text) is (Form.PENDING if problem is PENDING else Form.MALFORMED)
+    assert form_of(parse_text, text) is (Form.PENDING if problem is PENDING else Form.MALFORMED)
 
 
 GOOD = {"$gproxy_enc": "v3", "kid": KID, "nonce": N, "ciphertext": C}
@@ -210,7 +209,7 @@ def test_malformed_documents_say_which_part(text: Any, problem: str) -> None:
         parse_json(text, BINDING)
 
     check_malformed(caught.value, problem)
-    assert form_of_json(text) is (Form.PENDING if problem is PENDING else Form.MALFORMED)
+    assert form_of(parse_json, text) is (Form.PENDING if problem is PENDING else Form.MALFORMED)
 
 
 def check_malformed(error: MalformedEnvelope, problem: str) -> None:
