@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from ..backends.bulk import Kind, Row
@@ -68,23 +70,21 @@ _BYTES = {log.bulk.name: frozenset(log.bulk.of_kind(Kind.BYTES)) for log in LOGS
 
 def encode_row(log: LogTable, row: Row) -> list[Any]:
     """Return a row's values for JSON, with bytes in base64."""
-    positions = _BYTES[log.bulk.name]
-    return [
-        base64.b64encode(value).decode() if position in positions and value is not None else value
-        for position, value in enumerate(row)
-    ]
+    return _converted(log, row, lambda value: base64.b64encode(value).decode())
 
 
 def _decode_row(log: LogTable, named: dict[str, Any]) -> Row:
     unknown = named.keys() - set(log.bulk.columns)
     if unknown:
         raise KeyError("a column that this version lacks")
-    positions = _BYTES[log.bulk.name]
     # A column that the batch lacks was added later, so it is nullable.
     values = map(named.get, log.bulk.columns)
-    return tuple(
-        base64.b64decode(value, validate=True)
-        if position in positions and value is not None
-        else value
+    return tuple(_converted(log, values, partial(base64.b64decode, validate=True)))
+
+
+def _converted(log: Log, values: Iterable[Any], of_bytes: Callable[[Any], Any]) -> list[Any]:
+    positions = _BYTES[log.bulk.name]
+    return [
+        of_bytes(value) if position in positions and value is not None else value
         for position, value in enumerate(values)
-    )
+    ]

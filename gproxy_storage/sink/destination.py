@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import uuid
-from typing import Protocol
 
 from ..backends.base import Backend
 from ..crypto.keys import NONCE_BYTES, Key, new_nonce
@@ -19,38 +18,24 @@ _CONTEXT = b"gproxy-storage/spool/v1\0"
 _NAME = "database_id"
 
 
-class SpoolCipher(Protocol):
-    """Seals the rows in spool and rejects files."""
+class SpoolCipher:
+    """Seals the rows in spool and rejects files: a nonce, then the ciphertext with its tag.
 
-    @property
-    def kid(self) -> str:
-        """The key's id, which is stored in the clear."""
-
-    def seal(self, plaintext: bytes, binding: bytes) -> bytes:
-        """Return the sealed form, which opens with the same binding only."""
-
-    def open(self, sealed: bytes, binding: bytes) -> bytes | None:
-        """Return the plaintext, or None if it was changed, moved, or sealed under another key."""
-
-
-class KeyCipher:
-    """A SpoolCipher with one key; the sealed form is a nonce and the ciphertext with its tag."""
+    Attributes:
+        kid: the key's id, which is stored in the clear.
+    """
 
     def __init__(self, key: Key) -> None:
         self._key = key
-
-    @property
-    def kid(self) -> str:
-        """The key's id."""
-        return self._key.kid
+        self.kid = key.kid
 
     def seal(self, plaintext: bytes, binding: bytes) -> bytes:
-        """Seal under a new random nonce."""
+        """Return the form sealed under a new random nonce, which opens with this binding only."""
         nonce = new_nonce()
         return nonce + self._key.seal(nonce, plaintext, _CONTEXT + binding)
 
     def open(self, sealed: bytes, binding: bytes) -> bytes | None:
-        """Open a result of `seal` for this binding; None if that fails."""
+        """Return the plaintext, or None if it was changed, moved, or sealed under another key."""
         nonce, ciphertext = sealed[:NONCE_BYTES], sealed[NONCE_BYTES:]
         if len(nonce) < NONCE_BYTES:
             return None
@@ -77,7 +62,7 @@ class Destination:
     def cipher(self) -> SpoolCipher | None:
         """The current cipher; None if the database is not encrypted."""
         keyring = self._manager.keyring
-        return None if keyring.mode is Mode.PLAINTEXT else KeyCipher(keyring.spool)
+        return None if keyring.mode is Mode.PLAINTEXT else SpoolCipher(keyring.spool)
 
     def header(self, writer: str) -> tuple[Header, SpoolCipher | None]:
         """Return the header for a writer's spool file, and the cipher that seals it."""

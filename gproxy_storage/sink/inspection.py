@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .records import Damage, Header, Record, SpoolError, scan, start_of_records
+from .records import Damage, Header, SpoolError, scan, start_of_records
 from .rejects import SUFFIX as REJECTS_SUFFIX
 from .rejects import read_rejects
-from .spool import DAMAGED_SUFFIX, SUFFIX, open_regular
+from .spool import DAMAGED_SUFFIX, SUFFIX, is_locked, open_regular
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +69,7 @@ class SpoolReport:
         return {
             "directory": str(self.directory),
             "files": [
-                {
-                    "path": str(file.path),
-                    "batches": file.batches,
-                    "rows": file.rows,
-                    "size_bytes": file.size_bytes,
-                    "in_use": file.in_use,
-                    "kid": file.kid,
-                    "damages": [asdict(damage) for damage in file.damages],
-                    "problem": file.problem,
-                }
+                {**asdict(file), "path": str(file.path), "damages": list(map(asdict, file.damages))}
                 for file in self.files
             ],
             "rejects": {str(path): rows for path, rows in self.rejects.items()},
@@ -116,7 +106,7 @@ def _inspect_file(path: Path) -> SpoolFileReport:
         with open_regular(path, "rb") as file:
             if not os.fstat(file.fileno()).st_size:
                 return SpoolFileReport(path)
-            in_use = _is_locked(file.fileno())
+            in_use = is_locked(file)
             problem = kid = None
             start, note_at = 0, None
             try:
@@ -124,13 +114,13 @@ def _inspect_file(path: Path) -> SpoolFileReport:
                 start, kid = start_of_records(file, note_at), header.kid
             except SpoolError as exc:
                 problem = str(exc)
-            found = list(scan(file, start, note_at))
+            records, damages = scan(file, start, note_at)
             size = file.seek(0, os.SEEK_END) - start
     except FileNotFoundError:  # its process has just removed it
         return SpoolFileReport(path)
     except OSError as exc:
         return SpoolFileReport(path, problem=f"{path} cannot be read: {exc.strerror}")
-    records = [entry for entry in found if isinstance(entry, Record)]
+
     return SpoolFileReport(
         path,
         batches=len(records),
@@ -139,15 +129,6 @@ def _inspect_file(path: Path) -> SpoolFileReport:
         in_use=in_use,
         kid=kid,
         # Without a valid header everything but the records would count as damage.
-        damages=() if problem else tuple(e for e in found if isinstance(e, Damage)),
+        damages=() if problem else tuple(damages),
         problem=problem,
     )
-
-
-def _is_locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    fcntl.flock(descriptor, fcntl.LOCK_UN)
-    return False

@@ -138,7 +138,7 @@ def replay(database: Backend, directory: Path, settings: SinkSettings) -> Replay
     Raises:
         WriteError: when the database does not take them; the rest is left in the files.
     """
-    store = BatchStore(database, retry_s=settings.retry_s, stall_timeout_s=settings.stall_timeout_s)
+    store = BatchStore(database, settings)
     spools = OrphanedSpools(directory, Destination(database), store)
     store.watchdog.start()
     try:

@@ -13,6 +13,7 @@ from ..backends.bulk import Row
 from ..errors import WriteError
 from ..forks import current_pid
 from .batch import Batch
+from .settings import SinkSettings
 
 BATCH_BYTES = 4 * 1024 * 1024
 """A batch ends with the row that reaches this size, however few rows it has."""
@@ -53,10 +54,7 @@ class RowQueue:
     duplicated by that.
 
     Args:
-        flush_rows: a batch is due with this many rows.
-        flush_after_s: or when the oldest row has this age.
-        max_rows: with this many rows `put` waits.
-        max_bytes: likewise, with this many bytes.
+        settings: say when a batch is due, and when the queue is full and `put` waits.
         on_first: called under the lock before a row is put into the empty queue.
         make_room: called without the lock when the queue is full; returns whether it made room.
         in_child: called in a child of the process that created the queue; returns the child's own.
@@ -64,22 +62,20 @@ class RowQueue:
 
     def __init__(
         self,
+        settings: SinkSettings,
         *,
-        flush_rows: int,
-        flush_after_s: float,
-        max_rows: int,
-        max_bytes: int,
         on_first: Callable[[], None],
         make_room: Callable[[], bool],
         in_child: Callable[[], RowQueue],
     ) -> None:
-        self.flush_rows = flush_rows
-        self.flush_after_s = flush_after_s
-        self.max_rows = max_rows
-        self.max_bytes = max_bytes
+        self._flush_rows = settings.flush_rows
+        self._flush_after_s = settings.flush_after_s
+        self._max_rows = settings.max_queue_rows
+        self._max_bytes = settings.max_queue_bytes
         # An RLock, because it knows its owner: see `is_held_here`.
         self.lock = threading.RLock()
-        self._wake_counts = {1, flush_rows, max_rows}  # at these the writer may have to wake up
+        # At these numbers of rows the writer may have to wake up.
+        self._wake_counts = {1, self._flush_rows, self._max_rows}
         self.closed = False
         self._on_first = on_first
         self._make_room = make_room
@@ -123,7 +119,7 @@ class RowQueue:
             return
         with self.lock:
             rows = self._state.rows
-            if len(rows) >= self.max_rows or self._bytes >= self.max_bytes:
+            if len(rows) >= self._max_rows or self._bytes >= self._max_bytes:
                 self._wait_for_room()
                 rows = self._state.rows
             if self.closed:
@@ -164,7 +160,7 @@ class RowQueue:
         with self.lock:
             while not self._is_due():
                 rows = self._state.rows
-                until = min(deadline, rows[0][3] + self.flush_after_s if rows else deadline)
+                until = min(deadline, rows[0][3] + self._flush_after_s if rows else deadline)
                 left_s = until - time.monotonic()
                 if self.closed or (left_s <= 0 and until == deadline):
                     return False
@@ -211,19 +207,19 @@ class RowQueue:
         return self._state.in_flight is not None or bool(
             count
             and (
-                count >= self.flush_rows
-                or count >= self.max_rows
+                count >= self._flush_rows
+                or count >= self._max_rows
                 or self._bytes >= BATCH_BYTES
-                or self._bytes >= self.max_bytes
+                or self._bytes >= self._max_bytes
                 or self.submitted - count < self._flush_up_to
-                or time.monotonic() >= rows[0][3] + self.flush_after_s
+                or time.monotonic() >= rows[0][3] + self._flush_after_s
             )
         )
 
     def _dequeue(self) -> Batch:
         rows, _, seq, dequeued = self._state
         batch, count = Batch(seq), 0
-        for log, row, row_bytes, _ in islice(rows, self.flush_rows):
+        for log, row, row_bytes, _ in islice(rows, self._flush_rows):
             batch.rows[log].append(row)
             count += 1
             batch.size_bytes += row_bytes
@@ -233,7 +229,11 @@ class RowQueue:
         self._unsettled[seq] = count
         self._state = _State(rest, batch, seq + 1, dequeued + count)
         self._bytes = max(0, self._bytes - batch.size_bytes) if rest else 0
-        if self._waiting and len(rest) <= self.max_rows // 2 and self._bytes <= self.max_bytes // 2:
+        if (
+            self._waiting
+            and len(rest) <= self._max_rows // 2
+            and self._bytes <= self._max_bytes // 2
+        ):
             self._room.notify_all()
         return batch
 
@@ -258,4 +258,4 @@ class RowQueue:
                 self._waiting -= 1
 
     def _is_full(self) -> bool:
-        return len(self._state.rows) >= self.max_rows or self._bytes >= self.max_bytes
+        return len(self._state.rows) >= self._max_rows or self._bytes >= self._max_bytes

@@ -20,7 +20,6 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -158,24 +157,24 @@ def start_of_records(file: BinaryIO, note_at: int | None) -> int:
     return file.tell() if note_at is None else note_at + NOTE_BYTES
 
 
-def scan(file: BinaryIO, start: int, note_at: int | None) -> Iterator[Record | Damage]:
-    """Yield the records of a file and the damages between them, then a missing part, if any."""
+def scan(file: BinaryIO, start: int, note_at: int | None) -> tuple[list[Record], list[Damage]]:
+    """Return the records of a file, and its damaged and missing parts."""
     end = file.seek(0, os.SEEK_END)
     noted = None if note_at is None else _noted(file, note_at)
-    if isinstance(noted, Damage):
-        yield noted
+    records, damages = [], [noted] if isinstance(noted, Damage) else []
     offset = start
     while offset < end:
         record = _record_at(file, offset, end)
         if record is None:
             following = _next_record(file, offset + 1, end)
-            yield Damage(offset, following - offset)
+            damages.append(Damage(offset, following - offset))
             offset = following
         else:
-            yield record
+            records.append(record)
             offset += _HEAD.size + record.length
     if isinstance(noted, int) and end < noted:
-        yield Damage(end, noted - end, missing=True)
+        damages.append(Damage(end, noted - end, missing=True))
+    return records, damages
 
 
 def _noted(file: BinaryIO, offset: int) -> int | Damage | None:

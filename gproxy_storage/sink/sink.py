@@ -6,14 +6,13 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Self, Unpack
 
 from ..backends.base import Backend
-from ..backends.bulk import Row
+from ..backends.bulk import Kind, Row
 from ..errors import WriteError
 from ..forks import ForkGuard
-from ..log_rows import DOWNSTREAM_REQUESTS, LOGS, UPSTREAM_REQUESTS, USAGES, LogTable, row_check
+from ..log_rows import DOWNSTREAM_REQUESTS, LOGS, UPSTREAM_REQUESTS, USAGES, row_check
 from ..repositories.redaction import REDACTORS
 from ..row_types import SubmittedDownstreamRow, UpstreamRow, UsageRow
 from .destination import Destination
@@ -25,15 +24,6 @@ from .writer import Writer
 _USAGES, _UPSTREAM, _DOWNSTREAM = map(LOGS.index, (USAGES, UPSTREAM_REQUESTS, DOWNSTREAM_REQUESTS))
 _USAGE_BYTES = 600
 _REQUEST_BYTES = 1000
-_LONG = {
-    "request_headers_json",
-    "response_headers_json",
-    "request_url",
-    "request_path",
-    "request_query",
-    "request_body",
-    "response_body",
-}
 
 
 class Sink:
@@ -182,23 +172,14 @@ class Sink:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     # -- private ------------------------------------------------------------------------------
 
     def _new_queue(self) -> RowQueue:
-        settings = self._settings
         return RowQueue(
-            flush_rows=settings.flush_rows,
-            flush_after_s=settings.flush_after_s,
-            max_rows=settings.max_queue_rows,
-            max_bytes=settings.max_queue_bytes,
+            self._settings,
             on_first=self._start_writer,
             make_room=self._make_room,
             in_child=self._own_queue,
@@ -273,15 +254,13 @@ class Sink:
             self._closed = True
 
 
-def _long_columns(log: LogTable) -> tuple[int, ...]:
-    return tuple(position for position, name in enumerate(log.bulk.columns) if name in _LONG)
+_UPSTREAM_LONG, _DOWNSTREAM_LONG = (
+    log.bulk.of_kind(Kind.TEXT) + log.bulk.of_kind(Kind.BYTES)
+    for log in (UPSTREAM_REQUESTS, DOWNSTREAM_REQUESTS)
+)
 
 
-_UPSTREAM_LONG = _long_columns(UPSTREAM_REQUESTS)
-_DOWNSTREAM_LONG = _long_columns(DOWNSTREAM_REQUESTS)
-
-
-def _size(row: Row, long: tuple[int, ...]) -> int:
+def _size(row: Row, long: list[int]) -> int:
     """Return the approximate size of a request in bytes."""
     size = _REQUEST_BYTES
     for position in long:

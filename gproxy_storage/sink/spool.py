@@ -7,7 +7,7 @@ import fcntl
 import logging
 import os
 import stat
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -79,17 +79,7 @@ class SpoolFile:
         path = directory / f"{header.writer}{SUFFIX}"
         try:
             create_directory(directory)
-            descriptor = create_file(path)
-            file = os.fdopen(descriptor, "r+b", buffering=0)
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX)  # a process that adopts files may hold it briefly
-                first_line = header.to_bytes()
-                write_all(file, first_line + bytes(NOTE_BYTES))
-                os.fsync(descriptor)
-                fsync_directory(directory)
-            except BaseException:
-                file.close()
-                raise
+            file, note_at = _created(path, header)
         except OSError as exc:
             raise_interruption(exc)
             raise SpoolError(
@@ -97,7 +87,7 @@ class SpoolFile:
                 "with data_dir or GPROXY_DATA_DIR",
                 path=directory,
             ) from exc
-        return cls(path, file, header, len(first_line), cipher)
+        return cls(path, file, header, note_at, cipher)
 
     @classmethod
     def adopt(cls, path: Path, database: str, cipher: SpoolCipher | None) -> Self | None:
@@ -114,28 +104,25 @@ class SpoolFile:
             raise_interruption(exc)
             raise SpoolError(f"{path} cannot be opened: {exc.strerror}", path=path) from exc
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Its owner has just removed it, or has just created it.
-            if not _is_at(path, file) or not os.fstat(file.fileno()).st_size:
-                file.close()
-                return None
-            header, note_at = Header.read(file, path)
-            spool = cls(path, file, header, note_at, cipher)
-            if os.fstat(file.fileno()).st_size > spool._end:
-                # Before the scan: a large file that is refused would be scanned repeatedly.
-                _check_header(header, database, cipher, path)
-            spool._scan()
+            with ExitStack() as unless_adopted:
+                unless_adopted.enter_context(file)
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Its owner has just removed it, or has just created it.
+                if not _is_at(path, file) or not os.fstat(file.fileno()).st_size:
+                    return None
+                header, note_at = Header.read(file, path)
+                spool = cls(path, file, header, note_at, cipher)
+                if os.fstat(file.fileno()).st_size > spool._end:
+                    # Before the scan: a large file that is refused would be scanned repeatedly.
+                    _check_header(header, database, cipher, path)
+                spool._scan()
+                unless_adopted.pop_all()
+                return spool
         except BlockingIOError:
-            file.close()
             return None
         except OSError as exc:
-            file.close()
             raise_interruption(exc)
             raise SpoolError(f"{path} cannot be read: {exc.strerror}", path=path) from exc
-        except BaseException:
-            file.close()
-            raise
-        return spool
 
     def moved(self, header: Header, cipher: SpoolCipher | None) -> SpoolFile:
         """Rewrite the file under another header, with its remaining batches; closes this one.
@@ -150,12 +137,11 @@ class SpoolFile:
         """
         draft_path = self.path.with_suffix(DRAFT_SUFFIX)
         draft_path.unlink(missing_ok=True)
-        file = os.fdopen(create_file(draft_path), "r+b", buffering=0)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            first_line = header.to_bytes()
-            write_all(file, first_line + bytes(NOTE_BYTES))
-            moved = SpoolFile(self.path, file, header, len(first_line), cipher)
+        with ExitStack() as unless_moved:
+            unless_moved.callback(draft_path.unlink, missing_ok=True)
+            file, note_at = _created(draft_path, header)
+            unless_moved.enter_context(file)
+            moved = SpoolFile(self.path, file, header, note_at, cipher)
             for record in self._records:
                 batch = self._read(record)
                 if batch is None:
@@ -168,20 +154,14 @@ class SpoolFile:
                     self.damaged_path.hardlink_to(self.path)
             draft_path.rename(self.path)
             fsync_directory(self.path.parent)
-        except BaseException:
-            file.close()
-            draft_path.unlink(missing_ok=True)
-            raise
+            unless_moved.pop_all()
         self._file.close()
         return moved
 
     def _scan(self) -> None:
-        found = list(scan(self._file, self._start, self._note_at))
+        self._records, self.damages = scan(self._file, self._start, self._note_at)
         # By number: a batch that could not be stored may be spooled after later ones.
-        self._records = sorted(
-            (entry for entry in found if isinstance(entry, Record)), key=lambda entry: entry.seq
-        )
-        self.damages = [entry for entry in found if isinstance(entry, Damage)]
+        self._records.sort(key=lambda record: record.seq)
         self._end = self._file.seek(0, os.SEEK_END)
 
     # -- reading and writing ------------------------------------------------------------------
@@ -322,6 +302,21 @@ class SpoolFile:
             self._file.close()
 
 
+def _created(path: Path, header: Header) -> tuple[BinaryIO, int]:
+    """Create a file with a header, durably; return it, locked, and the offset of its note."""
+    file = os.fdopen(create_file(path), "r+b", buffering=0)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)  # a process that adopts files may hold it briefly
+        first_line = header.to_bytes()
+        write_all(file, first_line + bytes(NOTE_BYTES))
+        os.fsync(file.fileno())
+        fsync_directory(path.parent)
+    except BaseException:
+        file.close()
+        raise
+    return file, len(first_line)
+
+
 def open_regular(path: Path, mode: str) -> BinaryIO:
     """Open a regular file unbuffered; opening a FIFO would block.
 
@@ -338,12 +333,22 @@ def is_orphaned(path: Path) -> bool:
     """Tell whether no process uses a spool file; one that cannot be opened counts as such."""
     try:
         with open_regular(path, "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except (BlockingIOError, FileNotFoundError):
+            return not is_locked(file)
+    except FileNotFoundError:
         return False
     except OSError as exc:
         raise_interruption(exc)
-    return True
+        return True
+
+
+def is_locked(file: BinaryIO) -> bool:
+    """Tell whether a process uses an open spool file."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(file, fcntl.LOCK_UN)
+    return False
 
 
 def _is_at(path: Path, file: BinaryIO) -> bool:

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from ..backends.base import Backend
 from ..backends.bulk import Row, parts
@@ -29,6 +30,9 @@ from .bisection import (
     reason,
 )
 from .rejects import RejectsFile
+from .settings import SinkSettings
+
+T = TypeVar("T")
 
 _USER = USAGES.bulk.columns.index("user_id")
 _COST = USAGES.bulk.columns.index("cost")
@@ -123,17 +127,17 @@ class BatchStore:
 
     Args:
         database: where they are stored.
-        retry_s: seconds for which a batch is retried before the database counts as away.
-        stall_timeout_s: maximum seconds of a transaction before its connection is aborted.
+        settings: their `retry_s` and `stall_timeout_s`.
     Attributes:
+        retry_s: as in the settings; may be lowered.
         retried: number of attempts at batches after the first of each.
         watchdog: the caller starts and stops it.
     """
 
-    def __init__(self, database: Backend, *, retry_s: float, stall_timeout_s: float) -> None:
-        self.retry_s = retry_s
+    def __init__(self, database: Backend, settings: SinkSettings) -> None:
+        self.retry_s = settings.retry_s
         self.retried = 0
-        self.watchdog = Watchdog(database, stall_timeout_s)
+        self.watchdog = Watchdog(database, settings.stall_timeout_s)
         self._database = database
         self._registered: set[str] = set()
         self._batches_to_check = 0
@@ -178,7 +182,7 @@ class BatchStore:
         """Record the tables of a batch that is to be stored, now or later."""
         self._history.tables.update(log for log, rows in enumerate(batch.rows) if rows)
 
-    def run_watched(self, callback: Callable[[], None]) -> None:
+    def run_watched(self, callback: Callable[[], T]) -> T:
         """Call a function that queries the database, in a session under the watchdog.
 
         Raises:
@@ -186,7 +190,7 @@ class BatchStore:
         """
         try:
             with self._watched_session():
-                callback()
+                return callback()
         except Exception as exc:
             raise DatabaseAway(reason(self._database, exc)) from exc
 
@@ -197,11 +201,7 @@ class BatchStore:
             DatabaseAway: when it cannot be deleted now.
         """
         sql = f"DELETE FROM write_batches WHERE writer = {self._database.param}"  # noqa: S608 - a placeholder
-        try:
-            with self._watched_session():
-                self._database.execute_sql(sql, (writer,))
-        except Exception as exc:
-            raise DatabaseAway(reason(self._database, exc)) from exc
+        self.run_watched(partial(self._database.execute_sql, sql, (writer,)))
         self._registered.discard(writer)
 
     # -- one attempt --------------------------------------------------------------------------
@@ -250,7 +250,9 @@ class BatchStore:
             if failure is Failure.LOST and attempts.answered and self._suspects_rows(attempts):
                 return
             self._pause(exc, attempts)
-        elif self._passes_taken_id(exc, attempts):
+        elif attempts.taken_ids.met(exc) and self.run_watched(
+            partial(attempts.taken_ids.passed, exc)
+        ):
             return
         elif failure is Failure.REFERENCE and attempts.missing_references < _MAX_MISSING_REFERENCES:
             attempts.missing_references += 1
@@ -259,15 +261,6 @@ class BatchStore:
             attempts.bisection = Bisection(self._history)
         else:
             self._pause(exc, attempts)
-
-    def _passes_taken_id(self, exc: Exception, attempts: _Attempts) -> bool:
-        if not attempts.taken_ids.met(exc):
-            return False
-        try:
-            with self._watched_session():
-                return attempts.taken_ids.passed(exc)
-        except Exception as error:
-            raise DatabaseAway(reason(self._database, error)) from error
 
     def _suspects_rows(self, attempts: _Attempts) -> bool:
         """Whether a connection that had answered may have been lost because of the rows sent."""
@@ -337,13 +330,7 @@ class BatchStore:
             return
         usages, _, downstream = rows
         users = {usage[_USER] for usage in usages} | {row[_REQUESTS_USER] for row in downstream}
-        for part in parts(sorted(users - {None}), _IDS_A_QUERY):
-            params = ", ".join([self._database.param] * len(part))
-            lock = self._database.share_lock
-            self._database.query(
-                f"SELECT id FROM users WHERE id IN ({params}) ORDER BY id {lock}",  # noqa: S608 - placeholders
-                part,
-            )
+        self._existing("users", users - {None}, self._database.share_lock)
 
     def _without_deleted(self, rows: tuple[list[Row], ...]) -> tuple[list[Row], ...]:
         """Return the rows with NULL in place of references to missing rows."""
@@ -351,19 +338,23 @@ class BatchStore:
         for log, of_log in zip(LOGS, rows, strict=True):
             for position, table in log.parents.items():
                 wanted.setdefault(table, set()).update(row[position] for row in of_log)
-        missing = {table: self._missing(table, ids - {None}) for table, ids in wanted.items()}
+        missing = {
+            table: ids - self._existing(table, ids - {None}) - {None}
+            for table, ids in wanted.items()
+        }
         return tuple(
             [_with_nulls(row, log.parents, missing) for row in of_log]
             for log, of_log in zip(LOGS, rows, strict=True)
         )
 
-    def _missing(self, table: str, ids: set[int]) -> set[int]:
+    def _existing(self, table: str, ids: set[int], lock: str = "") -> set[int]:
+        """Return those of the ids that a table has, read in their order."""
         found: set[int] = set()
         for part in parts(sorted(ids), _IDS_A_QUERY):
             params = ", ".join([self._database.param] * len(part))
-            sql = f"SELECT id FROM {table} WHERE id IN ({params})"  # noqa: S608 - our own name
+            sql = f"SELECT id FROM {table} WHERE id IN ({params}) ORDER BY id {lock}"  # noqa: S608 - our own name
             found.update(row[0] for row in self._database.query(sql, part))
-        return ids - found
+        return found
 
 
 def _costs(usages: list[Row]) -> list[tuple[int, float]]:

@@ -68,9 +68,7 @@ class Writer:
         self.spool_lock = threading.RLock()
         self._spool_condition = threading.Condition(self.spool_lock)  # for `is_interrupted` alone
         self._rejects = self._new_rejects(self.spool_file)
-        self._store = BatchStore(
-            database, retry_s=settings.retry_s, stall_timeout_s=settings.stall_timeout_s
-        )
+        self._store = BatchStore(database, settings)
         self.orphans = OrphanedSpools(directory, destination, self._store)
         self.storing = threading.Lock()
         self._quiesced = False
@@ -123,7 +121,10 @@ class Writer:
 
         May be called again after an interruption.
         """
-        self._close(timeout_s)
+        self._give_up_at = time.monotonic() + timeout_s  # from then on the thread only spools
+        self._store.retry_s = min(self._store.retry_s, timeout_s / 2)
+        self._queue.close()
+        self._closing.set()
         if self._thread is None:  # no row came; the interpreter's exit starts no threads
             self._end()
             return
@@ -137,13 +138,6 @@ class Writer:
         if ended:
             self._thread.join(_SHUTDOWN_GRACE_S)
         self._store.watchdog.stop()
-
-    def _close(self, timeout_s: float) -> None:
-        """Make the thread end once the queue is empty; after `timeout_s` it only spools."""
-        self._give_up_at = time.monotonic() + timeout_s
-        self._store.retry_s = min(self._store.retry_s, timeout_s / 2)
-        self._queue.close()
-        self._closing.set()
 
     def log_remaining(self) -> None:
         """Warn if rows are left in the spool; call it after `stop`."""

@@ -15,7 +15,7 @@ import pytest
 from gproxy_storage import Dsn, Storage
 from gproxy_storage.crypto.keys import Key
 from gproxy_storage.models import SinkWriter, Usage, User, UserQuota
-from gproxy_storage.sink.destination import Destination, KeyCipher
+from gproxy_storage.sink.destination import Destination, SpoolCipher
 from gproxy_storage.sink.records import Header
 from gproxy_storage.sink.sink import Sink
 from tests import servers
@@ -205,9 +205,9 @@ def _writer_name(sink: Sink) -> str:
 @pytest.mark.parametrize("backend", ["postgres"], indirect=True)
 def test_sealed_spools(storage: Storage, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch) -> None:
     users = make_users(storage)
-    cipher = KeyCipher(Key.generate())
+    cipher = SpoolCipher(Key.generate())
 
-    def open_sink(cipher: KeyCipher | None) -> Sink:
+    def open_sink(cipher: SpoolCipher | None) -> Sink:
         monkeypatch.setattr(Destination, "cipher", cipher)
         return storage.sink()
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from gproxy_storage import Storage
 from gproxy_storage.cli import main
 from gproxy_storage.models import DownstreamRequest
-from gproxy_storage.sink.destination import KeyCipher, find_database_id
+from gproxy_storage.sink.destination import SpoolCipher, find_database_id
 from gproxy_storage.sink.rejects import read_rejects
 from tests.contract.support import until
 from tests.key_management.support import SECRET, keyring_row, query
@@ -77,7 +77,7 @@ def test_spooled_rows_and_rejects_are_sealed(dsn: str, spool: Path) -> None:
         (reject,) = read_rejects(path)
         database = find_database_id(storage.database)
         place = f"{database}/{path.stem}/1/downstream_requests/{reject['place']}"
-        opened = KeyCipher(storage._keyring_manager.keyring.spool).open(
+        opened = SpoolCipher(storage._keyring_manager.keyring.spool).open(
             base64.b64decode(reject["sealed"]), place.encode()
         )
     assert opened is not None

@@ -20,7 +20,7 @@ from gproxy_storage.crypto.keys import Key
 from gproxy_storage.log_rows import LOGS
 from gproxy_storage.sink import spool as spool_module
 from gproxy_storage.sink.batch import Batch
-from gproxy_storage.sink.destination import KeyCipher, SpoolCipher
+from gproxy_storage.sink.destination import SpoolCipher
 from gproxy_storage.sink.records import HEAD_BYTES, NOTE_BYTES, Damage, Header, SpoolError
 from gproxy_storage.sink.rejects import Reject, RejectsFile, read_rejects
 from gproxy_storage.sink.spool import SpoolFile, SpoolFull
@@ -258,7 +258,7 @@ def test_no_flipped_bit_gives_a_row_another_value_or_number(
     tmp_path: Path, form: str, step: int
 ) -> None:
     """Under another writer's number a row that was stored already would be stored once more."""
-    cipher = KeyCipher(Key.generate()) if form == "sealed" else None
+    cipher = SpoolCipher(Key.generate()) if form == "sealed" else None
     header = Header(DATABASE, WRITER, None if cipher is None else cipher.kid)
     spool = SpoolFile.create(tmp_path, header, cipher)
     for seq in (1, 2):
@@ -470,21 +470,21 @@ def test_a_file_in_the_directorys_place(tmp_path: Path) -> None:
 
 
 def test_sealed_batches_come_back_and_show_nothing(tmp_path: Path) -> None:
-    cipher = KeyCipher(Key.generate())
+    cipher = SpoolCipher(Key.generate())
     path = left(tmp_path, 1, 2, cipher=cipher)
     content = path.read_bytes()
     assert b"usages" not in content
     assert cipher.kid.encode() in content
-    spool = adopt(path, KeyCipher(cipher._key))
+    spool = adopt(path, SpoolCipher(cipher._key))
     assert drain(spool) == [1, 2]
     assert spool.damages == []
 
 
-@pytest.mark.parametrize("cipher", [None, KeyCipher(Key.generate())], ids=["none", "another"])
+@pytest.mark.parametrize("cipher", [None, SpoolCipher(Key.generate())], ids=["none", "another"])
 def test_without_its_key_a_sealed_file_is_refused(
     tmp_path: Path, cipher: SpoolCipher | None
 ) -> None:
-    path = left(tmp_path, 1, cipher=KeyCipher(Key.generate()))
+    path = left(tmp_path, 1, cipher=SpoolCipher(Key.generate()))
     before = path.read_bytes()
     with pytest.raises(SpoolError, match=r"sealed under the key [0-9a-f]{16}, which this process"):
         SpoolFile.adopt(path, DATABASE, cipher)
@@ -492,7 +492,7 @@ def test_without_its_key_a_sealed_file_is_refused(
 
 
 def test_a_sealed_batch_opens_in_its_place_only(tmp_path: Path) -> None:
-    cipher = KeyCipher(Key.generate())
+    cipher = SpoolCipher(Key.generate())
     spool = create(tmp_path, cipher=cipher)
     spool.append(batch(1), MANY)
     sealed = cipher.seal(batch(2).to_bytes(), spool._binding(3))
@@ -502,7 +502,7 @@ def test_a_sealed_batch_opens_in_its_place_only(tmp_path: Path) -> None:
 
 
 def test_a_clear_file_is_read_where_encryption_was_turned_on_since(tmp_path: Path) -> None:
-    assert drain(adopt(left(tmp_path, 1), KeyCipher(Key.generate()))) == [1]
+    assert drain(adopt(left(tmp_path, 1), SpoolCipher(Key.generate()))) == [1]
 
 
 # -- rejects ------------------------------------------------------------------------------------
@@ -554,7 +554,7 @@ def test_a_line_that_a_crash_cut_off_swallows_no_other(tmp_path: Path) -> None:
 def test_no_flipped_bit_gives_a_reject_another_value(
     tmp_path: Path, sealed: bool, step: int
 ) -> None:
-    rejects = RejectsFile(tmp_path, DATABASE, "w", KeyCipher(Key.generate()) if sealed else None)
+    rejects = RejectsFile(tmp_path, DATABASE, "w", SpoolCipher(Key.generate()) if sealed else None)
     rejects.keep(7, [reject(0), Reject(0, 1, small(1).rows[0][0], "no")])
     content = rejects.path.read_bytes()
     whole = read_rejects(rejects.path)
@@ -577,7 +577,7 @@ def test_rejects_without_a_checksum_are_read(tmp_path: Path) -> None:
 
 
 def test_rejects_are_sealed_with_their_reason_in_the_clear(tmp_path: Path) -> None:
-    cipher = KeyCipher(Key.generate())
+    cipher = SpoolCipher(Key.generate())
     rejects = RejectsFile(tmp_path, DATABASE, "w", cipher)
     rejects.keep(7, [reject(3)])
     (found,) = read_rejects(rejects.path)
@@ -591,7 +591,9 @@ def test_a_file_moves_to_another_database_and_key(
     tmp_path: Path, was_sealed: bool, is_sealed: bool
 ) -> None:
     """Waiting batches are sealed again, with the same numbers of the same writer."""
-    old, new = (KeyCipher(Key.generate()) if sealed else None for sealed in (was_sealed, is_sealed))
+    old, new = (
+        SpoolCipher(Key.generate()) if sealed else None for sealed in (was_sealed, is_sealed)
+    )
     spool = create(tmp_path, 1, 2, 5, cipher=old)
     assert spool.first() is not None
     spool.drop_first()
