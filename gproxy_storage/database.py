@@ -81,12 +81,7 @@ class Session:
                 self._database.abandon()
                 raise
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._is_outermost:
             try:
                 self._database.leave()
@@ -127,7 +122,7 @@ class TransactionBlock:
             try:
                 self._block.__exit__(exc_type, exc, traceback)
             finally:
-                self._session.__exit__(exc_type, exc, traceback)
+                self._session.__exit__()
         except BaseException as failed:
             self._end(failed)
             raise

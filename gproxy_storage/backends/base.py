@@ -13,13 +13,11 @@ import peewee
 from ..crypto.keyring import Keyring
 from ..dsn import Dsn
 from ..errors import ConnectError
-from .bulk import BulkTable, BulkWriting, Row
-from .failures import TakenId
+from .bulk import BulkWriting
+from .failures import TakenId, connect_error
 from .pool import ConnectionPool
 from .schema import SchemaWork
-from .sessions import Sessions
 from .transactions import Savepoint, Transaction
-from .values import Values
 from .widths import Shortfall
 
 T = TypeVar("T")
@@ -44,7 +42,7 @@ class Keyrings(Protocol):
     def retrying(self, keyring: Keyring, attempt: Callable[[Keyring], T]) -> T: ...
 
 
-class Backend(BulkWriting, Sessions, Values, SchemaWork):
+class Backend(BulkWriting, SchemaWork):
     """A Peewee database over our own pool; subclassed in `sqlite`, `postgres` and `mysql`."""
 
     name: str
@@ -115,11 +113,6 @@ class Backend(BulkWriting, Sessions, Values, SchemaWork):
             self._check_write(query)
         return super().execute(query, **context_options)
 
-    def bulk_insert(self, table: BulkTable, rows: Sequence[Row]) -> None:
-        """Insert rows. See `BulkWriting.bulk_insert`."""
-        self._ensure_usable()
-        self._call(self._bulk_insert, table, rows)
-
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run one statement in this thread's session and return its rows."""
         return list(self.execute_sql(sql, parameters).fetchall())
@@ -148,11 +141,6 @@ class Backend(BulkWriting, Sessions, Values, SchemaWork):
                 raise interruption from None
             raise self.connect_error(exc) from exc
         return conn
-
-    def close_connection(self, conn: Any) -> None:
-        """Close a driver connection, broken or not."""
-        with suppress(self.driver_error):  # a broken connection has nothing left to close
-            conn.close()
 
     def is_current(self, conn: Any) -> bool:  # noqa: ARG002 - SQLite's
         """Tell without a round trip whether the connection's file is still the one at its path."""
@@ -196,10 +184,8 @@ class Backend(BulkWriting, Sessions, Values, SchemaWork):
         raise NotImplementedError
 
     def connect_error(self, exc: Exception) -> ConnectError:
-        """Return the error for a failure to connect; it names the setting that holds the DSN."""
-        setting = f"{self.dsn.setting}: " if self.dsn.setting else ""
-        problem = self.connect_problem(exc)
-        return ConnectError(f"{setting}cannot open {self.dsn}: {problem}", dsn=str(self.dsn))
+        """Return the error for a failure to connect."""
+        return connect_error(self.dsn, self.connect_problem(exc), "open")
 
     def connect_problem(self, exc: Exception) -> str:
         """Return in one line why connecting failed and what to do, without the password."""

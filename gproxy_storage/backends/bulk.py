@@ -16,6 +16,9 @@ from typing import Any, ClassVar, TypeAlias, TypeVar
 
 from peewee import SQL
 
+from .sessions import Sessions
+from .values import Values
+
 Row: TypeAlias = tuple[Any, ...]
 
 T = TypeVar("T")
@@ -54,13 +57,11 @@ class BulkTable:
         return [position for position, found in enumerate(self.kinds) if found is kind]
 
 
-class BulkWriting:
+class BulkWriting(Sessions, Values):
     """A backend's statements that write many rows at once."""
 
-    # Peewee's own, in part not public: the placeholder of parameters, and what reports statements.
-    param: str
+    # Peewee's own, in part not public: what reports statements.
     query_hooks: list[Callable[[Any], None]]
-    execute_sql: Callable[..., Any]
     _log_query: Callable[[str, Any], None]
     _notify_hooks: Callable[[str, Any, float, Exception | None], None]
 
@@ -70,10 +71,10 @@ class BulkWriting:
         The driver's errors are not translated. After an error some of the rows may be inserted:
         wrap it in a transaction or a savepoint.
         """
-        raise NotImplementedError
+        self._ensure_usable()
+        self._call(self._bulk_insert, table, rows)
 
     def _bulk_insert(self, table: BulkTable, rows: Sequence[Row]) -> None:
-        """Insert rows the driver's fastest way."""
         raise NotImplementedError
 
     locks_parents: ClassVar[bool] = False
@@ -108,10 +109,9 @@ class BulkWriting:
     @cached_property
     def _added_cost(self) -> str:
         """The SQL of a quota's cost with the incoming row's cost added."""
-        backend: Any = self
         incoming = SQL(self._incoming("cost_used"))
-        added = backend.money_added(SQL("user_quotas.cost_used"), incoming)
-        return str(backend.get_sql_context().sql(added).query()[0])
+        added = self.money_added(SQL("user_quotas.cost_used"), incoming)
+        return str(self.get_sql_context().sql(added).query()[0])
 
     def _incoming(self, column: str) -> str:
         """Return the SQL of the value that an upsert would have inserted."""

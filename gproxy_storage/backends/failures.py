@@ -1,24 +1,15 @@
-"""Failure: the classes of database errors, and the package's error for each."""
+"""Failure: the classes of database errors, and what is found out about them."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import peewee
 
-from ..errors import (
-    ConflictError,
-    ConnectError,
-    InvalidValue,
-    MissingReference,
-    ReadError,
-    SchemaError,
-    StorageError,
-    WriteError,
-)
-from .widths import WIDEN
+from ..dsn import Dsn
+from ..errors import ConnectError
 
 
 class Failure(enum.Enum):
@@ -62,6 +53,12 @@ class RedactedError(peewee.DatabaseError):
         self.taken = taken
 
 
+def connect_error(dsn: Dsn, problem: str, doing: str = "use") -> ConnectError:
+    """Return the error for a database that cannot be opened or used; it names the DSN's setting."""
+    setting = f"{dsn.setting}: " if dsn.setting else ""
+    return ConnectError(f"{setting}cannot {doing} {dsn}: {problem}", dsn=str(dsn))
+
+
 def driver_errors(
     exc: BaseException,
     driver_error: type[Exception] | tuple[type[Exception], ...],
@@ -79,66 +76,3 @@ def driver_errors(
         if isinstance(current, driver_error):
             yield current
         current = current.__cause__ or current.__context__
-
-
-def as_storage_error(
-    failure: Failure,
-    *,
-    name: str | None,
-    unique_key: tuple[str, tuple[str, ...]] | None,
-    dsn: str,
-    fallback: type[WriteError | ReadError],
-    reason: str,
-    only_reads: str,
-) -> StorageError:
-    """Return the package's error for a failure.
-
-    Args:
-        name: the index, constraint or column that the server names; never a value.
-        unique_key: the table and columns of the index `name`, if it is one of our schema.
-        dsn: the masked DSN.
-        fallback: the class for failures that no other class covers.
-        reason: the backend and the driver's code, for `fallback`.
-        only_reads: why the database cannot be written, and what to do.
-    """
-    if failure is Failure.CONFLICT:
-        table, fields = unique_key or _columns(name)
-        what = f"{', '.join(fields)} in {table}" if table else name or "unique value"
-        return ConflictError(f"a row with the same {what} exists", table=table, fields=fields)
-    if failure is Failure.READ_ONLY:
-        return WriteError(f"{dsn} cannot be written: {only_reads}")
-    make = _SIMPLE.get(failure)
-    if make is not None:
-        return make(f" ({name})" if name else "", name, dsn)
-    return fallback(f"the database refused the statement: {reason}")
-
-
-_SIMPLE: dict[Failure, Callable[[str, str | None, str], StorageError]] = {
-    Failure.REFERENCE: lambda where, name, _: MissingReference(
-        f"a reference points to a row that does not exist{where}", argument=name
-    ),
-    Failure.VALUE: lambda where, name, _: InvalidValue(
-        f"a value does not fit its column{where}", argument=name
-    ),
-    Failure.NARROW: lambda where, name, _: InvalidValue(
-        f"a value does not fit its column{where}, which is narrower than this package makes it: "
-        f"run {WIDEN}",
-        argument=name,
-    ),
-    Failure.SCHEMA: lambda where, *_: SchemaError(
-        f"the database lacks a table or column{where}: run `gproxy-storage sync`"
-    ),
-    Failure.TRANSIENT: lambda _, __, dsn: WriteError(
-        f"{dsn}: rolled back because of a lock or deadlock with another transaction: run it again, "
-        "or use run_transaction, which does"
-    ),
-    Failure.LOST: lambda _, __, dsn: ConnectError(f"the connection to {dsn} was lost", dsn=dsn),
-}
-
-
-def _columns(name: str | None) -> tuple[str | None, tuple[str, ...]]:
-    """Split ``table.a, table.b`` into the table and its columns."""
-    parts = [part.strip().partition(".") for part in (name or "").split(",")]
-    if not all(dot for _, dot, _ in parts):
-        return None, ()
-    return parts[0][0], tuple(column for _, _, column in parts)

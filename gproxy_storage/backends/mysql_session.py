@@ -9,7 +9,7 @@ import pymysql
 from pymysql.constants import ER
 
 from ..dsn import Dsn
-from ..errors import ConnectError
+from .failures import connect_error
 
 _NO_LIMIT = 2**64 - 1
 
@@ -135,11 +135,10 @@ def _set_one(cursor: Any, name: str, value: int | str, dsn: Dsn) -> bool:
         found = dict(cursor.fetchall()).get(name)
         if _same(found, value):
             return False
-        raise ConnectError(
-            f"{dsn.setting + ': ' if dsn.setting else ''}cannot use {dsn}: {name} is {found} and "
-            f"may not be set to {value}: set it for the server, or allow the user to set it "
-            f"({type(exc).__name__} {code})",
-            dsn=str(dsn),
+        raise connect_error(
+            dsn,
+            f"{name} is {found} and may not be set to {value}: set it for the server, or allow the "
+            f"user to set it ({type(exc).__name__} {code})",
         ) from exc
     return True
 

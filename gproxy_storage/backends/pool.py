@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from ..errors import ConnectError, PoolTimeout
@@ -57,24 +57,13 @@ class _Lease:
     idle_since: float = 0.0
 
 
+@dataclass(slots=True, eq=False)
 class _Waiter:
     """A thread that borrows. After a wait, `lease` is None if the pool was closed meanwhile."""
 
-    __slots__ = ("_served", "lease", "thread")
-    _served: threading.Event
-
-    def __init__(self, thread: int) -> None:
-        self.thread = thread
-        self.lease: _Lease | None = None
-
-    def will_wait(self) -> None:
-        self._served = threading.Event()  # created here: rarely needed, and slow to create
-
-    def wait(self, timeout_s: float) -> None:
-        self._served.wait(timeout_s)
-
-    def wake(self) -> None:
-        self._served.set()
+    thread: int
+    lease: _Lease | None = None
+    served: threading.Event = field(init=False)
 
 
 class ConnectionPool:
@@ -219,7 +208,7 @@ class ConnectionPool:
         self._refuse_if_closed()
         if not self._waiters and self._take(waiter):
             return True
-        waiter.will_wait()
+        waiter.served = threading.Event()  # only now: rarely needed, and slow to create
         self._waiters.append(waiter)
         return False
 
@@ -266,7 +255,7 @@ class ConnectionPool:
         """Wake the waiters that have a lease, also those whose `_lend` was interrupted."""
         while self._waiters and (lease := self._waiters[0].lease):
             self._in_use[lease] = self._waiters[0].thread
-            self._waiters[0].wake()
+            self._waiters[0].served.set()
             self._waiters.popleft()
 
     def _leave_queue(self, waiter: _Waiter) -> bool:
@@ -280,7 +269,7 @@ class ConnectionPool:
         self._refusal = self._refusal or refusal
         self._close_idle()
         for waiter in self._waiters:
-            waiter.wake()
+            waiter.served.set()
         self._waiters.clear()
 
     def _close_idle(self) -> None:
@@ -314,7 +303,7 @@ class ConnectionPool:
             raise ConnectError(self._refusal)
 
     def _wait(self, waiter: _Waiter) -> None:
-        waiter.wait(self.pool_timeout_s)
+        waiter.served.wait(self.pool_timeout_s)
         if self._locked(self._leave_queue, waiter):
             raise PoolTimeout(
                 f"no connection became free within {self.pool_timeout_s:g} s: all "

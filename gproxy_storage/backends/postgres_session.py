@@ -9,7 +9,7 @@ import psycopg2
 from psycopg2 import extensions
 
 from ..dsn import Dsn
-from ..errors import ConnectError
+from .failures import connect_error
 
 SETTINGS: Final = {
     "DateStyle": "ISO, MDY",
@@ -87,7 +87,7 @@ def prepare(conn: Any, dsn: Dsn) -> None:
             if value != needed:
                 _set_privileged(cursor, name, needed, value, dsn)
         if schema is None:
-            raise _refused(
+            raise connect_error(
                 dsn,
                 "search_path names no schema that exists and may be used: create it, or name "
                 "another by ALTER ROLE ... SET search_path or options=-csearch_path%3D...",
@@ -108,7 +108,7 @@ def with_plain_strings(params: dict[str, Any]) -> dict[str, Any]:
 def _check_encoding(conn: Any, dsn: Dsn) -> None:
     encoding = conn.info.parameter_status("server_encoding")
     if encoding != "UTF8":
-        raise _refused(
+        raise connect_error(
             dsn,
             f"the database's encoding is {encoding}, which cannot keep every text: create a "
             "database WITH ENCODING 'UTF8' TEMPLATE template0, and move the data by pg_dump and "
@@ -141,7 +141,7 @@ def _set_privileged(cursor: Any, name: str, needed: str, value: str, dsn: Dsn) -
     try:
         cursor.execute(f"SET {name} = {needed}")
     except psycopg2.Error as exc:
-        raise _refused(
+        raise connect_error(
             dsn,
             f"{name} is {value}, under which foreign keys are not enforced; it must be {needed}: "
             f"ALTER ROLE ... RESET {name}, ALTER DATABASE ... RESET {name}",
@@ -155,16 +155,11 @@ def _try_transaction(cursor: Any, dsn: Dsn) -> None:
         cursor.execute("ROLLBACK")
     except psycopg2.Error as exc:
         message = " ".join(str(exc).split())
-        raise _refused(
+        raise connect_error(
             dsn,
             "the pooler in front of the server ends a connection that begins a transaction: set "
             f"its pool_mode to transaction or session ({message})",
         ) from exc
-
-
-def _refused(dsn: Dsn, problem: str) -> ConnectError:
-    setting = f"{dsn.setting}: " if dsn.setting else ""
-    return ConnectError(f"{setting}cannot use {dsn}: {problem}", dsn=str(dsn))
 
 
 def _pooled_cursor(local: str, read_write: str) -> type[extensions.cursor]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import peewee
@@ -72,19 +72,19 @@ class Sessions(Translation, peewee.Database):
             if reuse_if_open:
                 return False
             raise peewee.OperationalError("Connection already opened.")
-        try:
-            self._borrow()
-        except BaseException:
-            self.abandon()
-            raise
+        self._borrow()
         return True
 
     def _borrow(self) -> None:
         state = self._state
-        if state.borrowing:  # `abandon` was interrupted
-            self.pool.recover()
-        state.borrowing = True
-        state.set_connection(self.pool.acquire())
+        try:
+            if state.borrowing:  # `abandon` was interrupted
+                self.pool.recover()
+            state.borrowing = True
+            state.set_connection(self.pool.acquire())
+        except BaseException:
+            self.abandon()
+            raise
 
     def close(self) -> bool:
         """Return this thread's connection to the pool. See `Database.close`."""
@@ -133,11 +133,12 @@ class Sessions(Translation, peewee.Database):
         if not self.is_closed():
             self.pool.discard(state.conn)
             state.closed = True
-        try:
-            self._borrow()
-        except BaseException:
-            self.abandon()
-            raise
+        self._borrow()
+
+    def close_connection(self, conn: Any) -> None:
+        """Close a driver connection, broken or not."""
+        with suppress(self.driver_error):  # a broken connection has nothing left to close
+            conn.close()
 
     def cursor(self, named_cursor: str | None = None) -> Any:  # noqa: ARG002 - Peewee's signature
         """Return a cursor of this thread's session. See `Database.cursor`."""
@@ -342,9 +343,3 @@ class Sessions(Translation, peewee.Database):
         error = next(self._driver_errors(exc), exc)
         found, name = self._failure(error)
         return RedactedError(found, name, self.reason(error), self._taken_id(error))
-
-    # -- implemented by backends --------------------------------------------------------------
-
-    def close_connection(self, conn: Any) -> None:
-        """Close a driver connection, broken or not."""
-        raise NotImplementedError

@@ -27,7 +27,7 @@ from peewee import SQL, fn
 from ..dsn import Dsn
 from ..errors import ConnectError, WriteError
 from ..forks import never_finalise
-from ..interruptions import SystemErrorsIgnored, raise_interruption
+from ..interruptions import raise_interruption
 from ..money import NANO
 from ..private_files import create_file
 from .bulk import BulkTable, Row, parts
@@ -443,11 +443,12 @@ def _absolute(path: str) -> str:
 
 def _create_file(path: Path) -> None:
     """Create the file readable by its owner only; SQLite gives the WAL the same mode."""
-    # Ignored: another process created it meanwhile, or SQLite says why it cannot open it.
-    with SystemErrorsIgnored():
+    try:
         # Never open an existing file: closing it would drop this process's SQLite locks.
         if not path.exists():
             os.close(create_file(path))
+    except OSError as exc:  # another process created it meanwhile, or SQLite says what is wrong
+        raise_interruption(exc)
 
 
 def _read(conn: sqlite3.Connection) -> None:

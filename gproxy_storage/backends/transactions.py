@@ -8,7 +8,6 @@ stored on its own. So it is refused, and the block raises, whatever its body cau
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import TracebackType
 
 import peewee
 
@@ -61,12 +60,7 @@ class Transaction(peewee._transaction):
             self.db.replace_connection()
             self._begin()
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, exc_type: type[BaseException] | None, *_: object) -> None:
         database = self.db
         if not database.in_transaction():
             raise _forked() if current_pid() != self._pid else transaction_ended(None)
@@ -110,12 +104,7 @@ class Savepoint(peewee._savepoint):
     db: Sessions
     left = False
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, exc_type: type[BaseException] | None, *_: object) -> None:
         if exc_type is None:
             try:
                 self.commit(begin=False)

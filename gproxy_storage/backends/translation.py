@@ -9,9 +9,18 @@ from typing import ClassVar
 import peewee
 
 from ..dsn import Dsn
-from ..errors import ReadError, StorageError, WriteError
-from .failures import Failure, RedactedError, TakenId, as_storage_error, driver_errors
-from .widths import Shortfall
+from ..errors import (
+    ConflictError,
+    ConnectError,
+    InvalidValue,
+    MissingReference,
+    ReadError,
+    SchemaError,
+    StorageError,
+    WriteError,
+)
+from .failures import Failure, RedactedError, TakenId, driver_errors
+from .widths import WIDEN, Shortfall
 
 _WORDS = r"[^\s.,]+"  # of "table.column, table.column"
 
@@ -107,15 +116,42 @@ class Translation:
         if error is None:
             return None
         failure, name = self._failure(error)
-        return as_storage_error(
-            failure,
-            name=name,
-            unique_key=self.index_columns.get(name or ""),
-            dsn=str(self.dsn),
-            fallback=WriteError if writing else ReadError,
-            reason=f"{self.name}: {self._reason(error)}",
-            only_reads=self.only_reads,
-        )
+        where, dsn = f" ({name})" if name else "", str(self.dsn)
+        found: StorageError
+        match failure:
+            case Failure.CONFLICT:
+                table, fields = self.index_columns.get(name or "") or _columns(name)
+                what = f"{', '.join(fields)} in {table}" if table else name or "unique value"
+                what = f"a row with the same {what} exists"
+                found = ConflictError(what, table=table, fields=fields)
+            case Failure.REFERENCE:
+                what = f"a reference points to a row that does not exist{where}"
+                found = MissingReference(what, argument=name)
+            case Failure.VALUE:
+                what = f"a value does not fit its column{where}"
+                found = InvalidValue(what, argument=name)
+            case Failure.NARROW:
+                what = (
+                    f"a value does not fit its column{where}, which is narrower than this package "
+                    f"makes it: run {WIDEN}"
+                )
+                found = InvalidValue(what, argument=name)
+            case Failure.SCHEMA:
+                what = f"the database lacks a table or column{where}: run `gproxy-storage sync`"
+                found = SchemaError(what)
+            case Failure.READ_ONLY:
+                found = WriteError(f"{dsn} cannot be written: {self.only_reads}")
+            case Failure.TRANSIENT:
+                found = WriteError(
+                    f"{dsn}: rolled back because of a lock or deadlock with another transaction: "
+                    "run it again, or use run_transaction, which does"
+                )
+            case Failure.LOST:
+                found = ConnectError(f"the connection to {dsn} was lost", dsn=dsn)
+            case _:
+                what = f"the database refused the statement: {self.name}: {self._reason(error)}"
+                found = WriteError(what) if writing else ReadError(what)
+        return found
 
     def commit_unknown(self) -> WriteError:
         """Return the error for a connection lost while its COMMIT was under way."""
@@ -164,3 +200,11 @@ class Translation:
 
     def _reason(self, error: Exception) -> str:
         return error.reason if isinstance(error, RedactedError) else self.reason(error)
+
+
+def _columns(name: str | None) -> tuple[str | None, tuple[str, ...]]:
+    """Split ``table.a, table.b`` into the table and its columns."""
+    parts = [part.strip().partition(".") for part in (name or "").split(",")]
+    if not all(dot for _, dot, _ in parts):
+        return None, ()
+    return parts[0][0], tuple(column for _, _, column in parts)

@@ -9,24 +9,25 @@ from pathlib import Path
 import pytest
 
 from gproxy_storage.backends.sqlite_files import OpenFile, file_id, known_id
-from gproxy_storage.interruptions import SystemErrorsIgnored, raise_interruption
+from gproxy_storage.interruptions import raise_interruption
 from gproxy_storage.setting_files import read_file
 from gproxy_storage.sink.records import Header
 from gproxy_storage.sink.spool import SpoolFile
 
 
 def test_what_a_system_call_returned_is_ignored() -> None:
-    with SystemErrorsIgnored():
-        raise OSError(errno.EIO, "no")
-    with SystemErrorsIgnored():
-        Path("/nonexistent/file").stat()
+    raise_interruption(OSError(errno.EIO, "no"))
     raise_interruption(PermissionError(errno.EACCES, "no"))
+    try:
+        Path("/nonexistent/file").stat()
+    except OSError as exc:
+        raise_interruption(exc)
 
 
 def test_what_a_handler_raised_passes() -> None:
     limit = TimeoutError("a soft time limit")
-    with pytest.raises(TimeoutError) as caught, SystemErrorsIgnored():
-        raise limit
+    with pytest.raises(TimeoutError) as caught:
+        raise_interruption(limit)
 
     assert caught.value is limit
 
