@@ -12,8 +12,7 @@ import peewee
 from .base import Backend
 from .failures import SyncLockHeldError
 from .mysql_types import shortfall, type_family
-from .schema_rows import ColumnRow, ForeignKeyRow, IndexRow, SchemaRows, has_versions
-from .widths import Shortfall
+from .schema_rows import ColumnRow, ForeignKeyRow, IndexRow, SchemaNames, SchemaRows
 
 # A join of the two takes ten times as long on MariaDB, which also says 'NULL' for "no default".
 # Names of columns and indexes ignore case. An engine other than InnoDB has no transactions and
@@ -142,19 +141,13 @@ class MySQLSchema(Backend):
         found = "; ".join(f"connection {number}, user {user}" for number, user in rows)
         return found or "the server does not say: see SHOW PROCESSLIST"
 
-    def read_schema(
-        self,
-        tables: Sequence[str],
-        index_names: Sequence[str],
-        key_names: Sequence[str],
-        ledger: str,
-    ) -> SchemaRows:
-        del index_names  # unique in their table only
-        ours, keys = list(tables), [*key_names, ""]  # IN () is a syntax error
+    def read_schema(self, names: SchemaNames) -> SchemaRows:
+        # Not indexes: their names are unique in their table only.
+        ours, keys = list(names.tables), [*names.foreign_keys, ""]  # IN () is a syntax error
         columns = [ColumnRow(*row[:-1]) for row in self.query(_COLUMNS, (ours, ours))]
         indexes = [IndexRow(*row) for row in self.query(_INDEXES, (ours,))]
-        versions = _VERSIONS.format(ledger=ledger) if has_versions(columns, ledger) else ""
-        rows = self.query(_FOREIGN_KEYS.format(versions=versions), (ours, keys, ours))
+        sql = names.with_versions(_FOREIGN_KEYS, _VERSIONS, columns)
+        rows = self.query(sql, (ours, keys, ours))
         return SchemaRows(
             columns,
             indexes,
@@ -162,26 +155,21 @@ class MySQLSchema(Backend):
             [row[-1] for row in rows if row[-1]],
         )
 
-    def type_family(self, column_type: str) -> str:
-        return type_family(column_type)
-
-    def shortfall(self, there: str, collation: str, wanted: str) -> Shortfall | None:
-        return shortfall(there, collation, wanted)
+    type_family = staticmethod(type_family)
+    shortfall = staticmethod(shortfall)
 
     not_indexable = frozenset({"LONGTEXT", "LONGBLOB"})
 
-    def widen_clause(
-        self, column: str, wanted: str, *, there: str, nullable: bool, default: str
-    ) -> str:
+    def widen_clause(self, column: str, wanted: str, there: ColumnRow) -> str:
         # MODIFY drops every attribute that is not repeated. A text column declared as JSON stays
         # text: its values may not all be JSON.
-        family = type_family(there)
+        family = type_family(there.type)
         words = [column, wanted if type_family(wanted) == family else self.field_types["TEXT"]]
         if family == "text":
             words.append(f"CHARACTER SET utf8mb4 COLLATE {self.table_collation}")
-        words.append("NULL" if nullable else "NOT NULL")
-        if default:
-            words.append(f"DEFAULT ({default})")
+        words.append("NULL" if there.nullable else "NOT NULL")
+        if there.default:
+            words.append(f"DEFAULT ({there.default})")
         return f"MODIFY COLUMN {' '.join(words)}"
 
 

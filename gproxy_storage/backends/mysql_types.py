@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from .schema_rows import ColumnRow
 from .widths import Shortfall, short_fractions, short_numbers, short_text
 
 _INTEGER_BYTES = {
@@ -57,12 +58,12 @@ def type_family(column_type: str) -> str:
     return _Type.parse(column_type).family
 
 
-def shortfall(there: str, collation: str, wanted: str) -> Shortfall | None:
-    """Return what a column of an existing type cannot hold that one of the wanted type can."""
-    live, declared = _Type.parse(there), _Type.parse(wanted)
+def shortfall(there: ColumnRow, wanted: str) -> Shortfall | None:
+    """Return what an existing column cannot hold that one of the wanted type can."""
+    live, declared = _Type.parse(there.type), _Type.parse(wanted)
     match live.family:
         case "text":
-            return _short_text(live, collation, declared)
+            return _short_text(live, there.collation, declared)
         case "bytes":
             most = live.length or _BLOB_BYTES.get(live.base, 1) - 1
             if most < _BLOB_BYTES.get(declared.base, 1) - 1:

@@ -11,7 +11,7 @@ from psycopg2 import extensions
 
 from .base import Backend
 from .failures import Failure, SyncLockHeldError
-from .schema_rows import ColumnRow, ForeignKeyRow, IndexRow, SchemaRows, has_versions
+from .schema_rows import ColumnRow, ForeignKeyRow, IndexRow, SchemaNames, SchemaRows
 from .widths import Shortfall, short_fractions, short_numbers, short_text
 
 _SYNC_KEY = 0x6770726F78790001  # "gproxy", 1: advisory locks are per database already
@@ -136,27 +136,14 @@ class PostgresSchema(Backend):
         ]
         return "; ".join(found) or "no longer there: pg_stat_activity shows who else is connected"
 
-    def read_schema(
-        self,
-        tables: Sequence[str],
-        index_names: Sequence[str],
-        key_names: Sequence[str],
-        ledger: str,
-    ) -> SchemaRows:
-        del key_names  # unique in their table only
-        ours, names = list(tables), list(index_names)
-        columns = [ColumnRow(*row) for row in self.query(_COLUMNS, ([*ours, *names], ours))]
-        indexes = [IndexRow(*row) for row in self.query(_INDEXES, (ours, names))]
-        keys, versions = self._keys_and_versions(ours, ledger, columns)
-        return SchemaRows(columns, indexes, keys, versions)
-
-    def _keys_and_versions(
-        self, ours: list[str], ledger: str, columns: Sequence[ColumnRow]
-    ) -> tuple[list[ForeignKeyRow], list[str] | None]:
-        versions = _VERSIONS.format(ledger=ledger) if has_versions(columns, ledger) else ""
+    def read_schema(self, names: SchemaNames) -> SchemaRows:
+        # Not foreign keys: their names are unique in their table only.
+        ours, index_names = list(names.tables), list(names.indexes)
+        columns = [ColumnRow(*row) for row in self.query(_COLUMNS, ([*ours, *index_names], ours))]
+        indexes = [IndexRow(*row) for row in self.query(_INDEXES, (ours, index_names))]
         may_read = True
         try:
-            rows = self.query(_FOREIGN_KEYS.format(versions=versions), (ours,))
+            rows = self.query(names.with_versions(_FOREIGN_KEYS, _VERSIONS, columns), (ours,))
         except peewee.ProgrammingError as exc:
             # A role with privileges on our tables only: it does without the ledger.
             if self.in_transaction() or self.classify(exc) is not Failure.DENIED:
@@ -164,15 +151,15 @@ class PostgresSchema(Backend):
             may_read = False
             rows = self.query(_FOREIGN_KEYS.format(versions=""), (ours,))
         keys = [ForeignKeyRow(*row[:-1]) for row in rows if row[-1]]
-        return keys, [row[1] for row in rows if not row[-1]] if may_read else None
+        versions = [row[1] for row in rows if not row[-1]] if may_read else None
+        return SchemaRows(columns, indexes, keys, versions)
 
     def type_family(self, column_type: str) -> str:
         base = _base(column_type)
         return _FAMILIES.get(base, base)
 
-    def shortfall(self, there: str, collation: str, wanted: str) -> Shortfall | None:
-        del collation  # a database has one encoding
-        live, length = _base(there), _length(there)
+    def shortfall(self, there: ColumnRow, wanted: str) -> Shortfall | None:
+        live, length = _base(there.type), _length(there.type)
         match _FAMILIES.get(live):
             case "text" if length is not None and length < (_length(wanted) or _NO_END):
                 return short_text(length)
@@ -184,10 +171,7 @@ class PostgresSchema(Backend):
                 return Shortfall(short_fractions(length))
         return None
 
-    def widen_clause(
-        self, column: str, wanted: str, *, there: str, nullable: bool, default: str
-    ) -> str:
-        del there, nullable, default  # it changes the type only
+    def widen_clause(self, column: str, wanted: str, there: ColumnRow) -> str:  # noqa: ARG002 - it changes the type only
         return f"ALTER COLUMN {column} TYPE {wanted}"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import ClassVar
 
-from .schema_rows import SchemaRows
+from .schema_rows import ColumnRow, SchemaNames, SchemaRows
 from .widths import Shortfall
 
 
@@ -49,23 +49,10 @@ class SchemaWork:
     also_holds: ClassVar[Mapping[str, frozenset[str]]] = {}
     """Family of types -> other families whose columns can hold its values."""
 
-    def read_schema(
-        self,
-        tables: Sequence[str],
-        index_names: Sequence[str],
-        key_names: Sequence[str],
-        ledger: str,
-    ) -> SchemaRows:
-        """Read these tables from the system catalog, in three queries for any number of them.
+    def read_schema(self, names: SchemaNames) -> SchemaRows:
+        """Read these tables' rows of the system catalog, in three queries for any number of them.
 
         Takes no lock and waits for none.
-
-        Args:
-            tables: the names of our tables.
-            index_names: names of our indexes; where names are unique beyond a table, whatever has
-                one of them is reported too.
-            key_names: likewise, of our foreign keys.
-            ledger: one of the tables, whose versions the third query reads if the table exists.
         """
         raise NotImplementedError
 
@@ -73,12 +60,11 @@ class SchemaWork:
         """Return the family of a column's type, given as in the system catalog or as in DDL."""
         raise NotImplementedError
 
-    def shortfall(self, there: str, collation: str, wanted: str) -> Shortfall | None:  # noqa: ARG002 - see below
+    def shortfall(self, there: ColumnRow, wanted: str) -> Shortfall | None:  # noqa: ARG002 - see below
         """Return what an existing column cannot hold; None if it holds all declared values.
 
         Args:
-            there: the column's type, as in the system catalog.
-            collation: its collation, as in the system catalog.
+            there: the column.
             wanted: the declared type, as in DDL, of the same family or of one it can stand for.
         """
         return None  # where types do not bound values
@@ -86,16 +72,12 @@ class SchemaWork:
     not_indexable: ClassVar[frozenset[str]] = frozenset()
     """The DDL types whose columns cannot be indexed without a prefix length."""
 
-    def widen_clause(
-        self, column: str, wanted: str, *, there: str, nullable: bool, default: str
-    ) -> str:
+    def widen_clause(self, column: str, wanted: str, there: ColumnRow) -> str:
         """Return the ALTER TABLE clause that changes a column's type and nothing else.
 
         Args:
             column: its quoted name.
             wanted: the declared type.
-            there: its type now.
-            nullable: whether it is now.
-            default: its default now, as SQL; see `ColumnRow`.
+            there: the column as it is now.
         """
         raise NotImplementedError

@@ -2,8 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
+
+
+class SchemaNames(NamedTuple):
+    """The names that are looked up in the system catalog.
+
+    Attributes:
+        tables: our tables.
+        indexes: our indexes; where names are unique beyond a table, whatever has one of them is
+            reported too.
+        foreign_keys: likewise, of our foreign keys.
+        ledger: one of the tables, whose versions the third query reads if the table exists.
+    """
+
+    tables: Sequence[str]
+    indexes: Sequence[str]
+    foreign_keys: Sequence[str]
+    ledger: str
+
+    def with_versions(self, sql: str, versions: str, columns: Iterable[ColumnRow]) -> str:
+        """Return the third query, with the part that reads the versions if there are any."""
+        there = any((row.table, row.column) == (self.ledger, "version") for row in columns)
+        return sql.format(versions=versions.format(ledger=self.ledger) if there else "")
 
 
 class ColumnRow(NamedTuple):
@@ -77,8 +99,3 @@ class SchemaRows(NamedTuple):
     indexes: list[IndexRow]
     foreign_keys: list[ForeignKeyRow]
     versions: list[str] | None
-
-
-def has_versions(columns: Iterable[ColumnRow], ledger: str) -> bool:
-    """Whether the ledger exists and has versions to read."""
-    return any((row.table, row.column) == (ledger, "version") for row in columns)

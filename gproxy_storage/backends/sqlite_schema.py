@@ -11,7 +11,7 @@ import peewee
 
 from .base import Backend
 from .failures import Failure, SyncLockHeldError
-from .schema_rows import ColumnRow, ForeignKeyRow, IndexRow, SchemaRows, has_versions
+from .schema_rows import ColumnRow, ForeignKeyRow, IndexRow, SchemaNames, SchemaRows
 
 BUSY_TIMEOUT_S = 5.0
 """How long a statement waits for another connection's write lock."""
@@ -95,23 +95,16 @@ class SqliteSchema(Backend):
         del tables  # the file is locked as a whole
         return self.sync_lock_holder()
 
-    def read_schema(
-        self,
-        tables: Sequence[str],
-        index_names: Sequence[str],
-        key_names: Sequence[str],
-        ledger: str,
-    ) -> SchemaRows:
-        del key_names  # foreign keys need no unique names here
-        ours, indexes = json.dumps(tables), json.dumps(index_names)
-        names = json.dumps([*tables, *index_names])
-        columns = [ColumnRow(*row) for row in self.query(_COLUMNS, (names, ours))]
+    def read_schema(self, names: SchemaNames) -> SchemaRows:
+        # Not foreign keys: their names need not be unique here.
+        ours, indexes = json.dumps(names.tables), json.dumps(names.indexes)
+        both = json.dumps([*names.tables, *names.indexes])
+        columns = [ColumnRow(*row) for row in self.query(_COLUMNS, (both, ours))]
         rows = [IndexRow(*row[:-1]) for row in self.query(_INDEXES, (ours, indexes, ours))]
         # A primary key without an index is the rowid, which is generated.
         indexed = {row.table for row in rows if row.primary}
         rowids = [row for row in columns if row.auto_increment and row.table not in indexed]
-        versions = _VERSIONS.format(ledger=ledger) if has_versions(columns, ledger) else ""
-        keys = self.query(_FOREIGN_KEYS.format(versions=versions), (ours,))
+        keys = self.query(names.with_versions(_FOREIGN_KEYS, _VERSIONS, columns), (ours,))
         return SchemaRows(
             [row._replace(auto_increment=row in rowids) for row in columns],
             [IndexRow(row.table, "rowid", row.column, True, primary=True) for row in rowids] + rows,

@@ -11,7 +11,7 @@ import time
 import peewee
 
 from ..backends.base import Backend
-from ..backends.schema_rows import SchemaRows
+from ..backends.schema_rows import SchemaNames, SchemaRows
 from ..models import Ledger
 
 LEDGER = Ledger._meta.table_name
@@ -78,7 +78,7 @@ def unblock(database: Backend) -> None:
 
 def _look(database: Backend) -> SchemaRows:
     table, _ = _INDEX
-    return database.read_schema([LEDGER, table], [], [], LEDGER)
+    return database.read_schema(SchemaNames([LEDGER, table], [], [], LEDGER))
 
 
 def _exists(found: SchemaRows) -> bool:

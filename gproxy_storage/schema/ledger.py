@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from ..backends.base import Backend
-from ..key_management.gproxy import LEDGER, STEPS, STRIP_RULES
+from ..key_management.gproxy import LEDGER, STEPS
 
 _REALTIME = frozenset(
     {
@@ -36,11 +36,6 @@ def missing_steps(versions: Collection[str] | None) -> list[str]:
     Empty for a ledger that cannot be read: then it cannot be written either.
     """
     return [] if versions is None else [step for step in STEPS if step not in versions]
-
-
-def must_strip(missing: Collection[str]) -> bool:
-    """Whether the step that changes rows of providers is missing."""
-    return STRIP_RULES in missing
 
 
 def insert_sql(missing: Collection[str]) -> str:

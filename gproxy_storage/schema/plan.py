@@ -9,11 +9,11 @@ from typing import Any
 
 from ..backends.base import Backend
 from ..backends.widths import Shortfall
-from ..key_management.gproxy import LEDGER
+from ..key_management.gproxy import LEDGER, STRIP_RULES
 from .checks import Check, duplicate_checks, orphan_checks
 from .compare import Comparison
 from .definitions import Definition
-from .ledger import STRIP_SQL, insert_sql, missing_steps, must_strip, strip_realtime_rules
+from .ledger import STRIP_SQL, insert_sql, missing_steps, strip_realtime_rules
 from .renames import RENAMES, Rename
 from .snapshot import LiveTable, Snapshot
 
@@ -203,7 +203,7 @@ def _ledger(snapshot: Snapshot, *, is_new: bool) -> list[Step]:
     if not missing:
         return []
     steps = [Step(LEDGER, insert_sql(missing), "GPROXY would run these migrations at its start")]
-    if must_strip(missing) and not is_new:
+    if STRIP_RULES in missing and not is_new:
         reason = "GPROXY no longer has the realtime operations of some routing rules"
         steps.insert(0, Step("providers", STRIP_SQL, reason, action=strip_realtime_rules))
     return steps

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from ..backends.base import Backend
-from ..backends.schema_rows import ColumnRow, ForeignKeyRow, IndexRow, SchemaRows
+from ..backends.schema_rows import ColumnRow, ForeignKeyRow, IndexRow, SchemaNames, SchemaRows
 from ..backends.widths import Shortfall
 from ..key_management.gproxy import LEDGER
 from .definitions import Column, Definition
@@ -129,10 +129,12 @@ class Snapshot:
 
 def read_snapshot(database: Backend, wanted: Sequence[Definition]) -> Snapshot:
     """Read the live schema of these tables, in three queries; needs a session."""
-    names = [definition.name for definition in wanted]
-    index_names = [index.name for definition in wanted for index in definition.indexes]
-    key_names = [key.name for definition in wanted for key in definition.foreign_keys]
-    rows = database.read_schema(names, index_names, key_names, LEDGER)
+    names = SchemaNames(
+        [definition.name for definition in wanted],
+        [index.name for definition in wanted for index in definition.indexes],
+        [key.name for definition in wanted for key in definition.foreign_keys],
+        LEDGER,
+    )
     declared = {
         (definition.name, column.name): column
         for definition in wanted
@@ -142,15 +144,11 @@ def read_snapshot(database: Backend, wanted: Sequence[Definition]) -> Snapshot:
     def live(row: ColumnRow) -> LiveColumn:
         return _column(database, row, declared.get((row.table, row.column or "")))
 
-    return _snapshot(rows, set(names), set(index_names), set(key_names), live)
+    return _snapshot(database.read_schema(names), names, live)
 
 
 def _snapshot(
-    rows: SchemaRows,
-    names: set[str],
-    index_names: set[str],
-    key_names: set[str],
-    live: Callable[[ColumnRow], LiveColumn],
+    rows: SchemaRows, names: SchemaNames, live: Callable[[ColumnRow], LiveColumn]
 ) -> Snapshot:
     """Group the rows by table, and by our names of indexes and foreign keys.
 
@@ -161,8 +159,8 @@ def _snapshot(
     tables: dict[str, LiveTable] = {}
     occupied: dict[str, list[str]] = defaultdict(list)
     named: list[IndexRow | ForeignKeyRow] = [
-        *(row for row in rows.indexes if row.name in index_names),
-        *(row for row in rows.foreign_keys if row.name in key_names),
+        *(row for row in rows.indexes if row.name in names.indexes),
+        *(row for row in rows.foreign_keys if row.name in names.foreign_keys),
     ]
     for row in named:
         if row.table not in occupied[row.name]:
@@ -171,9 +169,9 @@ def _snapshot(
         kind = next((row.kind for row in columns if row.kind), None)
         if kind is None:
             continue
-        if name in index_names:
+        if name in names.indexes:
             occupied[name].append(f"a {kind}")
-        if name in names:
+        if name in names.tables:
             tables[name] = LiveTable(
                 name=name,
                 kind=kind,
@@ -210,16 +208,10 @@ def _column(database: Backend, row: ColumnRow, declared: Column | None) -> LiveC
     )
     if declared is None or family not in declared.families:
         return there
-    shortfall = database.shortfall(row.type, row.collation, declared.type)
+    shortfall = database.shortfall(row, declared.type)
     if shortfall is None:
         return there
-    clause = database.widen_clause(
-        declared.quoted,
-        declared.type,
-        there=row.type,
-        nullable=there.nullable,
-        default=row.default,
-    )
+    clause = database.widen_clause(declared.quoted, declared.type, row)
     return replace(there, shortfall=shortfall, widen_clause=clause)
 
 

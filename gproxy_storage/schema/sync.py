@@ -28,8 +28,8 @@ Hook = Callable[[str], None]
 Refuse = Callable[[Plan], None]
 
 
-def _silent() -> None:
-    """Show no progress."""
+def _ignore(*_: object) -> None:
+    """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +72,9 @@ def sync(
     *,
     widen: bool = False,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
-    progress: Callable[[], None] = _silent,
-    refuse: Refuse | None = None,
-    hook: Hook | None = None,
+    progress: Callable[[], None] = _ignore,
+    refuse: Refuse = _ignore,
+    hook: Hook = _ignore,
 ) -> SyncReport:
     """Bring the live schema to the one that the models declare.
 
@@ -94,14 +94,7 @@ def sync(
             that is to be added. Nothing was changed.
         SyncFailed: when a lock cannot be acquired in time, or the database refuses a step.
     """
-    return _Sync(
-        database,
-        widen=widen,
-        lock_timeout_s=lock_timeout_s,
-        progress=progress,
-        refuse=refuse or (lambda _: None),
-        hook=hook or (lambda _: None),
-    ).run()
+    return _Sync(database, widen, lock_timeout_s, progress, refuse, hook).run()
 
 
 def _plan(database: Backend, *, widen: bool) -> Plan:
@@ -111,27 +104,20 @@ def _plan(database: Backend, *, widen: bool) -> Plan:
     return found
 
 
+@dataclass
 class _Sync:
-    """One run of sync."""
+    """One run of sync, with its arguments."""
 
-    def __init__(
-        self,
-        database: Backend,
-        *,
-        widen: bool,
-        lock_timeout_s: float,
-        progress: Callable[[], None],
-        refuse: Refuse,
-        hook: Hook,
-    ) -> None:
-        self._database = database
-        self._widen = widen
-        self._count = progress
-        self._lock_timeout_s = lock_timeout_s
-        self._refuse = refuse
-        self._hook = hook
+    _database: Backend
+    _widen: bool
+    _lock_timeout_s: float
+    _progress: Callable[[], None]
+    _refuse: Refuse
+    _hook: Hook
+
+    def __post_init__(self) -> None:
         self._started = time.monotonic()
-        self._state = SyncState(database)
+        self._state = SyncState(self._database)
 
     def run(self) -> SyncReport:
         database = self._database
@@ -192,7 +178,7 @@ class _Sync:
                 else:
                     step.action(database)
                 state.applied.append(step)
-                self._count()
+                self._progress()
                 self._hook(f"after {step.sql[:60]}")
             left = now
             if now.steps:

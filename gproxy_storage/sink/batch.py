@@ -82,7 +82,7 @@ def _decode_row(log: LogTable, named: dict[str, Any]) -> Row:
     return tuple(_converted(log, values, partial(base64.b64decode, validate=True)))
 
 
-def _converted(log: Log, values: Iterable[Any], of_bytes: Callable[[Any], Any]) -> list[Any]:
+def _converted(log: LogTable, values: Iterable[Any], of_bytes: Callable[[Any], Any]) -> list[Any]:
     positions = _BYTES[log.bulk.name]
     return [
         of_bytes(value) if position in positions and value is not None else value

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from gproxy_storage import Storage
 from gproxy_storage.backends import Backend
 from gproxy_storage.backends.mysql_types import shortfall
+from gproxy_storage.backends.schema_rows import ColumnRow
 from gproxy_storage.cli import main
 from gproxy_storage.database import session
 from gproxy_storage.errors import InvalidValue
@@ -263,7 +264,8 @@ def test_characters_that_a_character_set_lacks(database_dsn: str, empty: Backend
 def test_the_shortfall_of_mysqls_types(
     there: str, collation: str, wanted: str, cost: str | None
 ) -> None:
-    found = shortfall(there, collation, wanted)
+    column = ColumnRow("table", "table", "column", there, collation=collation)
+    found = shortfall(column, wanted)
     assert (found and found.cost) == cost
 
 
