@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import peewee
 
 from .backends.base import Backend, Keyrings
-from .backends.secret_parameter import SecretParameter
 from .backends.taken_ids import TakenIds
 from .crypto.binding import Binding
 from .crypto.envelope import (
@@ -25,10 +24,10 @@ from .crypto.envelope import (
     parse_text,
 )
 from .crypto.keyring import Keyring
-from .crypto.opaque import Opaque
 from .database import run_query
 from .errors import InvalidValue, KeyringLost, PlaintextFound, ReadError, UnknownKey
 from .fields import JSONField, TextField, to_json
+from .secret import Opaque, SecretText
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -159,11 +158,11 @@ class SealedField(peewee.FieldDatabaseHook, peewee.Field):
         """Allow a sealed value to be written in this transaction, which has the shared lock."""
         return Ticket(stored, self, self._stamp())
 
-    def db_value(self, value: Any) -> SecretParameter | None:
+    def db_value(self, value: Any) -> SecretText | None:
         if value is None:
             return None
         if isinstance(value, Ticket) and value.field is self and value.stamp is self._stamp():
-            return SecretParameter(value.stored)
+            return SecretText(value.stored)
         raise refused(self)
 
     def python_value(self, value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 
 class StorageError(Exception):
@@ -213,17 +214,8 @@ class MalformedEnvelope(CryptoError):  # noqa: N818 - its name says what is wron
         problem: what is wrong with it, without its place.
     """
 
-    def __init__(
-        self,
-        message: str,
-        problem: str,
-        *,
-        table: str | None = None,
-        column: str | None = None,
-        pk: int | None = None,
-        kid: str | None = None,
-    ) -> None:
-        super().__init__(message, table=table, column=column, pk=pk, kid=kid)
+    def __init__(self, message: str, problem: str, **evidence: Any) -> None:
+        super().__init__(message, **evidence)
         self.problem = problem
 
 

@@ -15,7 +15,6 @@ from typing import TypeVar
 
 from .backends.base import Backend
 from .backends.failures import Failure
-from .backends.secret_parameter import SecretParameter
 from .config import read_secret_file
 from .crypto.keyring import Keyring
 from .database import run_query, run_transaction
@@ -29,6 +28,7 @@ from .errors import (
     UnknownKey,
     WrongSecret,
 )
+from .secret import SecretText
 from .unlocked import KeyringRow, Unlocked
 
 T = TypeVar("T")
@@ -154,7 +154,7 @@ class KeyringManager:
             (
                 row.generation,
                 row.kdf,
-                row.sealed and SecretParameter(row.sealed),  # a log must not allow offline guessing
+                row.sealed and SecretText(row.sealed),  # a log must not allow offline guessing
                 row.decrypted,
                 database.now_to_db(),
             ),

@@ -1,4 +1,4 @@
-"""Secret: an operator's string that must not be shown by accident; and wrappers for drivers."""
+"""Secret: an operator's string that must not be shown by accident; and other values like it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,25 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Secret:
+class Opaque:
+    """Redact repr, str and format; refuse to be pickled or copied: it holds a secret."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({REDACTED!r})"
+
+    def __str__(self) -> str:
+        return REDACTED
+
+    def __format__(self, spec: str) -> str:
+        return format(REDACTED, spec)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"a {type(self).__name__} cannot be pickled or copied: it holds a secret")
+
+
+class Secret(Opaque):
     """A secret string that is shown only by `reveal`.
 
     repr, str and format are redacted; it cannot be pickled. Equality takes constant time for
@@ -30,15 +48,6 @@ class Secret:
     def reveal(self) -> str:
         """Return the secret itself. Never put the result into a message or a log."""
         return self._value
-
-    def __repr__(self) -> str:
-        return f"Secret({REDACTED!r})"
-
-    def __str__(self) -> str:
-        return REDACTED
-
-    def __format__(self, spec: str) -> str:
-        return format(REDACTED, spec)
 
     def __bool__(self) -> bool:
         return bool(self._value)
@@ -62,7 +71,10 @@ class Secret:
 
 
 class SecretText(str):
-    """Text for a driver; its repr, as shown in logs and tracebacks with locals, is redacted."""
+    """Text for a driver; its repr, as shown in logs and tracebacks with locals, is redacted.
+
+    So is the error for a statement that has one as a parameter.
+    """
 
     __slots__ = ()
 

@@ -9,9 +9,8 @@ from .crypto.kdf import Kdf
 from .crypto.keyring import Keyring
 from .crypto.keys import Key
 from .crypto.keyset import Mode
-from .crypto.opaque import Opaque
 from .errors import WrongSecret
-from .secret import Secret
+from .secret import Opaque, Secret
 
 
 class KeyringRow(NamedTuple):

@@ -16,9 +16,9 @@ import peewee
 
 from ..errors import ReadError
 from ..forks import ForkGuard, never_finalise
+from ..secret import SecretText
 from .failures import RedactedError
 from .pool import ConnectionPool
-from .secret_parameter import carries_secret
 from .state import SessionState, transaction_ended
 from .translation import Translation
 
@@ -282,7 +282,7 @@ class Sessions(Translation, peewee.Database):
         if sql.startswith("ROLLBACK TO SAVEPOINT"):
             self._state.stamp = object()
             self._state.failed = None
-        if not carries_secret(params):
+        if not any(type(each) is SecretText for each in params or ()):
             return self._call(super().execute_sql, sql, params)
         try:
             return self._call(super().execute_sql, sql, params)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..errors import InvalidValue
 from ..value_limits import INT64
@@ -54,10 +54,6 @@ class Binding(NamedTuple):
     def __str__(self) -> str:
         row = "" if self.pk is None else f", row {self.pk}"
         return f"{self.table}.{self.column}{row}"
-
-    def evidence(self) -> dict[str, Any]:
-        """Return the attributes of an error about this value."""
-        return self._asdict()
 
 
 @lru_cache(maxsize=256)

@@ -21,7 +21,7 @@ _RESTORE_KEYRING = "restore the row of encryption_keys from a backup of the same
 def malformed(binding: Binding | None, problem: str, remedy: str = _REPLACE) -> MalformedEnvelope:
     """Return the error for a value whose stored form cannot be parsed."""
     where = "a sealed value" if binding is None else str(binding)
-    evidence = {} if binding is None else binding.evidence()
+    evidence = {} if binding is None else binding._asdict()
     return MalformedEnvelope(f"{where} is malformed: {problem}; {remedy}", problem, **evidence)
 
 
@@ -87,4 +87,4 @@ def not_read(binding: Binding, version: str, mode: Mode, kid: str | None) -> Cry
 def _error(
     kind: type[CryptoError], binding: Binding, problem: str, *, kid: str | None = None
 ) -> CryptoError:
-    return kind(f"{binding} {problem}", kid=kid, **binding.evidence())
+    return kind(f"{binding} {problem}", kid=kid, **binding._asdict())

@@ -16,10 +16,6 @@ _LAST: tuple[str | None, ...] = (None, "", "AQgw", "AEIMQUYcgkosw048")
 class Malformed(Exception):  # noqa: N818 - internal: parsers raise it, their callers translate it
     """A parser's finding, in words without any of the value."""
 
-    def __init__(self, problem: str) -> None:
-        super().__init__(problem)
-        self.problem = problem
-
 
 def encode(raw: bytes) -> str:
     """Return the base64url form, without padding."""

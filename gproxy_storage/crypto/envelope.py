@@ -23,14 +23,12 @@ from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 
 from ..errors import MalformedEnvelope
+from ..secret import Opaque
+from . import NONCE_BYTES, TAG_BYTES
 from .binding import Binding
 from .crypto_errors import malformed
 from .encoding import Malformed, decode, encode
-from .keys import NONCE_BYTES
-from .opaque import Opaque
 from .plaintext import MARKER, PREFIX, Marked, load_json
-
-TAG_BYTES = 16
 
 PENDING_TEXT = f"{PREFIX}v3:pending"
 PENDING_JSON = f'{{"{MARKER}":"pending"}}'
@@ -100,7 +98,7 @@ def parse_text(stored: str, binding: Binding | None = None) -> Envelope | None:
     try:
         return _parse_text(stored)
     except Malformed as exc:
-        problem = exc.problem
+        problem = str(exc)
     raise malformed(binding, problem)
 
 
@@ -116,7 +114,7 @@ def parse_json(stored: str, binding: Binding | None = None) -> Envelope | Docume
     try:
         return _parse_json(stored)
     except Malformed as exc:
-        problem = exc.problem
+        problem = str(exc)
     raise malformed(binding, problem)
 
 

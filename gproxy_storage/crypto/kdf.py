@@ -10,10 +10,11 @@ from typing import Self
 from ..config import WHITE_SPACE
 from ..errors import CryptoError, SecretError
 from ..secret import Secret
+from . import KEY_BYTES
 from .binding import Binding
 from .crypto_errors import malformed
 from .encoding import Malformed, decode, encode
-from .keys import KEY_BYTES, Key
+from .keys import Key
 
 MEMORY_KIB = range(8 * 1024, 256 * 1024 + 1)
 PASSES = range(1, 11)
@@ -65,9 +66,7 @@ class Kdf:
         """
         try:
             return cls(*_parse(text))
-        except Malformed as exc:
-            problem = exc.problem
-        except ValueError as exc:
+        except (Malformed, ValueError) as exc:
             problem = str(exc)
         raise malformed(_BINDING, problem, "restore the row of encryption_keys from a backup")
 

@@ -12,7 +12,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Any, Self
 
-from ..secret import Secret
+from ..secret import Opaque, Secret
 from .binding import Binding
 from .crypto_errors import malformed, no_key, not_read, plaintext_found, tampered
 from .digests import api_key_digest, keyed_api_key_digest
@@ -21,7 +21,6 @@ from .envelope import Document, Envelope, parse_json, parse_text
 from .keyring_row import open_keyset, seal_keyset
 from .keys import Key, new_nonce
 from .keyset import RULES, KeySet, Mode
-from .opaque import Opaque
 from .plaintext import PREFIX, Marked, check_text, dump_json, load_json
 
 _NO_AAD = b""
@@ -107,7 +106,8 @@ class Keyring(Opaque):
         not included.
 
         Raises:
-            ValueError: when the database is plaintext, or has more than some 600 data keys.
+            ValueError: when the database is plaintext or has more than some 600 data keys, or the
+                generation is out of bounds.
             MalformedEnvelope: when the kdf is malformed.
             SecretError: when the secret is blank or not UTF-8.
         """

@@ -24,17 +24,7 @@ _REMEDY = "restore the row of encryption_keys from a backup"
 
 
 def seal_keyset(keys: KeySet, *, kdf: str, generation: int, key: Key | Secret) -> str:
-    """Return the sealed form for a row with this kdf and generation.
-
-    Args:
-        kdf: the row's column `kdf`.
-        generation: 0 to 2**63 - 1.
-        key: the key derived by the kdf, or the secret to derive it from.
-    Raises:
-        ValueError: when the key set is too large, or the generation out of bounds.
-        MalformedEnvelope: when the kdf is malformed.
-        SecretError: when the secret is blank or not UTF-8.
-    """
+    """Return the sealed form for a row with this kdf and generation. See `Keyring.seal`."""
     parameters = Kdf.parse(kdf)
     aad = _aad(kdf, generation)
     if isinstance(key, Secret):
@@ -44,17 +34,7 @@ def seal_keyset(keys: KeySet, *, kdf: str, generation: int, key: Key | Secret) -
 
 
 def open_keyset(sealed: str, *, kdf: str, generation: int, key: Key | Secret) -> KeySet:
-    """Open the sealed form from a row with this kdf and generation.
-
-    Args:
-        kdf: the row's column `kdf`.
-        generation: the row's.
-        key: the key derived by the kdf, or the secret to derive it from.
-    Raises:
-        WrongSecret: when it does not open: another secret, or a damaged row.
-        MalformedEnvelope: when a column is malformed; the secret was not tried then.
-        SecretError: when the secret is blank or not UTF-8.
-    """
+    """Open the sealed form from a row with this kdf and generation. See `Keyring.open`."""
     parameters = Kdf.parse(kdf)
     nonce, ciphertext = _parse(sealed)
     aad = _aad(kdf, generation)
@@ -84,7 +64,7 @@ def _parse(sealed: str) -> tuple[bytes, bytes]:
         nonce, ciphertext = _split(sealed)
         return decode_nonce(nonce), decode_ciphertext(ciphertext)
     except Malformed as exc:
-        problem = exc.problem
+        problem = str(exc)
     raise malformed(_BINDING, problem, _REMEDY)
 
 

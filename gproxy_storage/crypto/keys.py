@@ -9,10 +9,8 @@ from typing import Self
 
 from cryptography.exceptions import InvalidTag
 
-from .opaque import Opaque
-
-KEY_BYTES = 32
-NONCE_BYTES = 24
+from ..secret import Opaque
+from . import KEY_BYTES, NONCE_BYTES
 
 _KID_CONTEXT = b"gproxy-storage/kid/v1"
 _KID_HEX = 16

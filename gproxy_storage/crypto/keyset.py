@@ -9,8 +9,9 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, NoReturn, Self
 
+from . import KEY_BYTES
 from .encoding import Malformed, decode, encode
-from .keys import KEY_BYTES, Key
+from .keys import Key
 
 MAX_BYTES = 48 * 1024
 """The largest document: some 600 data keys, while rotation leaves one or two."""
@@ -118,9 +119,7 @@ class KeySet:
         """
         try:
             return cls(**_fields(_parse(raw)))
-        except Malformed as exc:
-            return exc.problem
-        except ValueError as exc:  # from __post_init__
+        except (Malformed, ValueError) as exc:  # ValueError: from __post_init__
             return str(exc)
 
 

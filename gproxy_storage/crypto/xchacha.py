@@ -13,14 +13,11 @@ from typing import TYPE_CHECKING
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from .opaque import Opaque
+from ..secret import Opaque
+from . import KEY_BYTES, NONCE_BYTES
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers import CipherContext
-
-KEY_BYTES = 32
-NONCE_BYTES = 24
-TAG_BYTES = 16
 
 _HCHACHA_NONCE_BYTES = 16
 _CONSTANTS = b"expand 32-byte k"  # words 0 to 3 of every ChaCha20 state
@@ -94,21 +91,6 @@ class XChaCha20Poly1305(Opaque):
         x = int.from_bytes(block[:16] + block[48:], "little")
         y = int.from_bytes(_CONSTANTS + nonce16, "little")
         return (((x | _HIGH) - (y & _LOW)) ^ ((x ^ ~y) & _HIGH)).to_bytes(32, "little")
-
-
-def encrypt(key: bytes, nonce: bytes, plaintext: bytes, aad: bytes) -> bytes:
-    """Encrypt a single message under a key. See `XChaCha20Poly1305.encrypt`."""
-    return XChaCha20Poly1305(key).encrypt(nonce, plaintext, aad)
-
-
-def decrypt(key: bytes, nonce: bytes, ciphertext: bytes, aad: bytes) -> bytes:
-    """Decrypt a single message under a key. See `XChaCha20Poly1305.decrypt`."""
-    return XChaCha20Poly1305(key).decrypt(nonce, ciphertext, aad)
-
-
-def hchacha20(key: bytes, nonce16: bytes) -> bytes:
-    """Return the subkey for the first 16 bytes of a nonce. See `XChaCha20Poly1305.hchacha20`."""
-    return XChaCha20Poly1305(key).hchacha20(nonce16)
 
 
 def _check(name: str, value: bytes, length: int | None = None) -> None:

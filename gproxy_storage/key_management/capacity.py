@@ -6,8 +6,8 @@ from typing import Any
 
 from ..backends.base import Backend
 from ..backends.widths import WIDEN
-from ..crypto.envelope import TAG_BYTES, Envelope
-from ..crypto.keys import NONCE_BYTES
+from ..crypto import NONCE_BYTES, TAG_BYTES
+from ..crypto.envelope import Envelope
 from ..encrypted_fields import EncryptedJSONField
 from ..errors import InvalidValue, MalformedEnvelope
 from .columns import COLUMNS, EncryptedColumn, stored_values

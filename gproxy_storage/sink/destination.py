@@ -6,7 +6,8 @@ import logging
 import uuid
 
 from ..backends.base import Backend
-from ..crypto.keys import NONCE_BYTES, Key, new_nonce
+from ..crypto import NONCE_BYTES
+from ..crypto.keys import Key, new_nonce
 from ..crypto.keyset import Mode
 from ..database import run_query, run_transaction
 from ..errors import ConflictError, CryptoError

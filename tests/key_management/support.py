@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gproxy_storage import Storage
-from gproxy_storage.backends.secret_parameter import SecretParameter
 from gproxy_storage.crypto.binding import Binding
 from gproxy_storage.crypto.keyset import Mode
 from gproxy_storage.database import session
@@ -15,6 +14,7 @@ from gproxy_storage.key_management.changes import change_keyring
 from gproxy_storage.key_management.gproxy import STEPS
 from gproxy_storage.models import Credential, User, UserKey
 from gproxy_storage.schema.ledger import insert_sql
+from gproxy_storage.secret import SecretText
 from tests import leaks
 from tests.support import opened, run_script
 
@@ -128,7 +128,7 @@ def fill(storage: Storage, rows: int) -> None:
             for number in numbers:
                 binding = Binding("credentials", "secret_json", number)
                 sealed = keyring.seal_json(document(number), binding)
-                secret = SecretParameter(sealed)  # it may be plaintext, and statements are logged
+                secret = SecretText(sealed)  # it may be plaintext, and statements are logged
                 parameters += [number, provider.id, "api_key", secret, True, at, at]
             database.execute_sql(
                 "INSERT INTO credentials (id, provider_id, kind, secret_json, enabled, created_at, "

@@ -13,7 +13,6 @@ import pytest
 
 from gproxy_storage import Storage
 from gproxy_storage.backends.failures import RedactedError
-from gproxy_storage.backends.secret_parameter import SecretParameter
 from gproxy_storage.encrypted_fields import Sealed
 from gproxy_storage.errors import (
     ConflictError,
@@ -23,6 +22,7 @@ from gproxy_storage.errors import (
     WriteError,
 )
 from gproxy_storage.models import Credential, Provider, User, UserKey
+from gproxy_storage.secret import SecretText
 from tests.cases import for_each
 from tests.key_management.support import (
     DOCUMENT,
@@ -256,7 +256,7 @@ def test_in_the_clear_statements_and_errors_show_no_secret(dsn: str) -> None:
 @pytest.mark.parametrize("backend", ["postgres"], indirect=True)
 def test_an_error_that_a_block_caught_shows_no_secret_at_its_end(encrypted: Storage) -> None:
     """PostgreSQL quotes the value; the block's own error has the statement's as its cause."""
-    sql, secret = "INSERT INTO users (id) VALUES (%s)", SecretParameter(PASSWORD)
+    sql, secret = "INSERT INTO users (id) VALUES (%s)", SecretText(PASSWORD)
     with pytest.raises(WriteError) as ended, encrypted.transaction():
         with pytest.raises(peewee.DatabaseError):
             encrypted.database.execute_sql(sql, [secret])

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from gproxy_storage import Storage
-from gproxy_storage.backends.secret_parameter import SecretParameter
 from gproxy_storage.crypto.binding import Binding
 from gproxy_storage.crypto.kdf import Kdf
 from gproxy_storage.crypto.keyring import Keyring
@@ -25,7 +24,7 @@ from gproxy_storage.errors import (
     UnknownKey,
     WrongSecret,
 )
-from gproxy_storage.secret import Secret
+from gproxy_storage.secret import Secret, SecretText
 from gproxy_storage.unlocked import KeyringRow, Unlocked
 from tests import leaks
 from tests.key_management.support import (
@@ -194,7 +193,7 @@ def put(dsn: str, row: KeyringRow) -> None:
     query(
         dsn,
         "UPDATE encryption_keys SET generation = ?, kdf = ?, sealed = ?, decrypted = ?",
-        (*row[:2], row.sealed and SecretParameter(row.sealed), row.decrypted),
+        (*row[:2], row.sealed and SecretText(row.sealed), row.decrypted),
     )
 
 
@@ -293,7 +292,7 @@ def test_another_keyring_under_another_secret(
 def test_a_damaged_row_of_the_same_generation(encrypted: Storage, dsn: str) -> None:
     row = credential(encrypted)
     sealed = keyring_row(dsn)[2]
-    query(dsn, "UPDATE encryption_keys SET sealed = ?", (SecretParameter(f"{sealed[:-4]}AAAA"),))
+    query(dsn, "UPDATE encryption_keys SET sealed = ?", (SecretText(f"{sealed[:-4]}AAAA"),))
     row.secret_json = {"lost": 1}
     with pytest.raises(WrongSecret, match="the keyring row is damaged"):
         encrypted.run_transaction(row.save)

@@ -15,7 +15,7 @@ from gproxy_storage.crypto.envelope import Document
 from gproxy_storage.crypto.keyring import Keyring
 from gproxy_storage.crypto.keys import Key
 from gproxy_storage.crypto.keyset import Mode
-from gproxy_storage.crypto.opaque import Opaque
+from gproxy_storage.secret import Opaque
 from tests.cases import for_each
 
 from .support import BINDING, DATA, DOCUMENT, LOOKUP, SPOOL, TEXT, V2, keyring
