@@ -26,7 +26,7 @@ from .encryption_report import (
     show_status,
     status_to_dict,
 )
-from .options import EXIT_TO_DO, JSON, Options, read_only
+from .options import EXIT_TO_DO, JSON, Options, printed, read_only
 from .progress import progress
 
 if TYPE_CHECKING:
@@ -87,9 +87,7 @@ def status(options: Options, as_json: bool) -> None:
         keys = storage.encryption.keys
         in_use = {} if row is None else storage.encryption.scan()
     found = status_to_dict(row, mode, keys, in_use)
-    if as_json:
-        click.echo(json.dumps(found, indent=2))
-    else:
+    if not printed(found, as_json):
         show_status(found)
 
 
@@ -109,9 +107,7 @@ def check(ctx: click.Context, as_json: bool) -> None:
             checked = storage.encryption.check(done)
         is_clean = storage.encryption.is_clean(checked)
         mode = storage.encryption.mode
-    if as_json:
-        click.echo(json.dumps(check_to_dict(checked, mode, is_clean=is_clean), indent=2))
-    else:
+    if not printed(check_to_dict(checked, mode, is_clean=is_clean), as_json):
         show_checked(checked, mode, is_clean=is_clean)
     ctx.exit(0 if is_clean else 1)
 
@@ -237,9 +233,7 @@ def _report(
     ctx: click.Context, outcome: Outcome, *, dry_run: bool, as_json: bool, what: str | None = None
 ) -> None:
     """Print the outcome, with `what` in place of the number of values, and exit."""
-    if as_json:
-        click.echo(json.dumps(outcome.to_dict(), indent=2))
-    else:
+    if not printed(outcome.to_dict(), as_json):
         show_outcome(outcome, dry_run=dry_run, what=what)
     if outcome.unreadable:
         ctx.exit(1)

@@ -76,8 +76,5 @@ def main(
     ctx.obj = Options(parsed, data_dir, config)
 
 
-main.add_command(status)
-main.add_command(sync)
-main.add_command(keygen)
-main.add_command(encryption)
-main.add_command(spool)
+for command in (status, sync, keygen, encryption, spool):
+    main.add_command(command)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -28,6 +30,13 @@ class Options:
     def settings(self) -> Settings:
         """Return the settings from the options, the environment and the files."""
         return Settings.load(dsn=self.dsn, data_dir=self.data_dir, config=self.config)
+
+
+def printed(found: Any, as_json: bool) -> bool:
+    """Print JSON-able values if JSON is wanted; return whether it is."""
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    return as_json
 
 
 def read_only(settings: Settings) -> Settings:

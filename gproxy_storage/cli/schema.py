@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,9 +10,9 @@ from ..backends.widths import WIDEN
 from ..config import Settings
 from ..sink.inspection import inspect_spool
 from ..storage import Storage
-from .options import EXIT_TO_DO, JSON, Options, read_only
+from .options import EXIT_TO_DO, JSON, Options, printed, read_only
 from .progress import progress
-from .spool_report import show_spool
+from .spool import show_spool
 
 if TYPE_CHECKING:
     from ..schema.sync import SyncReport
@@ -39,8 +38,7 @@ def status(options: Options, as_json: bool) -> None:
         }
     spooled = inspect_spool(settings.data_dir / "spool")
     found["spool"] = spooled.to_dict()
-    if as_json:
-        click.echo(json.dumps(found, indent=2))
+    if printed(found, as_json):
         return
     counts = found["tables"]
     click.echo(f"backend  {found['backend']} {found['server_version']}")
@@ -86,7 +84,8 @@ def sync(ctx: click.Context, dry_run: bool, widen: bool, as_json: bool) -> None:
     if dry_run:
         with Storage.inspect(read_only(options.settings()).dsn) as storage:
             plan = storage.plan(widen=widen)
-        click.echo(json.dumps(plan.to_dict(), indent=2) if as_json else str(plan))
+        if not printed(plan.to_dict(), as_json):
+            click.echo(str(plan))
         if plan.incompatible:
             ctx.exit(1)
         ctx.exit(EXIT_TO_DO if plan else 0)
@@ -95,8 +94,7 @@ def sync(ctx: click.Context, dry_run: bool, widen: bool, as_json: bool) -> None:
     else:
         with Storage.from_settings(options.settings()) as storage:
             report = storage.sync() if storage.sync_report is None else storage.sync_report
-    if as_json:
-        click.echo(json.dumps(report.to_dict(), indent=2))
+    if printed(report.to_dict(), as_json):
         return
     for step in report.applied:
         click.echo(f"{step.sql};")
