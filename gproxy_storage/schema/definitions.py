@@ -119,17 +119,17 @@ class _Renderer:
         meta, database = model._meta, self._database
         fields = meta.sorted_fields
         indexes = tuple(self._index(meta.table_name, index) for index in INDEXES.get(model, ()))
-        constraints = [
-            self._sql(field.foreign_key_constraint())
+        keys = tuple(
+            self._foreign_key(field)
             for field in fields
             if isinstance(field, peewee.ForeignKeyField)
-        ]
-        parts = [self._ddl(field) for field in fields] + constraints
-        separate: tuple[str, ...] = ()
-        if not database.transactional_ddl:
-            parts += [index.add_clause.removeprefix("ADD ") for index in indexes]
-        else:
-            separate = tuple(index.create_sql for index in indexes)
+        )
+        one_alter = not database.transactional_ddl
+        added = [key.add_clause for key in keys]
+        added += [index.add_clause for index in indexes if one_alter]
+        parts = [self._ddl(field) for field in fields]
+        parts += [clause.removeprefix("ADD ") for clause in added]
+        separate = () if one_alter else (index.create_sql for index in indexes)
         quoted = self._name(meta.table_name)
         create = f"CREATE TABLE {quoted} ({', '.join(parts)}) {database.table_options()}"
         return Definition(
@@ -137,13 +137,9 @@ class _Renderer:
             quoted=quoted,
             columns=tuple(self._column(field) for field in fields),
             indexes=indexes,
-            foreign_keys=tuple(
-                self._foreign_key(field)
-                for field in fields
-                if isinstance(field, peewee.ForeignKeyField)
-            ),
+            foreign_keys=keys,
             create_sql=(create.strip(), *separate),
-            one_alter=not database.transactional_ddl,
+            one_alter=one_alter,
             can_add_foreign_keys=database.can_add_foreign_keys,
             collation=database.table_collation,
         )

@@ -87,25 +87,20 @@ class LiveTable:
     def with_renamed(self, old: str, new: str) -> LiveTable:
         """Return the table as it will be after a rename of a column."""
 
-        def rename(names: Iterable[str]) -> tuple[str, ...]:
-            return tuple(new if name == old else name for name in names)
+        names: dict[str | None, str] = {old: new}
+
+        def renamed(keyed: LiveIndex) -> LiveIndex:
+            columns = ((names.get(name, name), descending) for name, descending in keyed.columns)
+            return replace(keyed, columns=tuple(columns))
 
         return replace(
             self,
-            columns=dict(zip(rename(self.columns), self.columns.values(), strict=True)),
-            primary_key=rename(self.primary_key),
-            indexes=tuple(
-                replace(
-                    index,
-                    columns=tuple(
-                        (new if name == old else name, descending)
-                        for name, descending in index.columns
-                    ),
-                )
-                for index in self.indexes
-            ),
+            columns={names.get(name, name): column for name, column in self.columns.items()},
+            primary_key=tuple(names.get(name, name) for name in self.primary_key),
+            indexes=tuple(map(renamed, self.indexes)),
             foreign_keys=tuple(
-                replace(key, columns=rename(key.columns)) for key in self.foreign_keys
+                replace(key, columns=tuple(names.get(name, name) for name in key.columns))
+                for key in self.foreign_keys
             ),
         )
 

@@ -17,7 +17,7 @@ from typing import Any
 from ..backends.base import Backend
 from ..backends.failures import Failure, SyncLockHeldError
 from ..database import run_query, session, translated, unwind
-from ..errors import WriteError
+from ..errors import SyncFailed, WriteError
 from . import LOCK_TIMEOUT_S
 from .definitions import definitions
 from .plan import Drift, Plan, Step, make_plan
@@ -122,7 +122,8 @@ class _Sync:
     def run(self) -> SyncReport:
         database = self._database
         if database.in_transaction():
-            raise self._state.in_transaction()
+            where = self._state.where
+            raise SyncFailed(f"{where} was called inside a transaction: call it outside of one")
         is_outermost = database.is_closed()
         try:
             with session(database), translated(database, writing=True):

@@ -38,7 +38,8 @@ class SyncState:
         self._violations: list[str] = []
 
     @property
-    def _where(self) -> str:
+    def where(self) -> str:
+        """What is done, for messages."""
         return f"schema sync of {self._database.dsn} ({self._database.name})"
 
     # -- phases -------------------------------------------------------------------------------
@@ -66,7 +67,7 @@ class SyncState:
         if found.incompatible:
             lines = [str(drift) for drift in found.incompatible]
             raise IncompatibleSchema(
-                f"{self._where}: {len(lines)} incompatible difference(s), nothing was changed: "
+                f"{self.where}: {len(lines)} incompatible difference(s), nothing was changed: "
                 + "; ".join(lines)
                 + "; fix them by hand, then start again",
                 drift=lines,
@@ -86,7 +87,7 @@ class SyncState:
         """Raise IncompatibleSchema if a check found rows."""
         if self._violations:
             raise IncompatibleSchema(
-                f"{self._where}: the data violate constraints that are to be added, nothing was "
+                f"{self.where}: the data violate constraints that are to be added, nothing was "
                 "changed: " + "; ".join(self._violations) + "; fix these rows, then start again",
                 drift=list(self._violations),
             )
@@ -133,10 +134,6 @@ class SyncState:
             "wait for it to end, or end it, then start again",
         )
 
-    def in_transaction(self) -> SyncFailed:
-        """Return the error for a call inside a transaction."""
-        return SyncFailed(f"{self._where} was called inside a transaction: call it outside of one")
-
     def _error(self, cause: str, advice: str) -> SyncFailed:
         kept = [] if self._database.transactional_ddl else [step.sql for step in self.applied]
         if kept:
@@ -147,7 +144,7 @@ class SyncState:
             left = "nothing was changed"
         sql = self._step.sql if self._step else None
         return SyncFailed(
-            f"{self._where}: {self._doing}: {cause}; {left}; {advice}"
+            f"{self.where}: {self._doing}: {cause}; {left}; {advice}"
             + (f"; the step is: {sql}" if sql else ""),
             step=sql,
             applied=kept,
