@@ -9,6 +9,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 from typing import TypeVar
 
@@ -182,12 +183,8 @@ def run_transaction(
         WriteError: with `committed` None when COMMIT failed but may have been done.
         StorageError: of the class for the database's error.
     """
-    if database.in_transaction():
-        with translated(database, writing=True):
-            return _retry_taken_ids(database, callback)
-    return _attempt(
-        database, lambda: _retry_taken_ids(database, callback), max_attempts, writing=True
-    )
+    attempt = partial(_retry_taken_ids, database, callback)
+    return _run(database, attempt, max_attempts, writing=True)
 
 
 def run_query(database: Backend, callback: Callable[[], T]) -> T:
@@ -196,10 +193,7 @@ def run_query(database: Backend, callback: Callable[[], T]) -> T:
     Raises:
         StorageError: of the class for the database's error.
     """
-    if database.in_transaction():
-        with translated(database, writing=False):
-            return callback()
-    return _attempt(database, callback, MAX_ATTEMPTS, writing=False)
+    return _run(database, callback, MAX_ATTEMPTS, writing=False)
 
 
 @contextmanager
@@ -248,9 +242,10 @@ def _retry_taken_ids(database: Backend, callback: Callable[[], T]) -> T:
     return TakenIds(database).retry(attempt)
 
 
-def _attempt(
-    database: Backend, callback: Callable[[], T], max_attempts: int, *, writing: bool
-) -> T:
+def _run(database: Backend, callback: Callable[[], T], max_attempts: int, *, writing: bool) -> T:
+    if database.in_transaction():
+        with translated(database, writing=writing):
+            return callback()
     boundary = sys.exception()
     is_outermost = database.is_closed()
     try:

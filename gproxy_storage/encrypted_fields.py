@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import peewee
 
-from .backends.base import Backend, Keyrings
+from .backends.base import Keyrings
 from .backends.taken_ids import TakenIds
 from .crypto.binding import Binding
 from .crypto.envelope import (
@@ -26,7 +26,7 @@ from .crypto.envelope import (
 from .crypto.keyring import Keyring
 from .database import run_query
 from .errors import InvalidValue, KeyringLost, PlaintextFound, ReadError, UnknownKey
-from .fields import JSONField, TextField, to_json
+from .fields import DatabaseField, JSONField, TextField, to_json
 from .secret import Opaque, SecretText
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class SealedAccessor(peewee.FieldAccessor):
         return value
 
 
-class SealedField(peewee.FieldDatabaseHook, peewee.Field):
+class SealedField(DatabaseField):
     """The base of encrypted fields.
 
     Args:
@@ -117,7 +117,6 @@ class SealedField(peewee.FieldDatabaseHook, peewee.Field):
     opened: Callable[[Keyring, Any, Binding], Any]
     parse: Callable[..., Envelope | Document | None]
     _pending: str
-    _database: Backend | None = None
 
     def __init__(self, table: str, column: str, digest: str | None = None, **kwargs: Any) -> None:
         self._labels = (table, column)
@@ -169,9 +168,6 @@ class SealedField(peewee.FieldDatabaseHook, peewee.Field):
         if value is None or self._database is None:
             return value
         return Sealed(value, self._database.keyring_manager)
-
-    def _db_hook(self, database: peewee.Database | None) -> None:
-        self._database = database if isinstance(database, Backend) else None
 
     def _stamp(self) -> object:
         stamp = self._database.transaction_stamp() if self._database else None

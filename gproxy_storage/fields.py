@@ -233,14 +233,19 @@ class BodyField(BytesField):
     accessor_class = _BodyAccessor
 
 
-class UtcDateTimeField(peewee.FieldDatabaseHook, peewee.Field):
-    """An aware UTC time with microseconds."""
+class DatabaseField(peewee.FieldDatabaseHook, peewee.Field):
+    """A field that knows the database to which its model is bound, if it is one of ours."""
 
-    field_type = "DATETIME"
     _database: Backend | None = None
 
     def _db_hook(self, database: peewee.Database | None) -> None:
         self._database = database if isinstance(database, Backend) else None
+
+
+class UtcDateTimeField(DatabaseField):
+    """An aware UTC time with microseconds."""
+
+    field_type = "DATETIME"
 
     def db_value(self, value: Any) -> Any:
         if value is None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 import ssl
 import struct
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import cache, partial
 from typing import Any
@@ -468,12 +467,29 @@ def _connect_params(dsn: Dsn) -> dict[str, Any]:
     return params
 
 
-@contextmanager
-def _reading_files(dsn: Dsn, *names: str) -> Iterator[None]:
-    """Raise DSNError, which names these parameters, if a file cannot be used."""
-    part = " and ".join(names)
+def _tls(dsn: Dsn) -> dict[str, Any]:
+    """Translate ssl-mode and its files (https://dev.mysql.com/doc/refman/en/connection-options).
+
+    Raises:
+        DSNError: when a file cannot be used; it names the parameters.
+    """
+    options = dsn.parameters
+    ca, cert = options.get("ssl-ca"), options.get("ssl-cert")
+    mode = options.get("ssl-mode", "VERIFY_CA" if ca else "PREFERRED")
+    if mode == "DISABLED":
+        return {"ssl_disabled": True}
+    if mode == "PREFERRED" and not cert:
+        return {}  # PyMySQL tries TLS and falls back
+    part = "ssl-ca"
     try:
-        yield
+        context = ssl.create_default_context(cafile=ca)
+        context.check_hostname = mode == "VERIFY_IDENTITY"
+        if not mode.startswith("VERIFY"):
+            context.verify_mode = ssl.CERT_NONE
+        if cert:
+            part = "ssl-cert and ssl-key"
+            # With an empty password, else OpenSSL would ask for one at the terminal.
+            context.load_cert_chain(cert, options.get("ssl-key"), password="")
     except OSError as exc:  # an ssl.SSLError is one
         problem = f"{exc.strerror or exc}; name files in PEM form that can be read"
         raise DSNError(
@@ -482,26 +498,6 @@ def _reading_files(dsn: Dsn, *names: str) -> Iterator[None]:
             dsn=str(dsn),
             setting=dsn.setting,
         ) from exc
-
-
-def _tls(dsn: Dsn) -> dict[str, Any]:
-    """Translate ssl-mode and its files (https://dev.mysql.com/doc/refman/en/connection-options)."""
-    options = dsn.parameters
-    ca, cert = options.get("ssl-ca"), options.get("ssl-cert")
-    mode = options.get("ssl-mode", "VERIFY_CA" if ca else "PREFERRED")
-    if mode == "DISABLED":
-        return {"ssl_disabled": True}
-    if mode == "PREFERRED" and not cert:
-        return {}  # PyMySQL tries TLS and falls back
-    with _reading_files(dsn, "ssl-ca"):
-        context = ssl.create_default_context(cafile=ca)
-    context.check_hostname = mode == "VERIFY_IDENTITY"
-    if not mode.startswith("VERIFY"):
-        context.verify_mode = ssl.CERT_NONE
-    if cert:
-        with _reading_files(dsn, "ssl-cert", "ssl-key"):
-            # With an empty password, else OpenSSL would ask for one at the terminal.
-            context.load_cert_chain(cert, options.get("ssl-key"), password="")
     return {"ssl": context}
 
 

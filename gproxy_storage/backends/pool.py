@@ -117,31 +117,23 @@ class ConnectionPool:
             self._give_up(waiter)
             raise
 
-    def release(self, conn: Any) -> None:
-        """Return a connection, to the thread that has waited longest if any; idempotent."""
+    def release(self, conn: Any, *, reuse: bool = True) -> None:
+        """Return a connection, to the thread that has waited longest if any; idempotent.
+
+        Args:
+            reuse: False closes it instead.
+        """
         lease = self._lease_of(conn)
         if lease is None:
             return
         try:
-            if self._driver.reset_connection(conn):
+            if reuse and self._driver.reset_connection(conn):
                 now = time.monotonic()
                 if not self._is_stale(lease, now) and self._locked(self._put_back, lease, now):
                     return
             self._driver.close_connection(conn)
             self._locked(self._remove, lease)
         except BaseException:  # a signal handler raised
-            self._drop(lease)
-            raise
-
-    def discard(self, conn: Any) -> None:
-        """Close a borrowed connection instead of returning it; idempotent."""
-        lease = self._lease_of(conn)
-        if lease is None:
-            return
-        try:
-            self._driver.close_connection(conn)
-            self._locked(self._remove, lease)
-        except BaseException:
             self._drop(lease)
             raise
 

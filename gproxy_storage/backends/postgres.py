@@ -251,7 +251,8 @@ class PostgresBackend(PostgresSchema, peewee.PostgresqlDatabase):
         # columns and values in every language: Key (id)=(12) already exists.
         key = re.search(r"\((.+?)\)=\((.*)\)", diag.message_detail or "")
         if key is None:
-            return TakenId(diag.table_name, column, None) if _is_pkey(diag) else None
+            is_pkey = diag.constraint_name == f"{diag.table_name}_pkey"
+            return TakenId(diag.table_name, column, None) if is_pkey else None
         if key[1].strip('"') != column or not re.fullmatch(r"-?\d+", key[2]):
             return None
         return TakenId(diag.table_name, column, int(key[2]))
@@ -268,16 +269,12 @@ class PostgresBackend(PostgresSchema, peewee.PostgresqlDatabase):
         return execute()
 
     def _bulk_insert(self, table: BulkTable, rows: Sequence[Row]) -> None:
-        if postgres_green.is_green():
-            self._insert_rows(table, rows)
-            return
-        sql = f"COPY {table.into} FROM STDIN"
+        is_green = postgres_green.is_green()
+        sql = f"INSERT INTO {table.into}" if is_green else f"COPY {table.into} FROM STDIN"
         with self._noted(sql), self.raw_cursor(self.connection()) as cursor:
-            cursor.copy_expert(sql, copy_text(table, rows), _COPY_CHUNK_BYTES)
-
-    def _insert_rows(self, table: BulkTable, rows: Sequence[Row]) -> None:
-        noted = f"INSERT INTO {table.into}"
-        with self._noted(noted), self.raw_cursor(self.connection()) as cursor:
+            if not is_green:
+                cursor.copy_expert(sql, copy_text(table, rows), _COPY_CHUNK_BYTES)
+                return
             for part in parts(rows, _ROWS_A_STATEMENT):
                 cursor.execute(*postgres_green.insert(table, part))
 
@@ -336,10 +333,6 @@ class PostgresBackend(PostgresSchema, peewee.PostgresqlDatabase):
     def month_number(self, column: peewee.Field[Any]) -> peewee.ColumnBase:
         year, month = fn.DATE_PART("year", column), fn.DATE_PART("month", column)
         return (year * 12 + month - 1).cast("BIGINT")
-
-
-def _is_pkey(diag: Any) -> bool:
-    return bool(diag.constraint_name == f"{diag.table_name}_pkey")
 
 
 def _connect_params(dsn: Dsn) -> dict[str, Any]:

@@ -59,8 +59,6 @@ _LOOK = """
     SELECT pg_backend_pid(), current_schema(), pg_is_in_recovery(), {privileged},
         ({set_all})"""
 
-_SET = "SELECT count({set}) FROM {settings}"
-
 _TRANSACTION: Final = re.compile(r"BEGIN( TRANSACTION)?( ISOLATION LEVEL [A-Z ]+)?$")
 
 
@@ -78,7 +76,7 @@ def prepare(conn: Any, dsn: Dsn) -> None:
     wanted = _wanted(conn, dsn)
     look = _LOOK.format(
         privileged=", ".join(f"current_setting('{name}')" for name in PRIVILEGED),
-        set_all=_SET.format(**_settings(wanted, local=False)),
+        set_all=_set_all(wanted, local=False),
     )
     with conn.cursor() as cursor:
         cursor.execute(look)
@@ -95,8 +93,8 @@ def prepare(conn: Any, dsn: Dsn) -> None:
         if pid == conn.info.backend_pid:
             return
         _try_transaction(cursor, dsn)
-    local = _SET.format(**_settings(wanted, local=True))
-    conn.cursor_factory = _pooled_cursor(local, "" if standby else ", READ WRITE")
+    read_write = "" if standby else ", READ WRITE"
+    conn.cursor_factory = _pooled_cursor(_set_all(wanted, local=True), read_write)
 
 
 def with_plain_strings(params: dict[str, Any]) -> dict[str, Any]:
@@ -128,13 +126,13 @@ def _wanted(conn: Any, dsn: Dsn) -> dict[str, str]:
     return wanted
 
 
-def _settings(wanted: dict[str, str], *, local: bool) -> dict[str, str]:
-    """Return the parts of a SELECT that sets those that this server's version knows."""
+def _set_all(wanted: dict[str, str], *, local: bool) -> str:
+    """Return a SELECT that sets those that this server's version knows."""
     values = ", ".join(f"('{name}', '{value}')" for name, value in wanted.items())
-    return {
-        "set": f"set_config(n, v, {str(local).lower()})",
-        "settings": f"(VALUES {values}) AS q (n, v) WHERE current_setting(n, true) IS NOT NULL",
-    }
+    return (
+        f"SELECT count(set_config(n, v, {str(local).lower()})) "  # noqa: S608 - our constants
+        f"FROM (VALUES {values}) AS q (n, v) WHERE current_setting(n, true) IS NOT NULL"
+    )
 
 
 def _set_privileged(cursor: Any, name: str, needed: str, value: str, dsn: Dsn) -> None:

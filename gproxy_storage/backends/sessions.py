@@ -131,7 +131,7 @@ class Sessions(Translation, peewee.Database):
         """Close this thread's broken connection and borrow another."""
         state = self._state
         if not self.is_closed():
-            self.pool.discard(state.conn)
+            self.pool.release(state.conn, reuse=False)
             state.closed = True
         self._borrow()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from ..secret import SecretText
 from .rules import ALIASES, POOL, REFUSED, RULES, BackendName, is_secret
@@ -66,17 +66,10 @@ class PoolOptions:
 
     def as_parameters(self) -> dict[str, str]:
         """Return the options that differ from the defaults, as parameters of a DSN."""
-        default = PoolOptions()
-        pairs = {
-            "max_connections": (self.max_connections, default.max_connections),
-            "stale_timeout": (self.stale_timeout_s, default.stale_timeout_s),
-            "pool_timeout": (self.pool_timeout_s, default.pool_timeout_s),
-            "connect_timeout": (self.connect_timeout_s, default.connect_timeout_s),
-        }
         return {
-            name: repr(value).removesuffix(".0")
-            for name, (value, default_value) in pairs.items()
-            if value != default_value
+            option.name.removesuffix("_s"): repr(value).removesuffix(".0")
+            for option in fields(self)
+            if (value := getattr(self, option.name)) != option.default
         }
 
 

@@ -196,7 +196,7 @@ def test_a_discarded_connections_place_goes_to_the_first_waiter(driver: Driver) 
     pool = make_pool(driver)
     conn = pool.acquire()
     first, second = Waiter(pool, keeps=True), Waiter(pool)
-    pool.discard(conn)
+    pool.release(conn, reuse=False)
 
     assert first.has_got.wait(PATIENCE_S)
     assert not second.has_got.is_set()
@@ -223,7 +223,7 @@ def test_giving_back_twice_or_what_is_not_ours_does_nothing(driver: Driver) -> N
     conn = pool.acquire()
     pool.release(conn)
     pool.release(conn)
-    pool.discard(conn)
+    pool.release(conn, reuse=False)
     pool.release(Connection(99))
 
     assert pool._slots == len(pool._idle) == 1
@@ -352,7 +352,7 @@ def test_an_interrupted_call_keeps_no_place(driver: Driver, clock: Clock, call: 
     interrupts: dict[str, Callable[[], object]] = {
         "check": pool.acquire,
         "reset": lambda: pool.release(conn),
-        "close": lambda: pool.discard(conn),
+        "close": lambda: pool.release(conn, reuse=False),
     }
     if call == "check":
         pool.release(conn)
@@ -393,7 +393,7 @@ def test_no_lock_is_held_while_the_driver_works(driver: Driver, clock: Clock) ->
     pool.release(conn)
     clock.now += IDLE_CHECK_S + 0.1
     driver.alive = False
-    pool.discard(pool.acquire())
+    pool.release(pool.acquire(), reuse=False)
 
     assert seen == {"open", "reset", "check", "close"}
 
@@ -496,7 +496,7 @@ def test_a_child_leaves_what_was_in_use_to_the_parent(driver: Driver) -> None:
     assert driver.closed == []
     assert driver.disowned == [(1, True)]
     pool.release(lent)
-    pool.discard(lent)
+    pool.release(lent, reuse=False)
     assert driver.closed == []
     assert pool._slots == 0
 
@@ -518,7 +518,7 @@ def test_a_thread_gives_back_what_is_its_own_only(driver: Driver) -> None:
     pool.release(conn)
     assert holder.has_got.wait(PATIENCE_S)
     pool.release(conn)  # as a cleanup that was interrupted does, and comes again
-    pool.discard(conn)
+    pool.release(conn, reuse=False)
     pool.recover()
 
     assert pool._slots == len(pool._in_use) == 1
