@@ -164,9 +164,7 @@ def transaction(database: Backend) -> TransactionBlock:
     return TransactionBlock(database)
 
 
-def run_transaction(
-    database: Backend, callback: Callable[[], T], *, max_attempts: int = MAX_ATTEMPTS
-) -> T:
+def run_transaction(database: Backend, callback: Callable[[], T]) -> T:
     """Call `callback` in a transaction, and retry it after errors that may be transient.
 
     The outermost transaction is retried after a lock time-out, a deadlock, a serialization failure,
@@ -175,16 +173,14 @@ def run_transaction(
     again after a rollback, so it must have no effects outside the database.
 
     Args:
-        callback: called without arguments.
-        max_attempts: in total, >= 1.
+        callback: called without arguments, `MAX_ATTEMPTS` times at most.
     Returns:
         The callback's result.
     Raises:
         WriteError: with `committed` None when COMMIT failed but may have been done.
         StorageError: of the class for the database's error.
     """
-    attempt = partial(_retry_taken_ids, database, callback)
-    return _run(database, attempt, max_attempts, writing=True)
+    return _run(database, partial(_retry_taken_ids, database, callback), writing=True)
 
 
 def run_query(database: Backend, callback: Callable[[], T]) -> T:
@@ -193,7 +189,7 @@ def run_query(database: Backend, callback: Callable[[], T]) -> T:
     Raises:
         StorageError: of the class for the database's error.
     """
-    return _run(database, callback, MAX_ATTEMPTS, writing=False)
+    return _run(database, callback, writing=False)
 
 
 @contextmanager
@@ -242,7 +238,7 @@ def _retry_taken_ids(database: Backend, callback: Callable[[], T]) -> T:
     return TakenIds(database).retry(attempt)
 
 
-def _run(database: Backend, callback: Callable[[], T], max_attempts: int, *, writing: bool) -> T:
+def _run(database: Backend, callback: Callable[[], T], *, writing: bool) -> T:
     if database.in_transaction():
         with translated(database, writing=writing):
             return callback()
@@ -250,21 +246,16 @@ def _run(database: Backend, callback: Callable[[], T], max_attempts: int, *, wri
     is_outermost = database.is_closed()
     try:
         with Session(database):
-            return _attempts(database, callback, max_attempts, boundary)
+            return _attempts(database, callback, boundary)
     except BaseException as exc:
         unwind(database, is_outermost)
         raise_translated(database, exc, writing=writing, boundary=boundary)
         raise
 
 
-def _attempts(
-    database: Backend,
-    callback: Callable[[], T],
-    max_attempts: int,
-    boundary: BaseException | None,
-) -> T:
+def _attempts(database: Backend, callback: Callable[[], T], boundary: BaseException | None) -> T:
     broken = read_only = False
-    for attempt in range(1, max_attempts + 1):
+    for attempt in range(1, MAX_ATTEMPTS + 1):
         try:
             if broken:
                 database.replace_connection()
@@ -272,7 +263,7 @@ def _attempts(
             return callback()
         except Exception as exc:
             failure = database.failure_to_retry(exc, boundary)
-            if failure is None or attempt == max_attempts:
+            if failure is None or attempt == MAX_ATTEMPTS:
                 raise
             if failure is Failure.READ_ONLY and read_only:
                 raise  # the new connection is read-only, too

@@ -63,7 +63,12 @@ class Transaction(peewee._transaction):
     def __exit__(self, exc_type: type[BaseException] | None, *_: object) -> None:
         database = self.db
         if not database.in_transaction():
-            raise _forked() if current_pid() != self._pid else transaction_ended(None)
+            if current_pid() == self._pid:
+                raise transaction_ended(None)
+            raise ConnectError(
+                "this process was forked inside the transaction, which only the parent can end: "
+                "fork outside of transactions"
+            )
         try:
             if database.transaction_depth() == 1:
                 if exc_type is None:
@@ -123,10 +128,3 @@ class Savepoint(peewee._savepoint):
                 self.rollback(begin=False)
             except (peewee.PeeweeException, database.driver_error) as exc:
                 database.end_transaction(exc)
-
-
-def _forked() -> ConnectError:
-    return ConnectError(
-        "this process was forked inside the transaction, which only the parent can end: fork "
-        "outside of transactions"
-    )

@@ -67,10 +67,8 @@ class Progress:
 
 
 @contextmanager
-def progress(
-    doing: str, total: int, unit: str = "values", *, line_every_s: float = LINE_EVERY_S
-) -> Iterator[Progress]:
-    """Show the block's progress on stderr: live on a terminal, else as a line every 10 s.
+def progress(doing: str, total: int, unit: str = "values") -> Iterator[Progress]:
+    """Show the block's progress on stderr: live on a terminal, else by a line every `LINE_EVERY_S`.
 
     Written by a thread of its own, so that lines appear while a step takes long. Without a terminal
     a block that ends sooner writes nothing.
@@ -79,7 +77,6 @@ def progress(
         doing: what is done, for example ``writing``.
         total: the expected number of items.
         unit: what is counted.
-        line_every_s: the interval of lines without a terminal.
     """
     shown = Progress(doing, total, unit)
     stream = sys.stderr
@@ -87,7 +84,7 @@ def progress(
     ended = threading.Event()
 
     def show() -> None:
-        while not ended.wait(_LIVE_EVERY_S if is_live else line_every_s):
+        while not ended.wait(_LIVE_EVERY_S if is_live else LINE_EVERY_S):
             _write(stream, str(shown), is_live=is_live)
 
     thread = threading.Thread(target=show, name="gproxy-progress", daemon=True)

@@ -108,9 +108,8 @@ class OrphanedSpools:
 
     def _rejects_of(self, writer: str) -> RejectsFile:
         if writer not in self._rejects:
-            to = self._destination
-            found = RejectsFile(self._directory, to.identity, writer, to.cipher)
-            self._rejects[writer] = found
+            made = RejectsFile(self._directory, *self._destination.header(writer))
+            self._rejects[writer] = made
         return self._rejects[writer]
 
     def _finish(self, spool: SpoolFile) -> None:

@@ -64,6 +64,10 @@ class Header:
     writer: str
     kid: str | None
 
+    def place(self, seq: int) -> str:
+        """Return what identifies a batch; its sealed rows are bound to it."""
+        return f"{self.database}/{self.writer}/{seq}"
+
     def to_bytes(self) -> bytes:
         """Return the file's first line."""
         text = self._text(_FORMAT)

@@ -16,6 +16,7 @@ from ..log_rows import LOGS
 from ..private_files import create_file
 from .batch import encode_row
 from .destination import SpoolCipher
+from .records import Header
 from .spool import fsync_directory, open_regular
 
 SUFFIX = ".rejects"
@@ -41,10 +42,9 @@ class Reject:
 class RejectsFile:
     """The rejects of one writer; created with the first one, with access for its owner only."""
 
-    def __init__(self, directory: Path, database: str, writer: str, cipher: SpoolCipher | None):
-        self.path = directory / f"{writer}{SUFFIX}"
-        self._database = database
-        self._writer = writer
+    def __init__(self, directory: Path, header: Header, cipher: SpoolCipher | None) -> None:
+        self.path = directory / f"{header.writer}{SUFFIX}"
+        self._header = header
         self._cipher = cipher
         self._present: set[tuple[int, str, int]] | None = None  # None: not read yet
 
@@ -86,7 +86,7 @@ class RejectsFile:
     def _line(self, seq: int, reject: Reject) -> bytes:
         log = LOGS[reject.log]
         found: dict[str, Any] = {
-            "writer": self._writer,
+            "writer": self._header.writer,
             "seq": seq,
             "table": log.bulk.name,
             "place": reject.place,
@@ -96,7 +96,7 @@ class RejectsFile:
         if self._cipher is None:
             found["values"] = values
         else:
-            binding = f"{self._database}/{self._writer}/{seq}/{log.bulk.name}/{reject.place}"
+            binding = f"{self._header.place(seq)}/{log.bulk.name}/{reject.place}"
             sealed = self._cipher.seal(json.dumps(values).encode(), binding.encode())
             found |= {"kid": self._cipher.kid, "sealed": base64.b64encode(sealed).decode()}
         found["checksum"] = _checksum(found)

@@ -249,22 +249,19 @@ class SpoolFile:
             self._end = self._start
 
     def _sealed(self, batch: Batch) -> bytes:
-        data = batch.to_bytes()
-        return data if self._cipher is None else self._cipher.seal(data, self._binding(batch.seq))
+        data, place = batch.to_bytes(), self.header.place(batch.seq)
+        return data if self._cipher is None else self._cipher.seal(data, place.encode())
 
     def _read(self, record: Record) -> Batch | None:
         data = record.payload(self._file)
         if self._cipher is not None and data is not None:
-            data = self._cipher.open(data, self._binding(record.seq))
+            data = self._cipher.open(data, self.header.place(record.seq).encode())
         if data is None:
             return None
         try:
             return Batch.from_bytes(record.seq, data)
         except ValueError:
             return None
-
-    def _binding(self, seq: int) -> bytes:
-        return f"{self.header.database}/{self.header.writer}/{seq}".encode()
 
     # -- closing ------------------------------------------------------------------------------
 

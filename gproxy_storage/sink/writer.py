@@ -67,7 +67,7 @@ class Writer:
         self.spool_file = SpoolFile.create(directory, header, cipher)
         self.spool_lock = threading.RLock()
         self._spool_condition = threading.Condition(self.spool_lock)  # for `is_interrupted` alone
-        self._rejects = self._new_rejects(self.spool_file)
+        self._rejects = RejectsFile(directory, header, cipher)
         self._store = BatchStore(database, settings)
         self.orphans = OrphanedSpools(directory, destination, self._store)
         self.storing = threading.Lock()
@@ -110,7 +110,15 @@ class Writer:
         # One lock for both steps: a later batch must not be stored between them.
         with self.spool_lock:
             batch = None if self._is_drained else self._queue.dequeue()
-            return batch is not None and self._append_or_put_back(batch)
+            if batch is None:
+                return False
+            # After an interruption the batch is still in flight, and the next `dequeue` returns it.
+            if self._is_spooled(batch) or self._append(batch):
+                self._queue.settle(batch)
+                self._queue.finish_dequeue()
+                return True
+            self._queue.put_back(batch)
+            return False
 
     def is_interrupted(self) -> bool:
         """Whether this thread is in `spool_queued` already, as a signal handler may be."""
@@ -305,20 +313,7 @@ class Writer:
         if header == self.spool_file.header:
             return
         self.spool_file = self.spool_file.moved(header, cipher)
-        self._rejects = self._new_rejects(self.spool_file)
-
-    def _new_rejects(self, spool: SpoolFile) -> RejectsFile:
-        to = self._destination
-        return RejectsFile(spool.path.parent, to.identity, spool.header.writer, to.cipher)
-
-    def _append_or_put_back(self, batch: Batch) -> bool:
-        # After an interruption the batch is still in flight, and the next `dequeue` returns it.
-        if self._is_spooled(batch) or self._append(batch):
-            self._queue.settle(batch)
-            self._queue.finish_dequeue()
-            return True
-        self._queue.put_back(batch)
-        return False
+        self._rejects = RejectsFile(self.spool_file.path.parent, header, cipher)
 
     def _is_spooled(self, batch: Batch) -> bool:
         return self.spool_file.last_seq() == batch.seq

@@ -129,7 +129,7 @@ def test_damage_and_rejects_are_shown(command: Command, synced_dsn: str, data_di
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    rejects = RejectsFile(data_dir / "spool", database, "x" * 32, None)
+    rejects = RejectsFile(data_dir / "spool", Header(database, "x" * 32, None), None)
     rejects.keep(1, [Reject(0, 0, (*ROW, ROW[1]), "no")])
     (data_dir / "spool" / "other.spool").write_bytes(b"rubbish")
     (data_dir / "spool" / "notes.txt").write_bytes(b"mine")

@@ -10,6 +10,7 @@ import peewee
 import pytest
 
 from gproxy_storage import Storage
+from gproxy_storage import database as database_module
 from gproxy_storage.database import run_transaction
 from gproxy_storage.errors import ConflictError, ConnectError, WriteError
 from gproxy_storage.models import User, UserQuota
@@ -99,8 +100,9 @@ LOCK_WAIT = {  # the shortest that each server knows
 
 
 def test_a_lock_that_is_never_given_up_ends_the_retries(
-    storage: Storage, connections: Connections, backend: str
+    storage: Storage, connections: Connections, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(database_module, "MAX_ATTEMPTS", 2)
     user = with_quotas(storage)[0]
     calls = []
 
@@ -113,7 +115,7 @@ def test_a_lock_that_is_never_given_up_ends_the_retries(
         with storage.session():
             storage.database.execute_sql(LOCK_WAIT[backend])
             with pytest.raises(WriteError, match="run it again") as caught:
-                run_transaction(storage.database, work, max_attempts=2)
+                run_transaction(storage.database, work)
             storage.database.close()
             storage.database.pool.close_idle()  # the wait was this connection's
             storage.database.connect()
@@ -125,8 +127,12 @@ def test_a_lock_that_is_never_given_up_ends_the_retries(
 
 @pytest.mark.parametrize("max_attempts", [1, 2, 5])
 def test_attempts_are_bounded(
-    storage: Storage, connections: Connections, max_attempts: int
+    storage: Storage,
+    connections: Connections,
+    max_attempts: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(database_module, "MAX_ATTEMPTS", max_attempts)
     calls = []
 
     def work() -> None:
@@ -136,7 +142,7 @@ def test_attempts_are_bounded(
         insert(User)
 
     with pytest.raises(ConnectError, match="was lost") as caught:
-        run_transaction(storage.database, work, max_attempts=max_attempts)
+        run_transaction(storage.database, work)
 
     assert len(calls) == max_attempts
     assert caught.value.dsn == str(storage.database.dsn)

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from gproxy_storage.cli import main
+from gproxy_storage.cli import progress as progress_module
 from gproxy_storage.cli.progress import Progress, progress
 from tests.support import PATIENCE_S
 
@@ -41,9 +42,12 @@ def stderr(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], Stream]:
     return put
 
 
-def test_a_line_at_times_without_a_terminal(stderr: Callable[[bool], Stream]) -> None:
+def test_a_line_at_times_without_a_terminal(
+    stderr: Callable[[bool], Stream], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress_module, "LINE_EVERY_S", 0.01)
     stream = stderr(False)
-    with progress("writing", 1_500, line_every_s=0.01) as done:
+    with progress("writing", 1_500) as done:
         done(500)
         stream.written.clear()
         assert stream.written.wait(PATIENCE_S)
@@ -81,10 +85,13 @@ def test_what_comes_meanwhile_counts() -> None:
     assert str(Progress("writing", 0, "values")) == "writing: 0 of 0 values (100%)"
 
 
-def test_a_closed_stream_does_not_end_the_work(stderr: Callable[[bool], Stream]) -> None:
+def test_a_closed_stream_does_not_end_the_work(
+    stderr: Callable[[bool], Stream], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress_module, "LINE_EVERY_S", 0.001)
     stream = stderr(False)
     stream.close()
-    with progress("writing", 3, line_every_s=0.001) as done:
+    with progress("writing", 3) as done:
         for _ in range(100):
             done()
 

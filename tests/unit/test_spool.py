@@ -29,6 +29,7 @@ from tests.support import Child
 
 DATABASE, OTHER_DATABASE = "d" * 32, "e" * 32
 MANY = 10**9
+REJECTS = Header(DATABASE, "w", None)
 BODY = bytes(range(256))
 
 
@@ -110,7 +111,7 @@ def test_files_are_the_owners_alone(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
         spool = create(tmp_path / "a" / "b" / "spool", 1)
-        rejects = RejectsFile(spool.path.parent, DATABASE, "w", None)
+        rejects = RejectsFile(spool.path.parent, REJECTS, None)
         rejects.keep(7, [reject(0)])
     finally:
         os.umask(before)
@@ -495,10 +496,10 @@ def test_a_sealed_batch_opens_in_its_place_only(tmp_path: Path) -> None:
     cipher = SpoolCipher(Key.generate())
     spool = create(tmp_path, cipher=cipher)
     spool.append(batch(1), MANY)
-    sealed = cipher.seal(batch(2).to_bytes(), spool._binding(3))
-    assert cipher.open(sealed, spool._binding(2)) is None
-    assert cipher.open(sealed, spool._binding(3)) == batch(2).to_bytes()
-    assert cipher.open(sealed[:20], spool._binding(3)) is None
+    sealed = cipher.seal(batch(2).to_bytes(), spool.header.place(3).encode())
+    assert cipher.open(sealed, spool.header.place(2).encode()) is None
+    assert cipher.open(sealed, spool.header.place(3).encode()) == batch(2).to_bytes()
+    assert cipher.open(sealed[:20], spool.header.place(3).encode()) is None
 
 
 def test_a_clear_file_is_read_where_encryption_was_turned_on_since(tmp_path: Path) -> None:
@@ -513,9 +514,9 @@ def reject(place: int, reason: str = "no") -> Reject:
 
 
 def test_rejects_are_kept_once(tmp_path: Path) -> None:
-    rejects = RejectsFile(tmp_path, DATABASE, "w", None)
+    rejects = RejectsFile(tmp_path, REJECTS, None)
     assert rejects.keep(7, [reject(0), reject(1)]) == 2
-    again = RejectsFile(tmp_path, DATABASE, "w", None)
+    again = RejectsFile(tmp_path, REJECTS, None)
     assert again.keep(7, [reject(0), reject(2)]) == 1
     assert again.keep(8, [reject(0)]) == 1
 
@@ -531,7 +532,7 @@ def test_rejects_are_kept_once(tmp_path: Path) -> None:
 
 def test_rejects_are_read_once(tmp_path: Path) -> None:
     """Or each batch with a bad row would read what all before it left."""
-    rejects = RejectsFile(tmp_path, DATABASE, "w", None)
+    rejects = RejectsFile(tmp_path, REJECTS, None)
     rejects.keep(7, [reject(0)])
     rejects.path.unlink()
     assert rejects.keep(7, [reject(0), reject(1)]) == 1
@@ -541,7 +542,7 @@ def test_rejects_are_read_once(tmp_path: Path) -> None:
 
 
 def test_a_line_that_a_crash_cut_off_swallows_no_other(tmp_path: Path) -> None:
-    rejects = RejectsFile(tmp_path, DATABASE, "w", None)
+    rejects = RejectsFile(tmp_path, REJECTS, None)
     rejects.keep(7, [reject(0)])
     whole = rejects.path.read_bytes()
     rejects.path.write_bytes(whole + whole[: len(whole) // 2])
@@ -554,7 +555,7 @@ def test_a_line_that_a_crash_cut_off_swallows_no_other(tmp_path: Path) -> None:
 def test_no_flipped_bit_gives_a_reject_another_value(
     tmp_path: Path, sealed: bool, step: int
 ) -> None:
-    rejects = RejectsFile(tmp_path, DATABASE, "w", SpoolCipher(Key.generate()) if sealed else None)
+    rejects = RejectsFile(tmp_path, REJECTS, SpoolCipher(Key.generate()) if sealed else None)
     rejects.keep(7, [reject(0), Reject(0, 1, small(1).rows[0][0], "no")])
     content = rejects.path.read_bytes()
     whole = read_rejects(rejects.path)
@@ -569,7 +570,7 @@ def test_no_flipped_bit_gives_a_reject_another_value(
 
 
 def test_rejects_without_a_checksum_are_read(tmp_path: Path) -> None:
-    rejects = RejectsFile(tmp_path, DATABASE, "w", None)
+    rejects = RejectsFile(tmp_path, REJECTS, None)
     rejects.keep(7, [reject(0)])
     (found,) = read_rejects(rejects.path)
     rejects.path.write_text(json.dumps(found))
@@ -578,7 +579,7 @@ def test_rejects_without_a_checksum_are_read(tmp_path: Path) -> None:
 
 def test_rejects_are_sealed_with_their_reason_in_the_clear(tmp_path: Path) -> None:
     cipher = SpoolCipher(Key.generate())
-    rejects = RejectsFile(tmp_path, DATABASE, "w", cipher)
+    rejects = RejectsFile(tmp_path, REJECTS, cipher)
     rejects.keep(7, [reject(3)])
     (found,) = read_rejects(rejects.path)
     assert "values" not in found
