@@ -104,9 +104,11 @@ class Settings:
             _Layer(".env", f" in {dotenv}", _read_dotenv(dotenv)),
         )
         key, key_file = _secret_key(secret_key, layers)
-        toml = _read_toml(config, _find(CONFIG, layers))
-        directory = _data_dir(data_dir, _find(DATA_DIR, layers) or toml.get("data_dir"))
-        database = _dsn(dsn, _find(DSN, layers) or toml.get("dsn"), directory)
+        toml = _read_toml(_given(config, "config") or _find(CONFIG, layers))
+        directory = _data_dir(
+            _given(data_dir, "data_dir") or _find(DATA_DIR, layers) or toml.get("data_dir")
+        )
+        database = _dsn(_given(dsn, "dsn") or _find(DSN, layers) or toml.get("dsn"), directory)
         _warn_of_foreign_secret(key, database, directory, dotenv)
         found = {"dsn": database, "data_dir": directory, "secret_key": key}
         return cls(
@@ -135,6 +137,10 @@ class _Layer(NamedTuple):
     variables: Mapping[str, str]
 
 
+def _given(argument: Any, name: str) -> _Found | None:
+    return None if argument is None else _Found(argument, "argument", name)
+
+
 def _find(name: str, layers: Sequence[_Layer], *, may_be_blank: bool = False) -> _Found | None:
     for source, suffix, variables in layers:
         value = variables.get(name)
@@ -143,22 +149,17 @@ def _find(name: str, layers: Sequence[_Layer], *, may_be_blank: bool = False) ->
     return None
 
 
-def _dsn(argument: str | Dsn | None, found: _Found | None, directory: _Found) -> _Found:
-    if isinstance(argument, Dsn):
-        return _Found(argument, "argument", "dsn")
-    if argument is not None:
-        found = _Found(argument, "argument", "dsn")
+def _dsn(found: _Found | None, directory: _Found) -> _Found:
     if found is None:
         default = Dsn.for_file(directory.value / "gproxy.db", setting=directory.setting)
         return _Found(default, "default", DSN)
+    if isinstance(found.value, Dsn):
+        return found
     return found._replace(value=Dsn.parse(found.value, setting=found.setting))
 
 
-def _data_dir(argument: str | Path | None, found: _Found | None) -> _Found:
-    if argument is not None:
-        found = _Found(argument, "argument", "data_dir")
-    elif found is None:
-        found = _Found(DEFAULT_DATA_DIR, "default", DATA_DIR)
+def _data_dir(found: _Found | None) -> _Found:
+    found = found or _Found(DEFAULT_DATA_DIR, "default", DATA_DIR)
     text = str(found.value)
     if not text.strip() or "\0" in text:
         raise ConfigError(
@@ -238,7 +239,8 @@ def _read_dotenv(path: str | Path | None) -> dict[str, str]:
     if path is None:
         return {}
     content = read_file(Path(path))
-    if isinstance(content, FileNotFoundError) or _is_virtual_environment(Path(path)):
+    is_virtual_environment = (Path(path) / "pyvenv.cfg").is_file()  # some are called .env
+    if isinstance(content, FileNotFoundError) or is_virtual_environment:
         return {}
     text = decoded(content)
     if text is None:
@@ -264,18 +266,12 @@ def _read_dotenv(path: str | Path | None) -> dict[str, str]:
     return {name: value or "" for name, value in variables.items()}
 
 
-def _is_virtual_environment(path: Path) -> bool:
-    return (path / "pyvenv.cfg").is_file()  # some are called .env
-
-
-def _read_toml(argument: str | Path | None, found: _Found | None) -> dict[str, _Found]:
+def _read_toml(found: _Found | None) -> dict[str, _Found]:
     """Return ``dsn`` and ``data_dir`` from the ``[global]`` table if they are not blank.
 
     All other keys are GPROXY's. Messages show nothing of the file but positions, types and names of
     keys, for the DSN in it is a secret.
     """
-    if argument is not None:
-        found = _Found(argument, "argument", "config")
     path = Path(found.value if found else DEFAULT_CONFIG)
     setting = found.setting if found else CONFIG
     content = read_file(path)

@@ -45,6 +45,9 @@ class KeyringManager:
 
     Thread-safe without a lock: the state is one immutable object, replaced in a single step. A fork
     or an interruption at any point leaves the old state or the new one.
+
+    Attributes:
+        state: the keyring that this process uses, with its row; replaced by `adopt`.
     """
 
     def __init__(self, database: Backend, *, secret_file: Path | None = None) -> None:
@@ -55,21 +58,16 @@ class KeyringManager:
         """
         self._database = database
         self._secret_file = secret_file
-        self._state = Unlocked.plaintext(None)
+        self.state = Unlocked.plaintext(None)
         self._written: Unlocked | None = None
         # This process's secret does not open it; remembered, for deriving a key is slow.
         self._refused: KeyringRow | None = None
         self._shared = threading.local()
 
     @property
-    def state(self) -> Unlocked:
-        """The keyring that this process uses, with its row."""
-        return self._state
-
-    @property
     def keyring(self) -> Keyring:
         """The keyring that this process uses."""
-        return self._state.keyring
+        return self.state.keyring
 
     def adopt(self, state: Unlocked) -> None:
         """Use another state of the keyring, or another keyring.
@@ -77,8 +75,8 @@ class KeyringManager:
         Keys of earlier states stay in memory to open values that were read before; they seal
         nothing.
         """
-        before = self._state
-        self._state = state.following(before) if _follows(state, before) else state
+        before = self.state
+        self.state = state.following(before) if _follows(state, before) else state
         self._refused = None
 
     # -- the row ------------------------------------------------------------------------------
@@ -193,11 +191,11 @@ class KeyringManager:
             KeyringLost: when it was removed.
             WrongSecret: when it is damaged.
         """
-        state = self._state
+        state = self.state
         row = run_query(self._database, self.peek)
         if row is not None:
             self._catch_up(row)
-        return self._state is not state
+        return self.state is not state
 
     def retrying(self, keyring: Keyring, attempt: Callable[[Keyring], T]) -> T:
         """Call `attempt` with a keyring; if the value does not open, again with the current one.
@@ -235,7 +233,7 @@ class KeyringManager:
 
     def _catch_up(self, row: KeyringRow) -> Unlocked:
         """Return the state for a row that was just read, and adopt it."""
-        before = self._state
+        before = self.state
         if before.is_of(row):
             return before
         written = self._written
@@ -246,7 +244,7 @@ class KeyringManager:
         state = opened or self._open_with_secret_file(row)
         _warn_of_another(before, state)
         self.adopt(state)
-        return self._state if self._state.is_of(row) else state
+        return self.state if self.state.is_of(row) else state
 
     def _open_with_secret_file(self, row: KeyringRow) -> Unlocked:
         if row.sealed is None:

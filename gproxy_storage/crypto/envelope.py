@@ -35,8 +35,7 @@ PENDING_JSON = f'{{"{MARKER}":"pending"}}'
 """Placeholders in a new row until its primary key, to which values are bound, is known."""
 
 _PENDING = "it is still the placeholder of an insert that did not finish"
-_V2_PARTS = ("nonce", "ciphertext")
-_V3_PARTS = ("kid", *_V2_PARTS)
+_PARTS = {"v2": ("nonce", "ciphertext"), "v3": ("kid", "nonce", "ciphertext")}
 _KID = re.compile("[0-9a-f]{16}")
 
 
@@ -133,16 +132,11 @@ def _parse_text(stored: str) -> Envelope | None:
     if not stored.startswith(PREFIX):
         return None
     _, version, *parts = stored.split(":", 5)  # one part too many is enough
-    if version == "v3":
-        if len(parts) == 3:
-            return _v3(*parts)
-        names: Sequence[str] = _V3_PARTS
-    elif version == "v2":
-        if len(parts) == 2:
-            return _v2(*parts)
-        names = _V2_PARTS
-    else:
+    names = _PARTS.get(version)
+    if names is None:
         raise Malformed("its version is neither v2 nor v3")
+    if len(parts) == len(names):
+        return _envelope(version, parts)
     if stored == PENDING_TEXT:
         raise Malformed(_PENDING)
     if len(parts) > len(names):
@@ -164,7 +158,7 @@ def _parse_json(stored: str) -> Envelope | Document:
         raise Malformed(_PENDING)
     if version not in ("v2", "v3"):
         raise Malformed("its version is neither v2 nor v3")
-    names = _V3_PARTS if version == "v3" else _V2_PARTS
+    names = _PARTS[version]
     for name in names:
         if name not in members:
             raise Malformed(f"its {name} is missing")
@@ -172,18 +166,15 @@ def _parse_json(stored: str) -> Envelope | Document:
             raise Malformed(f"its {name} is not a string")
     if len(members) > len(names):
         raise Malformed("it has a member too many")
-    parts = [members[name] for name in names]
-    return _v3(*parts) if version == "v3" else _v2(*parts)
+    return _envelope(version, [members[name] for name in names])
 
 
-def _v3(kid: str, nonce: str, ciphertext: str) -> Envelope:
-    if not _KID.fullmatch(kid):
+def _envelope(version: Any, parts: Sequence[str]) -> Envelope:
+    *kids, nonce, ciphertext = parts
+    kid = kids[0] if kids else None
+    if kid is not None and not _KID.fullmatch(kid):
         raise Malformed("its kid is not 16 lower-case hex digits")
-    return Envelope("v3", kid, decode_nonce(nonce), decode_ciphertext(ciphertext))
-
-
-def _v2(nonce: str, ciphertext: str) -> Envelope:
-    return Envelope("v2", None, decode_nonce(nonce), decode_ciphertext(ciphertext))
+    return Envelope(version, kid, decode_nonce(nonce), decode_ciphertext(ciphertext))
 
 
 def decode_nonce(text: str) -> bytes:

@@ -6,7 +6,7 @@ from collections import Counter
 from itertools import islice
 
 from ..backends.base import Backend
-from ..crypto.envelope import Envelope, Form
+from ..crypto.envelope import Form
 from ..crypto.kdf import V2_KDF, Kdf
 from ..crypto.keyring import Keyring
 from ..crypto.keys import Key
@@ -101,12 +101,9 @@ def _check_v2(database: Backend, v2: Key) -> None:
             _V2_SAMPLES,
         )
     )
-    if samples and not any(_opens(v2, envelope) for envelope in samples):
+    opened = (v2.open(envelope.nonce, envelope.ciphertext, b"") for envelope in samples)
+    if samples and all(plaintext is None for plaintext in opened):
         raise WrongSecret(
             f"the secret opens none of {len(samples)} values in GPROXY's format: set "
             "DATABASE_SECRET_KEY to GPROXY's; the database need not be deleted"
         )
-
-
-def _opens(key: Key, envelope: Envelope) -> bool:
-    return key.open(envelope.nonce, envelope.ciphertext, b"") is not None

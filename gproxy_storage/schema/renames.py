@@ -18,11 +18,6 @@ class Rename:
     old: str
     new: str
 
-    @property
-    def state_name(self) -> str:
-        """The name under which `storage_state` records it."""
-        return f"schema.rename.{self.number}"
-
 
 RENAMES = (
     Rename(1, "providers", "dispatch_json", "routing_json"),  # GPROXY v1 before its first ledger

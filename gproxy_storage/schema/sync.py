@@ -196,7 +196,7 @@ class _Sync:
         at = database.now_to_db()
         for step in done.steps:
             if step.rename is not None:
-                name, param = step.rename.state_name, database.param
+                name, param = f"schema.rename.{step.rename.number}", database.param
                 database.execute_sql(
                     f"DELETE FROM storage_state WHERE name = {param}",  # noqa: S608 - placeholders
                     (name,),

@@ -158,9 +158,9 @@ class Sink:
             self._on_close(self)
         lost = self._queue.submitted - self._queue.settled
         if lost:
-            raise WriteError(
-                f"{lost} rows could neither be stored nor spooled and are lost: {self._why_lost()}"
-            )
+            stats = self.stats()
+            why = "; ".join(filter(None, (stats.away, stats.spool_fault))) or "the spool is full"
+            raise WriteError(f"{lost} rows could neither be stored nor spooled and are lost: {why}")
 
     def stats(self) -> SinkStats:
         """Return the counts of rows so far."""
@@ -207,10 +207,6 @@ class Sink:
     def _is_interrupted(self) -> bool:
         writer = self._writer
         return self._queue.is_interrupted() or (writer is not None and writer.is_interrupted())
-
-    def _why_lost(self) -> str:
-        stats = self.stats()
-        return "; ".join(filter(None, (stats.away, stats.spool_fault))) or "the spool is full"
 
     def _make_room(self) -> bool:
         writer = self._writer

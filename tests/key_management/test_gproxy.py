@@ -218,11 +218,11 @@ def test_an_open_storage_follows_the_upgrade(gproxys: str) -> None:
         rows = storage.credentials.list()
         users = storage.users.list()
         storage.encryption.upgrade()
-        storage._keyring_manager._state = stale  # as in another process, which did not hear of it
+        storage._keyring_manager.state = stale  # as in another process, which did not hear of it
 
         assert rows[0].secret_json == BY_SECRET[SECRET][0]["document"]
         read_all(storage)
-        storage._keyring_manager._state = stale
+        storage._keyring_manager.state = stale
         users[1].password = "changed"
         storage.run_transaction(users[1].save)
         assert stored(gproxys, "users.password", 2).startswith("enc:v3:")

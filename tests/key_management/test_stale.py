@@ -255,7 +255,7 @@ def test_readers_find_another_keyring(encrypted: Storage, dsn: str) -> None:
         lambda: encrypted.keys.authenticate(api_key) is not None,
         lambda: encrypted.keys.find(api_key) is not None,
     ):
-        encrypted._keyring_manager._state = stale
+        encrypted._keyring_manager.state = stale
         assert read()
         assert encrypted._keyring_manager.state.is_of(row)
 
