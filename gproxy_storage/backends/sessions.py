@@ -282,12 +282,14 @@ class Sessions(Translation, peewee.Database):
         if sql.startswith("ROLLBACK TO SAVEPOINT"):
             self._state.stamp = object()
             self._state.failed = None
-        if not any(type(each) is SecretText for each in params or ()):
-            return self._call(super().execute_sql, sql, params)
         try:
             return self._call(super().execute_sql, sql, params)
         except (peewee.PeeweeException, self.driver_error) as exc:
-            redacted = self._redacted(exc)
+            if not any(type(each) is SecretText for each in params or ()):
+                raise
+            error = next(self._driver_errors(exc), exc)
+            failure, name = self._failure(error)
+            redacted = RedactedError(failure, name, self.reason(error), self._taken_id(error))
             self._state.replace_error(exc, redacted)
         raise redacted  # outside of `except`: else its context would be the driver's error
 
@@ -338,8 +340,3 @@ class Sessions(Translation, peewee.Database):
     def interruption(self, exc: Exception) -> BaseException | None:  # noqa: ARG002 - of PyMySQL
         """Return a signal handler's exception that the driver mistook for its socket's, if any."""
         return None
-
-    def _redacted(self, exc: Exception) -> RedactedError:
-        error = next(self._driver_errors(exc), exc)
-        found, name = self._failure(error)
-        return RedactedError(found, name, self.reason(error), self._taken_id(error))

@@ -169,9 +169,7 @@ class _Sync:
             now = _plan(database, widen=self._widen)
             state.refuse(now)
             self._refuse(now)
-            for check in now.checks:
-                state.check(check)
-            state.refuse_violations()
+            state.check(now.checks)
             for number, step in enumerate(now.steps, 1):
                 state.start(step, number, len(now.steps))
                 if step.action is None:

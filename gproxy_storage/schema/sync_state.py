@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 
 import peewee
@@ -24,7 +25,7 @@ _CORRECT = "correct the cause, then start again"
 
 
 class SyncState:
-    """A sync's executed steps, its current step, and the violations found in the data.
+    """A sync's executed steps and its current step.
 
     Attributes:
         applied: the steps that were executed and not rolled back.
@@ -35,7 +36,6 @@ class SyncState:
         self.applied: list[Step] = []
         self._step: Step | None = None
         self._doing = ""
-        self._violations: list[str] = []
 
     @property
     def where(self) -> str:
@@ -49,7 +49,6 @@ class SyncState:
         if self._database.transactional_ddl:
             self.applied.clear()
         self._step, self._doing = None, "reading the schema under the sync lock"
-        self._violations.clear()
 
     def start(self, step: Step, number: int, total: int) -> None:
         """Begin a step of the plan."""
@@ -73,23 +72,20 @@ class SyncState:
                 drift=lines,
             )
 
-    def check(self, check: Check) -> None:
-        """Run a check of the data; `refuse_violations` raises what it finds."""
-        self._doing = f"table {check.table}, checking whether {check.what}"
-        ((count,),) = self._database.query(check.count_sql)
-        if count:
-            keys = ", ".join(str(key) for (key,) in self._database.query(check.keys_sql))
-            self._violations.append(
-                f"{check.table}: {count} {check.what} (for example rows {keys})"
-            )
-
-    def refuse_violations(self) -> None:
-        """Raise IncompatibleSchema if a check found rows."""
-        if self._violations:
+    def check(self, checks: Iterable[Check]) -> None:
+        """Run all checks of the data; raise IncompatibleSchema if they find rows."""
+        violations = []
+        for check in checks:
+            self._doing = f"table {check.table}, checking whether {check.what}"
+            ((count,),) = self._database.query(check.count_sql)
+            if count:
+                keys = ", ".join(str(key) for (key,) in self._database.query(check.keys_sql))
+                violations.append(f"{check.table}: {count} {check.what} (for example rows {keys})")
+        if violations:
             raise IncompatibleSchema(
                 f"{self.where}: the data violate constraints that are to be added, nothing was "
-                "changed: " + "; ".join(self._violations) + "; fix these rows, then start again",
-                drift=list(self._violations),
+                "changed: " + "; ".join(violations) + "; fix these rows, then start again",
+                drift=violations,
             )
 
     # -- failures -----------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
@@ -67,6 +68,7 @@ class _Uncharged(NamedTuple):
     ends: bool
 
 
+@dataclass
 class History:
     """The findings of a store's earlier batches.
 
@@ -76,10 +78,9 @@ class History:
         faults: a log -> the number of attempts in which it refused all rows.
     """
 
-    def __init__(self) -> None:
-        self.faults: Counter[int] = Counter()
-        self.refusals: set[tuple[int, str]] = set()
-        self.tables: set[int] = set()
+    refusals: set[tuple[int, str]] = field(default_factory=set)
+    tables: set[int] = field(default_factory=set)
+    faults: Counter[int] = field(default_factory=Counter)
 
 
 class Bisection:
@@ -162,6 +163,7 @@ class Bisection:
             self._fatal[part] = why
 
 
+@dataclass
 class _Run:
     """One pass over the rows, in one transaction.
 
@@ -172,16 +174,13 @@ class _Run:
         users: users whose quotas cannot be charged.
     """
 
-    def __init__(
-        self, bisection: Bisection, database: Backend, rows: tuple[list[Row], ...]
-    ) -> None:
-        self.usages: list[Row] = []
-        self.refused: list[Reject] = []
-        self.unexplained: set[tuple[int, str]] = set()
-        self.users: dict[int, _Uncharged] = {}
-        self._known = bisection
-        self._database = database
-        self._rows = rows
+    _known: Bisection
+    _database: Backend
+    _rows: tuple[list[Row], ...]
+    usages: list[Row] = field(default_factory=list)
+    refused: list[Reject] = field(default_factory=list)
+    unexplained: set[tuple[int, str]] = field(default_factory=set)
+    users: dict[int, _Uncharged] = field(default_factory=dict)
 
     def insert(self, part: _Part) -> None:
         """Insert a part's rows, in halves if that fails."""
