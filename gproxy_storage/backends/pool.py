@@ -63,7 +63,7 @@ class _Waiter:
 
     thread: int
     lease: _Lease | None = None
-    served: threading.Event = field(init=False)
+    served: threading.Event = field(init=False, repr=False)
 
 
 class ConnectionPool:

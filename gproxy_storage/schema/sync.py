@@ -104,7 +104,7 @@ def _plan(database: Backend, *, widen: bool) -> Plan:
     return found
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class _Sync:
     """One run of sync, with its arguments."""
 

@@ -163,7 +163,7 @@ class Bisection:
             self._fatal[part] = why
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class _Run:
     """One pass over the rows, in one transaction.
 
