@@ -10,14 +10,12 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from types import TracebackType
 from typing import TypeVar
 
 from .backends.base import Backend
 from .backends.failures import Failure
-from .backends.mysql import MySQLBackend
-from .backends.postgres import PostgresBackend
-from .backends.sqlite import SqliteBackend
 from .backends.taken_ids import TakenIds
 from .dsn import Dsn
 from .secret import without_locals
@@ -30,11 +28,13 @@ MAX_ATTEMPTS = 6
 _BACKOFF_S = 0.02
 _MAX_BACKOFF_S = 1.0
 
-_SCHEMES = {
-    "sqlite": ("gproxy-sqlite+pool", SqliteBackend),
-    "postgres": ("gproxy-postgres+pool", PostgresBackend),
-    "mysql": ("gproxy-mysql+pool", MySQLBackend),
+_CLASSES = {
+    "sqlite": "SqliteBackend",
+    "postgres": "PostgresBackend",
+    "mysql": "MySQLBackend",
 }
+"""Each backend's class, in the module of its name. Only the one that is used is imported."""
+
 _open_databases: weakref.WeakSet[Backend] = weakref.WeakSet()
 
 
@@ -54,7 +54,8 @@ def db_from_dsn(dsn: Dsn | str) -> Backend:
     from playhouse import db_url
 
     dsn = parsed = Dsn.parse(dsn) if isinstance(dsn, str) else dsn  # its text is in no frame
-    scheme, backend = _SCHEMES[parsed.backend]
+    module = import_module(f".backends.{parsed.backend}", __package__)
+    scheme, backend = f"gproxy-{parsed.backend}+pool", getattr(module, _CLASSES[parsed.backend])
     db_url.register_database(backend, scheme)
     # db_url changes DSNs (case of hosts, %20, numbers) and shows passwords in its errors: it gets a
     # fixed text, and the class that it selects gets the parsed value.

@@ -65,7 +65,9 @@ def test_spooled_rows_and_rejects_are_sealed(dsn: str, spool: Path) -> None:
     waiting = [*spool.glob("*.spool")]
     with Storage.connect(dsn, SECRET, data_dir=spool.parent) as storage:
         with storage.sink() as sink:
+            assert sink.flush()
             until(lambda: sink.stats().adopted == 2 and not any(path.exists() for path in waiting))
+        assert sink.stats().adopted == 2
         with storage.session():
             found = DownstreamRequest.select().order_by(DownstreamRequest.trace_id)
             assert [(row.trace_id, row.request_body) for row in found] == [

@@ -146,14 +146,14 @@ def test_the_pool_imports_no_database() -> None:
 def test_only_backends_distinguish_dialects(module: str) -> None:
     tree = MODULES[module]
     if module == "database":
-        tree.body = [node for node in tree.body if not _is_schemes(node)]
+        tree.body = [node for node in tree.body if not _is_the_table_of_classes(node)]
 
     assert named_dialects(tree) == []
 
 
-def _is_schemes(node: ast.stmt) -> bool:
+def _is_the_table_of_classes(node: ast.stmt) -> bool:
     """Whether a statement is the one table from a DSN's backend to its class."""
-    return isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_SCHEMES"
+    return isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_CLASSES"
 
 
 # -- the rules can fail -------------------------------------------------------------------------
