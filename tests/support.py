@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,17 @@ import peewee
 import pytest
 
 from gproxy_storage.backends import Backend
+from gproxy_storage.backends.bulk import Row
 from gproxy_storage.database import db_from_dsn, session
+from gproxy_storage.fields import (
+    BooleanField,
+    BytesField,
+    CharField,
+    HeadersField,
+    TextField,
+    UtcDateTimeField,
+)
+from gproxy_storage.log_rows import LogTable, keyword
 from gproxy_storage.models import TABLES, EncryptionKeys
 from tests import servers
 
@@ -118,6 +129,34 @@ def run_script(database: Backend, script: str | Iterable[str]) -> None:
         for statement in statements:
             if statement.strip():
                 database.execute_sql(statement)
+
+
+def log_row(log: LogTable, **values: Any) -> Row:
+    """Return a row of a log as a sink queues it, by the names of columns; NULL is the rest."""
+    unknown = values.keys() - {*log.bulk.columns}
+    assert not unknown, f"{log.bulk.name} have no {unknown}"
+    return tuple(map(values.get, log.bulk.columns))
+
+
+def sample_row(log: LogTable, **given: Any) -> dict[str, Any]:
+    """Return a value for each keyword of a log's row, each another; those given as they are."""
+    row: dict[str, Any] = {}
+    for number, name in enumerate(log.arguments, 1):
+        match log.model._meta.columns[name]:
+            case TextField() | CharField():
+                value: Any = f"text {number}"
+            case BytesField():
+                value = f"bytes {number}".encode()
+            case BooleanField():
+                value = True
+            case HeadersField():
+                value = {"number": str(number)}
+            case UtcDateTimeField():
+                value = datetime(2026, 3, 4, number % 24, tzinfo=UTC)
+            case _:
+                value = number
+        row[keyword(name)] = value
+    return row | given
 
 
 def wipe_rows(database: Backend) -> None:

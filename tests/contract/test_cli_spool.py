@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from gproxy_storage import Storage
 from gproxy_storage.cli import main
+from gproxy_storage.log_rows import USAGES
 from gproxy_storage.models import Usage
 from gproxy_storage.sink.batch import Batch
 from gproxy_storage.sink.destination import database_id
@@ -20,10 +21,12 @@ from gproxy_storage.sink.records import Header
 from gproxy_storage.sink.rejects import Reject, RejectsFile
 from gproxy_storage.sink.spool import SpoolFile
 from tests import servers
+from tests.support import log_row
 
 Command = Callable[..., Result]
 WRITER = "w" * 32
-ROW = (None, "2026-03-04T05:06:07.890123Z", *[None] * 4, "a", "b", *[None] * 7, 0.5)
+AT = "2026-03-04T05:06:07.890123Z"
+ROW = log_row(USAGES, at=AT, operation="a", protocol="b", cost=0.5, created_at=AT)
 
 
 @pytest.fixture
@@ -53,7 +56,7 @@ def leave(data_dir: Path, database: str, *seqs: int, writer: str = WRITER) -> Pa
     spool = SpoolFile.create(data_dir / "spool", Header(database, writer, None), None)
     for seq in seqs:
         batch = Batch(seq)
-        batch.rows[0].extend([(*ROW, ROW[1])] * 2)
+        batch.rows[0].extend([ROW] * 2)
         spool.append(batch, 10**9)
     spool.close()
     return spool.path
@@ -130,7 +133,7 @@ def test_damage_and_rejects_are_shown(command: Command, synced_dsn: str, data_di
     data[-1] ^= 1
     path.write_bytes(data)
     rejects = RejectsFile(data_dir / "spool", Header(database, "x" * 32, None), None)
-    rejects.keep(1, [Reject(0, 0, (*ROW, ROW[1]), "no")])
+    rejects.keep(1, [Reject(0, 0, ROW, "no")])
     (data_dir / "spool" / "other.spool").write_bytes(b"rubbish")
     (data_dir / "spool" / "notes.txt").write_bytes(b"mine")
     (data_dir / "spool" / "y.rejects").mkdir()

@@ -8,10 +8,14 @@ from typing import Any
 import pytest
 
 from gproxy_storage import Storage
+from gproxy_storage.log_rows import USAGES
 from gproxy_storage.models import SinkWriter, Usage
 from gproxy_storage.sink.batch import Batch
 from gproxy_storage.sink.sink import Sink
 from tests.contract.support import PATIENCE_S, Connections, quotas, row_count, rows_of
+from tests.support import log_row
+
+AT = "2026-03-04T05:06:07.890123Z"
 
 
 def store_again(sink: Sink, seq: int) -> Any:
@@ -19,8 +23,8 @@ def store_again(sink: Sink, seq: int) -> Any:
     writer = sink._writer
     assert writer is not None
     batch = Batch(seq)
-    batch.rows[0].append((None, "2026-03-04T05:06:07.890123Z", *[None] * 4, "a", "b"))
-    batch.rows[0][0] += (*[None] * 7, 0.5, "2026-03-04T05:06:07.890123Z")
+    row = log_row(USAGES, at=AT, operation="a", protocol="b", cost=0.5, created_at=AT)
+    batch.rows[0].append(row)
     return writer._store.store(writer._name, batch, writer._rejects)
 
 

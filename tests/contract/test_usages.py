@@ -11,6 +11,7 @@ import pytest
 
 from gproxy_storage import Storage
 from gproxy_storage.errors import InvalidValue
+from gproxy_storage.log_rows import USAGES
 from gproxy_storage.models import Usage, UserQuota
 from gproxy_storage.repositories.summaries import UsageSummary
 from tests.cases import for_each
@@ -26,7 +27,7 @@ from tests.contract.support import (
     rows_of,
     wipe,
 )
-from tests.support import SQLITE_ALONE, assert_query_count
+from tests.support import SQLITE_ALONE, assert_query_count, sample_row
 
 TOKENS = [
     "input_tokens",
@@ -39,10 +40,10 @@ TOKENS = [
 
 
 def test_everything_is_stored(storage: Storage) -> None:
-    made_by = ids(parents(storage))
     counts = {name: 10**12 + place for place, name in enumerate(TOKENS)}
-    usage = storage.usages.record(
-        **made_by,
+    given = sample_row(
+        USAGES,
+        **ids(parents(storage)),
         **counts,
         operation="embed",
         protocol="gemini",
@@ -51,15 +52,14 @@ def test_everything_is_stored(storage: Storage) -> None:
         at=NOW,
         downstream_trace_id=2**62,
     )
+    usage = storage.usages.record(**given)
 
-    columns = [*made_by, *counts, "operation", "protocol", "model", "cost", "at"]
     with storage.session():
-        (row,) = rows_of(Usage, "trace_id", "downstream_trace_id", *columns)
-    expected = [*made_by.values(), *counts.values()]
-    assert list(row) == [
-        *(usage.trace_id, 2**62, *expected),
-        *("embed", "gemini", "text-embedding-3", 0.125, NOW),
-    ]
+        (row,) = rows_of(Usage, "trace_id", *given)
+    assert dict(zip(["trace_id", *given], row, strict=True)) == {
+        "trace_id": usage.trace_id,
+        **given,
+    }
 
 
 def test_what_is_not_given_is_null(storage: Storage) -> None:

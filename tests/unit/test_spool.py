@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gproxy_storage.crypto.keys import Key
-from gproxy_storage.log_rows import LOGS
+from gproxy_storage.log_rows import DOWNSTREAM_REQUESTS, LOGS, USAGES
 from gproxy_storage.sink import spool as spool_module
 from gproxy_storage.sink.batch import Batch
 from gproxy_storage.sink.destination import SpoolCipher
@@ -25,19 +25,30 @@ from gproxy_storage.sink.records import HEAD_BYTES, NOTE_BYTES, Damage, Header, 
 from gproxy_storage.sink.rejects import Reject, RejectsFile, read_rejects
 from gproxy_storage.sink.spool import SpoolFile, SpoolFull
 from tests.cases import for_each
-from tests.support import Child
+from tests.support import Child, log_row
 
 DATABASE, OTHER_DATABASE = "d" * 32, "e" * 32
 MANY = 10**9
 REJECTS = Header(DATABASE, "w", None)
+AT = "2026-03-04T05:06:07.890123Z"
 BODY = bytes(range(256))
+REQUEST = {
+    **dict.fromkeys(["at", "internal", "user_id", "user_key_id"], "x"),
+    **dict.fromkeys(["request_method", "request_headers_json", "request_path"], "x"),
+    "request_body": BODY,
+    "response_status": 200,
+    "response_headers_json": "{}",
+    "response_body": b"",
+    "created_at": "z",
+}
 
 
 def batch(seq: int, rows: int = 2) -> Batch:
     found = Batch(seq)
     for number in range(rows):
-        found.rows[0].append((number, "2026-03-04T05:06:07.890123Z", *[None] * 13, 0.1, "é\n"))
-        found.rows[2].append((number, *["x"] * 7, None, BODY, 200, "{}", b"", "z"))
+        usage = log_row(USAGES, downstream_trace_id=number, at=AT, cost=0.1, created_at="é\n")
+        found.rows[0].append(usage)
+        found.rows[2].append(log_row(DOWNSTREAM_REQUESTS, trace_id=number, **REQUEST))
     return found
 
 
@@ -236,7 +247,7 @@ WRITER = "0123456789abcdef" * 2
 
 def small(seq: int) -> Batch:
     found = Batch(seq)
-    found.rows[0].append((None, "2026-03-04T05:06:07.890123Z", *[None] * 13, 0.1, "z"))
+    found.rows[0].append(log_row(USAGES, at=AT, cost=0.1, created_at="z"))
     return found
 
 
