@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from gproxy_storage.schema.definitions import IndexDefinition
+from gproxy_storage.schema.definitions import Column, Definition, ForeignKey, IndexDefinition
 
 _TS = "created_at w, updated_at w"
 
@@ -79,6 +79,11 @@ INDEXES = (
 )
 
 
+def has_column(table: str, name: str) -> bool:
+    """Whether a table of GPROXY's has a column in GPROXY, too."""
+    return name in (_key(table), *(text.split()[0] for text in TABLES[table].split(", ")))
+
+
 def has_index(table: str, index: IndexDefinition) -> bool:
     """Whether GPROXY has an index over the same columns."""
     columns = ", ".join(name for name, _ in index.columns)
@@ -86,6 +91,19 @@ def has_index(table: str, index: IndexDefinition) -> bool:
         return (table, columns) in {(one, text.replace(" DESC", "")) for one, text in INDEXES}
     alone = {text.split()[0] for text in TABLES.get(table, "").split(", ") if " U" in text}
     return columns in alone or columns == UNIQUE.get(table)
+
+
+def _key(table: str) -> str:
+    return "trace_id" if table in ("usages", "upstream_requests", "downstream_requests") else "id"
+
+
+def ours(table: Definition) -> tuple[list[Column], list[ForeignKey], list[IndexDefinition]]:
+    """The columns, foreign keys and indexes that we have in a table of GPROXY's, and it has not."""
+    return (
+        [column for column in table.columns if not has_column(table.name, column.name)],
+        [key for key in table.foreign_keys if not has_column(table.name, key.column)],
+        [index for index in table.indexes if not has_index(table.name, index)],
+    )
 
 
 @dataclass(frozen=True)
@@ -106,10 +124,7 @@ class Style:
 def statements(style: Style) -> Iterator[str]:
     """The SQL that makes all tables with their keys and indexes, parents first."""
     for table, text in TABLES.items():
-        key = (
-            "trace_id" if table in ("usages", "upstream_requests", "downstream_requests") else "id"
-        )
-        parts = [f"{key} {style.types['id']}"]
+        parts = [f"{_key(table)} {style.types['id']}"]
         constraints, together = [], [UNIQUE[table]] if table in UNIQUE else []
         for column in text.split(", "):
             name, kind, *marks = column.split()

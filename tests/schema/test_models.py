@@ -129,10 +129,9 @@ def test_gproxys_tables_have_its_unique_indexes_and_no_other() -> None:
 def test_our_columns_of_gproxys_tables_are_nullable() -> None:
     """Its inserts do not name them."""
     columns = {model._meta.table_name: model._meta.columns for model in TABLES}
-    for table, text in parity.TABLES.items():
-        theirs = {column.split()[0] for column in text.split(", ")}
+    for table in parity.TABLES:
         for name, field in columns[table].items():
-            assert name in theirs or field.primary_key or field.null, f"{table}.{name}"
+            assert parity.has_column(table, name) or field.null, f"{table}.{name}: add null=True"
 
 
 def test_identifiers_fit_every_backend() -> None:

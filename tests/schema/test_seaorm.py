@@ -36,10 +36,14 @@ def beyond_gproxy(backend: str) -> Iterator[str]:
         if table.name not in parity.TABLES:
             yield f"{table.name}: the table"
             continue
-        for index in table.indexes:
-            if not parity.has_index(table.name, index):
-                columns = ", ".join(name for name, _ in index.columns)
-                yield f"{table.name}: {'unique index' if index.unique else 'index'} on {columns}"
+        columns, keys, indexes = parity.ours(table)
+        for column in columns:
+            yield f"{table.name}: column {column.name}"
+        for key in keys:
+            yield f"{table.name}: foreign key of {key.column} to {key.target}"
+        for index in indexes:
+            over = ", ".join(name for name, _ in index.columns)
+            yield f"{table.name}: {'unique index' if index.unique else 'index'} on {over}"
 
 
 def test_seaorms_schema_needs_only_additions(seaorm: Backend, backend: str) -> None:

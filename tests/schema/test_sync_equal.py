@@ -38,14 +38,19 @@ def by_hand(backend: str, *, inline_unique: bool, reversed_indexes: bool) -> lis
 
 
 def _beyond_gproxy(backend: str) -> Iterator[str]:
-    """Our further tables as they are, our further indexes by other names."""
+    """Our further tables and columns as they are, our further indexes by other names."""
     for table in wanted(backend):
-        if table.name not in (*parity.TABLES, "storage_state"):
-            yield from table.create_sql
+        if table.name not in parity.TABLES:
+            if table.name != "storage_state":
+                yield from table.create_sql
             continue
-        for index in table.indexes:
-            if not parity.has_index(table.name, index):
-                yield index.create_sql.replace(index.name, f"other_{index.name[3:]}", 1)
+        columns, keys, indexes = parity.ours(table)
+        for column in columns:
+            yield f"ALTER TABLE {table.quoted} ADD COLUMN {column.add_ddl}"
+        for key in keys if table.can_add_foreign_keys else ():  # else it came with its column
+            yield f"ALTER TABLE {table.quoted} {key.add_clause}"
+        for index in indexes:
+            yield index.create_sql.replace(index.name, f"other_{index.name[3:]}", 1)
 
 
 def assert_nothing_to_do(database: Backend) -> None:
