@@ -60,10 +60,19 @@ class LogTable:
 
     @classmethod
     def of(cls, model: type[Table], *, has_trace_id: bool) -> LogTable:
-        """Describe a model's table; without its key if the database generates that."""
+        """Describe a model's table; without its key if the database generates that.
+
+        Raises:
+            TypeError: when a column is declared below ``created_at``.
+        """
         fields = [
             field for field in model._meta.sorted_fields if has_trace_id or not _is_key(field)
         ]
+        if (last := fields[-1].column_name) != "created_at":
+            raise TypeError(
+                f"{model.__name__}.{last} is below created_at, which must be a log's last column: "
+                "move it above created_at in models.py"
+            )
         bulk = BulkTable(
             model._meta.table_name,
             tuple(field.column_name for field in fields),

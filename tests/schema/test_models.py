@@ -82,7 +82,7 @@ def key_problems(model: type[peewee.Model], index: Index) -> list[str]:
         elif field.field_type in _KEY_BYTES or isinstance(field, peewee.ForeignKeyField):
             size += _KEY_BYTES.get(field.field_type, 8)
         else:
-            return [f"{index.name}: {name} has no bounded length"]
+            return [f"{index.name}: {name} has no bounded length: make it a CharField"]
     return [f"{index.name} has {size} bytes"] if size > MAX_KEY_BYTES else []
 
 
@@ -196,7 +196,7 @@ def test_a_long_or_double_name_is_a_problem() -> None:
     [
         (("name", "counted"), []),
         (("name", "counted", "name"), ["bad has 5608 bytes"]),
-        (("note",), ["bad: note has no bounded length"]),
+        (("note",), ["bad: note has no bounded length: make it a CharField"]),
     ],
 )
 def test_a_key_that_innodb_refuses_is_a_problem(columns: Sequence[str], problem: list[str]) -> None:

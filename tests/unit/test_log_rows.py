@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Required, get_origin, get_type_hints
 
+import peewee
 import pytest
 
 from gproxy_storage.errors import InvalidValue
@@ -79,6 +80,20 @@ def test_a_row_has_the_columns_of_its_model(log: LogTable, row: Any) -> None:
         must = get_origin(written[key]) is Required or key in row.__required_keys__
         fits = hints[key] == taken and must == is_required
         assert fits, f"{where}: it should be `{key}: {text}`"
+
+
+class Late(peewee.Model):
+    """A log with a column in the wrong place."""
+
+    created_at = UtcDateTimeField()
+    cache_tier = CharField(null=True)
+
+
+def test_a_column_below_created_at_is_refused() -> None:
+    model: Any = Late
+    refused = r"^Late\.cache_tier is below created_at, .*: move it above created_at in models\.py$"
+    with pytest.raises(TypeError, match=refused):
+        LogTable.of(model, has_trace_id=False)
 
 
 def test_values_are_given_by_name() -> None:
