@@ -50,8 +50,9 @@ class BatchAccess(_Recorded, AccessRepositories):
 class WriteBatch(_Recorded, TableRepositories):
     """Records many writes to all tables, then makes them in one transaction.
 
-    The repositories have the methods and checks of the storage's, but only record their writes. A
-    call returns the row as it will be stored. Its id is valid within the batch; when that is
+    The repositories have the methods and checks of the storage's, but only record their writes;
+    those that change whichever rows are stored, such as `delete_all`, raise a TypeError. A call
+    returns the row as it will be stored. Its id is valid within the batch; when that is
     written, it becomes the real one, or None for logs and rows that were deleted again:
 
         with storage.batch() as batch:

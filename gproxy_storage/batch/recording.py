@@ -20,6 +20,9 @@ M = TypeVar("M", bound=Table)
 R = TypeVar("R", bound="BaseRepository[Any]")
 T = TypeVar("T")
 
+NOT_RECORDED = ("delete_all", "delete_before", "clear_bodies", "clear_all_bodies", "reconcile")
+"""The verbs that a batch refuses: they change the rows that they find stored."""
+
 
 class Recording(BaseRepository[M]):
     """A mixin before a repository's class that records what that would write.
@@ -31,10 +34,7 @@ class Recording(BaseRepository[M]):
     _calls: Calls
 
     def _write(self, callback: Callable[[], T]) -> T:  # noqa: ARG002 - the signature of the base
-        _refuse()
-
-    def delete_before(self, before: datetime) -> int:  # noqa: ARG002 - the signature of the logs
-        _refuse()  # it would read and delete the same rows forever
+        raise _refused(f"this verb of {self.model._meta.table_name}")
 
     def _find(self, **filters: Any) -> M | None:
         # The row that a write depends on may be in the batch.
@@ -157,7 +157,9 @@ class Recording(BaseRepository[M]):
 
 def recording(repository: type[R], database: Backend, calls: Calls) -> R:
     """Return a repository of that class that records its writes in `calls`."""
-    made: Any = type(f"Recording{repository.__name__}", (Recording, repository), {})(database)
+    refusing = {verb: _refusing(verb) for verb in NOT_RECORDED if hasattr(repository, verb)}
+    kind = type(f"Recording{repository.__name__}", (Recording, repository), refusing)
+    made: Any = kind(database)
     made._calls = calls
     without_savepoints: Any = repository(database)
     without_savepoints._write = operator.call
@@ -177,9 +179,17 @@ def named(repository: BaseRepository[M], name: str) -> M:
     return row
 
 
-def _refuse() -> NoReturn:
-    raise TypeError(
-        "a batch cannot do this: call the storage's own repository, before or after the batch"
+def _refusing(verb: str) -> Callable[..., NoReturn]:
+    def refuse(self: BaseRepository[Any], *_: object, **__: object) -> NoReturn:
+        raise _refused(f"{verb}() of {self.model._meta.table_name}")
+
+    return refuse
+
+
+def _refused(what: str) -> TypeError:
+    return TypeError(
+        f"a batch cannot record {what}: call it on the storage's own repository, before or after "
+        "the batch"
     )
 
 

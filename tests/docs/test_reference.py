@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gproxy_storage
 from gproxy_storage import StorageError
+from gproxy_storage.batch.recording import NOT_RECORDED
 from tests.docs.pages import DOCS
 
 
@@ -13,3 +14,9 @@ def test_every_error_has_its_cause_and_remedy() -> None:
     for name, kind in vars(gproxy_storage.errors).items():
         if isinstance(kind, type) and issubclass(kind, StorageError) and kind is not StorageError:
             assert f"`{name}`" in table, name
+
+
+def test_verbs_that_a_batch_refuses_are_named() -> None:
+    page = (DOCS / "reference" / "batches.md").read_text()
+    for verb in NOT_RECORDED:
+        assert f"`{verb}`" in page, f"docs/reference/batches.md: name `{verb}`"

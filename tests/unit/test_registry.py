@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
@@ -10,6 +12,8 @@ from typing import Any
 import pytest
 
 from gproxy_storage import Storage, log_rows, repositories
+from gproxy_storage.batch.recording import NOT_RECORDED
+from gproxy_storage.fields import CharField
 from gproxy_storage.models import LOG_MODELS, TABLES, EncryptionKeys, SinkWriter, StorageState
 from gproxy_storage.repositories.base import BaseRepository
 from gproxy_storage.repositories.logs import Log
@@ -73,6 +77,23 @@ def test_a_batch_has_every_repository(storage: Storage) -> None:
     batch = storage.batch()
     for name, kind in OF_TABLES.items():
         assert isinstance(attrgetter(name)(batch), kind), name
+
+
+def test_a_batch_says_which_verbs_it_does_not_record() -> None:
+    """Those that write otherwise than by the methods that a batch records."""
+    for name, kind in OF_TABLES.items():
+        for verb, method in inspect.getmembers(kind, inspect.isfunction):
+            direct = re.search(r"\bself\._write(_all)?\(", inspect.getsource(method))
+            if direct and not verb.startswith("_"):
+                assert verb in NOT_RECORDED, f"{name}.{verb}: add it in batch/recording.py"
+
+
+def test_the_text_of_a_natural_key_is_not_blank() -> None:
+    for kind in OF_TABLES.values():
+        fields = kind.model._meta.fields
+        texts = {name for name in kind.model.natural_key if isinstance(fields[name], CharField)}
+        missing = texts - {*kind.not_blank, "model_pattern"}  # which `require_pattern` checks
+        assert not missing, f"{kind.__name__}.not_blank: add {missing}"
 
 
 def test_logs_are_logs_everywhere() -> None:
