@@ -11,6 +11,7 @@ import pytest
 
 from gproxy_storage import Storage
 from gproxy_storage.errors import ConflictError, InvalidValue, NotFoundError, ReadError
+from gproxy_storage.log_rows import DOWNSTREAM_REQUESTS, UPSTREAM_REQUESTS, keyword
 from gproxy_storage.models import (
     Credential,
     DownstreamRequest,
@@ -23,7 +24,7 @@ from gproxy_storage.models import (
 from gproxy_storage.repositories.redaction import REDACTED
 from tests.cases import for_each
 from tests.contract.support import NOW, in_threads, insert, refused_unasked, rows_of
-from tests.support import SQLITE_ALONE, assert_query_count
+from tests.support import SQLITE_ALONE, assert_query_count, sample_row
 from tests.values import EVERY_BYTE
 
 HEADERS = [["Authorization", "Bearer x"], ["X-Trace", "1"], ["X-Trace", "2"]]
@@ -69,26 +70,27 @@ def stored_row(storage: Storage, model: type[Table]) -> dict[str, Any]:
 
 
 def test_everything_of_an_upstream_request_is_stored(storage: Storage) -> None:
-    given: dict[str, Any] = {
-        "downstream_trace_id": 2**62,
-        "at": NOW,
-        "internal": True,
-        "provider_id": new(storage, Provider),
-        "credential_id": new(storage, Credential),
-        "request_method": "PATCH",
-        "request_url": "https://user:pw@api.example.com/v1?alt=sse&key=AIza#x",
-        "request_body": EVERY_BYTE,
-        "response_status": 529,
-        "response_body": b"",
-        "initial_latency_ms": 0,
-        "total_latency_ms": 2**40,
-    }
-    row = upstream(
-        storage, **given, request_headers=HEADERS, response_headers={"Set-Cookie": ["a", "b"]}
+    given = sample_row(
+        UPSTREAM_REQUESTS,
+        downstream_trace_id=2**62,
+        at=NOW,
+        internal=True,
+        provider_id=new(storage, Provider),
+        credential_id=new(storage, Credential),
+        request_method="PATCH",
+        request_headers=HEADERS,
+        request_url="https://user:pw@api.example.com/v1?alt=sse&key=AIza#x",
+        request_body=EVERY_BYTE,
+        response_status=529,
+        response_headers={"Set-Cookie": ["a", "b"]},
+        response_body=b"",
+        initial_latency_ms=0,
+        total_latency_ms=2**40,
     )
+    row = upstream(storage, **given)
 
     assert stored_row(storage, UpstreamRequest) == {
-        **given,
+        **{name: given[keyword(name)] for name in UPSTREAM_REQUESTS.arguments},
         "trace_id": row.trace_id,
         "request_url": f"https://{REDACTED}@api.example.com/v1?alt=sse&key={REDACTED}#x",
         "request_headers_json": KEPT_HEADERS,
@@ -98,23 +100,26 @@ def test_everything_of_an_upstream_request_is_stored(storage: Storage) -> None:
 
 
 def test_everything_of_a_downstream_request_is_stored(storage: Storage) -> None:
-    given: dict[str, Any] = {
-        "trace_id": 2**40,
-        "at": NOW,
-        "internal": False,
-        "user_id": new(storage, User),
-        "user_key_id": new(storage, UserKey),
-        "request_method": "POST",
-        "request_path": "/v1beta/models/gemini:streamGenerateContent",
-        "request_query": "alt=sse&key=AIza",
-        "request_body": b"{}",
-        "response_status": 200,
-        "response_body": EVERY_BYTE,
-    }
-    row = downstream(storage, **given, request_headers={"x-api-key": "sk", "accept": "*/*"})
+    given = sample_row(
+        DOWNSTREAM_REQUESTS,
+        trace_id=2**40,
+        at=NOW,
+        internal=False,
+        user_id=new(storage, User),
+        user_key_id=new(storage, UserKey),
+        request_method="POST",
+        request_headers={"x-api-key": "sk", "accept": "*/*"},
+        request_path="/v1beta/models/gemini:streamGenerateContent",
+        request_query="alt=sse&key=AIza",
+        request_body=b"{}",
+        response_status=200,
+        response_headers=None,
+        response_body=EVERY_BYTE,
+    )
+    row = downstream(storage, **given)
 
     assert stored_row(storage, DownstreamRequest) == {
-        **given,
+        **{name: given[keyword(name)] for name in DOWNSTREAM_REQUESTS.arguments},
         "request_query": f"alt=sse&key={REDACTED}",
         "request_headers_json": {"x-api-key": REDACTED, "accept": "*/*"},
         "response_headers_json": {},

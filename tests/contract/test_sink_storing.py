@@ -10,6 +10,12 @@ from typing import Any
 import pytest
 
 from gproxy_storage import Storage
+from gproxy_storage.log_rows import (
+    DOWNSTREAM_REQUESTS,
+    UPSTREAM_REQUESTS,
+    USAGES,
+    keyword,
+)
 from gproxy_storage.models import DownstreamRequest, SinkWriter, UpstreamRequest, Usage
 from gproxy_storage.sink.sink import Sink
 from tests.contract.support import (
@@ -25,7 +31,7 @@ from tests.contract.support import (
     spool_files,
     until,
 )
-from tests.support import SOME_BACKENDS, SQLITE_ALONE, recorded
+from tests.support import SOME_BACKENDS, SQLITE_ALONE, recorded, sample_row
 from tests.values import EVERY_BYTE
 
 TOKENS: dict[str, Any] = {
@@ -39,16 +45,17 @@ TOKENS: dict[str, Any] = {
 
 
 def test_a_usage_is_stored_as_record_stores_it(storage: Storage) -> None:
-    given: dict[str, Any] = {
+    given = sample_row(
+        USAGES,
         **ids(parents(storage)),
         **TOKENS,
-        "operation": "embed",
-        "protocol": "gemini",
-        "model": "modèle\t\\N\n",
-        "cost": 0.125,
-        "at": NOW,
-        "downstream_trace_id": 2**62,
-    }
+        operation="embed",
+        protocol="gemini",
+        model="modèle\t\\N\n",
+        cost=0.125,
+        at=NOW,
+        downstream_trace_id=2**62,
+    )
     storage.usages.record(**given)
     with storage.sink() as sink:
         sink.submit_usage(**given)
@@ -73,48 +80,38 @@ def test_requests_are_stored(storage: Storage) -> None:
         "internal": True,
         "at": NOW,
     }
+    upstream = sample_row(
+        UPSTREAM_REQUESTS,
+        **common,
+        request_url="https://example.org/ü",
+        provider_id=made_by["provider_id"],
+        credential_id=made_by["credential_id"],
+        downstream_trace_id=7,
+        initial_latency_ms=1,
+        total_latency_ms=2**40,
+    )
+    downstream = sample_row(
+        DOWNSTREAM_REQUESTS,
+        **common,
+        trace_id=2**40,
+        request_path="/v1",
+        request_query="a=b",
+        user_id=made_by["user_id"],
+        user_key_id=made_by["user_key_id"],
+    )
     with storage.sink() as sink:
-        sink.submit_upstream_request(
-            **common,
-            request_url="https://example.org/ü",
-            provider_id=made_by["provider_id"],
-            credential_id=made_by["credential_id"],
-            downstream_trace_id=7,
-            initial_latency_ms=1,
-            total_latency_ms=2**40,
-        )
-        sink.submit_downstream_request(
-            **common,
-            trace_id=2**40,
-            request_path="/v1",
-            request_query="a=b",
-            user_id=made_by["user_id"],
-            user_key_id=made_by["user_key_id"],
-        )
+        sink.submit_upstream_request(**upstream)
+        sink.submit_downstream_request(**downstream)
         sink.submit_upstream_request(request_method="GET")
 
-    columns = [f"{name}_json" if name.endswith("headers") else name for name in common]
+    least = [f"{name}_json" if name.endswith("headers") else name for name in common]
     with storage.session():
-        upstream, least = rows_of(
-            UpstreamRequest,
-            *columns,
-            *("request_url", "provider_id", "credential_id", "downstream_trace_id"),
-            *("initial_latency_ms", "total_latency_ms"),
-        )
-        (downstream,) = rows_of(
-            DownstreamRequest,
-            *columns,
-            *("trace_id", "request_path", "request_query", "user_id", "user_key_id"),
-        )
-    assert upstream == (
-        *common.values(),
-        *("https://example.org/ü", made_by["provider_id"], made_by["credential_id"], 7, 1, 2**40),
-    )
-    assert downstream == (
-        *common.values(),
-        *(2**40, "/v1", "a=b", made_by["user_id"], made_by["user_key_id"]),
-    )
-    assert least[:7] == ("GET", {}, None, None, {}, None, False)
+        stored, _ = rows_of(UpstreamRequest, *UPSTREAM_REQUESTS.arguments)
+        _, almost_empty = rows_of(UpstreamRequest, *least)
+        (received,) = rows_of(DownstreamRequest, *DOWNSTREAM_REQUESTS.arguments)
+    assert stored == tuple(upstream[keyword(name)] for name in UPSTREAM_REQUESTS.arguments)
+    assert received == tuple(downstream[keyword(name)] for name in DOWNSTREAM_REQUESTS.arguments)
+    assert almost_empty[:7] == ("GET", {}, None, None, {}, None, False)
 
 
 def test_credentials_are_redacted(storage: Storage) -> None:
