@@ -125,6 +125,10 @@ class ForeignKeyField(peewee.ForeignKeyField):
 
     sound = _SOUND_INT.format("{0}", INT64)
 
+    def bind(self, model: type[peewee.Model], name: str, set_attribute: bool = True) -> None:
+        super().bind(model, name, set_attribute)
+        self.constraint_name = f"fk_{model._meta.table_name}_{self.column_name}"
+
     def db_value(self, value: Any) -> int | None:
         if isinstance(value, self.rel_model):
             value = value.get_id()
