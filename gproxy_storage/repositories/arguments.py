@@ -90,12 +90,6 @@ def require_limit(argument: str, value: Any) -> int | None:
     return int(value)
 
 
-def require_at_least_zero(argument: str, value: Any) -> None:
-    """Refuse a negative number; the field refuses what is not a number."""
-    if isinstance(value, int | float) and value < 0:
-        raise InvalidValue(f"{argument} must be >= 0", argument=argument)
-
-
 def require_cost(argument: str, value: Any, *, most: int = MAX_COST) -> Decimal:
     """Return a cost as a Decimal, 0 to `most`; by default the cost of one call."""
     return take(argument, value, least=0, most=most)
