@@ -154,13 +154,7 @@ _AT_LEAST_ZERO = (
 
 
 def row_check(log: LogTable, *, max_body_bytes: int, redactors: Redactors) -> RowCheck:
-    """Generate the function that checks a log's rows.
-
-    Args:
-        log: the log.
-        max_body_bytes: the maximum length of a body.
-        redactors: are applied before a value is checked.
-    """
+    """Generate the function that checks a log's rows; redactors are applied before the checks."""
     names: dict[str, Any] = {"stamp": stamp, "refusal": log.refusal}
     keywords, lines = [], []
     for name in log.arguments:

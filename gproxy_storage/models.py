@@ -6,10 +6,9 @@ does not imply an index; every index but that of the natural key is declared bel
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar, overload
 
 import peewee
 from peewee import SQL
@@ -76,8 +75,7 @@ def _foreign_key(target: Any, on_delete: str, **kwargs: Any) -> peewee.ForeignKe
     return ForeignKeyField(target, on_delete=on_delete, backref="+", index=False, **kwargs)
 
 
-@dataclass(frozen=True, slots=True)
-class Index:
+class Index(NamedTuple):
     """An index of a table.
 
     Attributes:

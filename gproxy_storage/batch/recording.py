@@ -6,7 +6,7 @@ import operator
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import peewee
 
@@ -31,10 +31,12 @@ class Recording(BaseRepository[M]):
     _calls: Calls
 
     def _write(self, callback: Callable[[], T]) -> T:  # noqa: ARG002 - the signature of the base
-        _refuse()
+        raise TypeError(
+            "a batch cannot do this: call the storage's own repository, before or after the batch"
+        )
 
     def delete_before(self, before: datetime) -> int:  # noqa: ARG002 - the signature of the logs
-        _refuse()  # it would read and delete the same rows forever
+        return self._write(int)  # refuses: it would read and delete the same rows forever
 
     def _find(self, **filters: Any) -> M | None:
         # The row that a write depends on may be in the batch.
@@ -175,12 +177,6 @@ def named(repository: BaseRepository[M], name: str) -> M:
     write = RowWrite(repository.model, {"name": name}, set(), pending_ids=[row_id], names=True)
     recorder._call(lambda repository, _: repository._get(name=name), row, [write])
     return row
-
-
-def _refuse() -> NoReturn:
-    raise TypeError(
-        "a batch cannot do this: call the storage's own repository, before or after the batch"
-    )
 
 
 def _with_ids(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -40,11 +40,7 @@ def require_str(argument: str, value: Any) -> str:
 
 
 def require_text(argument: str, value: Any) -> str:
-    """Return a str that is not blank.
-
-    Raises:
-        InvalidValue: when it is empty, blank, not a str, or not valid Unicode.
-    """
+    """Return a str of valid Unicode that is not blank."""
     if not isinstance(value, str) or not value.strip():
         raise InvalidValue(f"{argument} must be a str that is not blank", argument=argument)
     if not is_unicode(value):
