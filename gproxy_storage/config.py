@@ -190,14 +190,7 @@ def _secret_key(
 
 @without_locals
 def clean_secret(secret: str | Secret, setting: str) -> Secret:
-    """Return a secret without surrounding white space.
-
-    Args:
-        secret: the secret.
-        setting: where it comes from, for messages.
-    Raises:
-        SecretError: when it is blank or not UTF-8.
-    """
+    """Return a secret without surrounding white space; refuse one that is blank or not UTF-8."""
     text = secret.reveal() if isinstance(secret, Secret) else secret
     trimmed = text.strip(WHITE_SPACE)
     if not trimmed:
@@ -214,12 +207,7 @@ def clean_secret(secret: str | Secret, setting: str) -> Secret:
 
 @without_locals
 def read_secret_file(path: Path, setting: str = SECRET_KEY_FILE) -> Secret:
-    """Read the secret from a file.
-
-    Raises:
-        SecretError: when the file cannot be read or is over 64 KiB, or its secret is blank or
-            not UTF-8.
-    """
+    """Read the secret from a file of at most 64 KiB, or raise SecretError with the reason."""
     # A value that is not an absolute path may be the secret itself, in the wrong variable.
     shown = repr(str(path)) if path.is_absolute() else "the file that it names"
     content = read_file(path, MAX_SECRET_FILE_BYTES)

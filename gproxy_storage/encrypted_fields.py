@@ -128,11 +128,7 @@ class SealedField(DatabaseField):
         return Binding(*self._labels, pk)
 
     def checked(self, value: Any) -> Any:
-        """Return the value if every backend can store it.
-
-        Raises:
-            InvalidValue: when one cannot.
-        """
+        """Return the value, or raise InvalidValue if some backend cannot store it."""
         raise NotImplementedError
 
     def stored_now(self, pk: int) -> Any:
@@ -238,19 +234,14 @@ class SealedRow(_Mixin):
         if not written:
             return super().save(force_insert, only)
         database: Any = self._meta.database
-        joins = database.in_transaction()
-        attempt = partial(self._save_in_transaction, written, force_insert, only, joins=joins)
-        return attempt() if joins else TakenIds(database).retry(attempt)
+        attempt = partial(self._save_in_transaction, written, force_insert, only)
+        return attempt() if database.in_transaction() else TakenIds(database).retry(attempt)
 
     def _save_in_transaction(
-        self,
-        written: list[_Written],
-        force_insert: bool,
-        only: Sequence[Any] | None,
-        *,
-        joins: bool,
+        self, written: list[_Written], force_insert: bool, only: Sequence[Any] | None
     ) -> int | bool:
         database: Any = self._meta.database
+        joins = database.in_transaction()
         dirty, pk = set(self._dirty), self._pk
         try:
             with ExitStack() as stack:

@@ -40,11 +40,7 @@ def _refuse(field: peewee.Field[Any], why: str) -> InvalidValue:
 
 
 def check_text(field: peewee.Field[Any], value: Any, max_length: int | None = None) -> str:
-    """Return the text if every backend can store it unchanged.
-
-    Raises:
-        InvalidValue: when one cannot.
-    """
+    """Return the text, or raise InvalidValue if some backend cannot store it unchanged."""
     if not isinstance(value, str):
         raise _refuse(field, f"must be a str, not {type(value).__name__}")
     problem = text_problem(value)
@@ -56,11 +52,7 @@ def check_text(field: peewee.Field[Any], value: Any, max_length: int | None = No
 
 
 def check_time(field: peewee.Field[Any], value: Any) -> datetime:
-    """Return an aware time in UTC.
-
-    Raises:
-        InvalidValue: when it is not a datetime, naive, or out of range.
-    """
+    """Return an aware time in UTC; refuse what is not a datetime, naive or out of range."""
     if not isinstance(value, datetime):
         raise _refuse(field, f"must be a datetime, not {type(value).__name__}")
     if value.utcoffset() is None:
@@ -78,10 +70,7 @@ def check_time(field: peewee.Field[Any], value: Any) -> datetime:
 
 
 class DialectWord(peewee.Node):
-    """A keyword of DDL that differs between backends, or that some of them lack.
-
-    It is looked up in the backend's `field_types`.
-    """
+    """A keyword of DDL that is looked up in the backend's `field_types`, which may lack it."""
 
     def __init__(self, word: str) -> None:
         self.word = word
@@ -125,6 +114,10 @@ class ForeignKeyField(peewee.ForeignKeyField):
 
     sound = _SOUND_INT.format("{0}", INT64)
 
+    def bind(self, model: type[peewee.Model], name: str, set_attribute: bool = True) -> None:
+        super().bind(model, name, set_attribute)
+        self.constraint_name = f"fk_{model._meta.table_name}_{self.column_name}"
+
     def db_value(self, value: Any) -> int | None:
         if isinstance(value, self.rel_model):
             value = value.get_id()
@@ -153,14 +146,7 @@ class MoneyField(peewee.DoubleField):
         super().__init__(**kwargs)
 
     def taken(self, value: Any, *, least: int | None = None) -> Decimal:
-        """Return an amount as money.
-
-        Args:
-            value: a `money.Amount`.
-            least: the minimum; by default minus the maximum.
-        Raises:
-            InvalidValue: when it is not an amount, or out of bounds.
-        """
+        """Return an amount as money; `least` is minus the maximum by default."""
         name = getattr(self, "column_name", None) or "value"
         return take(name, value, least=-self.most if least is None else least, most=self.most)
 
@@ -308,11 +294,7 @@ def _unreadable(field: peewee.Field[Any], what: str) -> ReadError:
 
 
 def to_json(field: peewee.Field[Any], value: Any) -> str:
-    """Return the compact text of a JSON value if every backend returns it unchanged.
-
-    Raises:
-        InvalidValue: when one would not.
-    """
+    """Return the compact text of a JSON value; refuse one that some backend would change."""
     _check_json(field, value, MAX_JSON_DEPTH)
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -335,14 +317,10 @@ def _check_json(field: peewee.Field[Any], value: Any, depth_left: int) -> None:
             )
         if isinstance(value, dict):
             for key in value:
-                _check_json_key(field, key)
+                if len(check_text(field, key).encode()) > MAX_JSON_KEY_BYTES:
+                    raise _refuse(field, f"has a key of more than {MAX_JSON_KEY_BYTES} bytes")
             value = value.values()
         for item in value:
             _check_json(field, item, depth_left - 1)
     else:
         raise _refuse(field, f"is not JSON: it holds a {type(value).__name__}")
-
-
-def _check_json_key(field: peewee.Field[Any], key: Any) -> None:
-    if len(check_text(field, key).encode()) > MAX_JSON_KEY_BYTES:
-        raise _refuse(field, f"has a key of more than {MAX_JSON_KEY_BYTES} bytes")

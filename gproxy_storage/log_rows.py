@@ -66,7 +66,7 @@ class LogTable:
             TypeError: when a column is declared below ``created_at``.
         """
         fields = [
-            field for field in model._meta.sorted_fields if has_trace_id or not _is_key(field)
+            field for field in model._meta.sorted_fields if has_trace_id or not field.primary_key
         ]
         if (last := fields[-1].column_name) != "created_at":
             raise TypeError(
@@ -95,6 +95,7 @@ class LogTable:
 
         Raises:
             TypeError: when a keyword is unknown or missing, as for a function's signature.
+            InvalidValue: when a number is negative that must not be.
         """
         values, rest = {}, dict(row)
         for name in self.arguments:
@@ -104,11 +105,14 @@ class LogTable:
                 given = default() if callable(default) else default
             if given is not _ABSENT:
                 values[name] = given
-            elif not _is_key(field):
+            elif not field.primary_key:
                 raise TypeError(f"record() missing keyword argument {keyword(name)!r}")
         if rest:
             name, hint = self._unknown(rest)
             raise TypeError(f"record() got an unexpected keyword argument {name!r}; {hint}")
+        for name in _AT_LEAST_ZERO:
+            if name in values and isinstance(values[name], int | float) and values[name] < 0:
+                raise InvalidValue(f"{name} must be >= 0", argument=name)
         if values["at"] is None:
             values["at"] = stored_at
         return {**values, "created_at": stored_at}
@@ -139,10 +143,6 @@ def _default(field: peewee.Field[Any]) -> Any:
     return float(field.default) if isinstance(field, MoneyField) else field.default
 
 
-def _is_key(field: peewee.Field[Any]) -> bool:
-    return bool(field.primary_key)
-
-
 USAGES = LogTable.of(Usage, has_trace_id=False)
 UPSTREAM_REQUESTS = LogTable.of(UpstreamRequest, has_trace_id=False)
 DOWNSTREAM_REQUESTS = LogTable.of(DownstreamRequest, has_trace_id=True)
@@ -151,25 +151,19 @@ LOGS = (USAGES, UPSTREAM_REQUESTS, DOWNSTREAM_REQUESTS)
 """Every log, in the order in which a batch is written."""
 
 GIVEN_KEYS = frozenset(
-    log.bulk.name for log in LOGS if _is_key(log.model._meta.columns[log.bulk.columns[0]])
+    log.bulk.name for log in LOGS if log.model._meta.columns[log.bulk.columns[0]].primary_key
 )
 """The tables of the logs whose rows have explicit keys."""
 
-_AT_LEAST_ZERO = {
+_AT_LEAST_ZERO = (
     "initial_latency_ms",
     "total_latency_ms",
     *(name for name in USAGES.arguments if "_tokens" in name),
-}
+)
 
 
 def row_check(log: LogTable, *, max_body_bytes: int, redactors: Redactors) -> RowCheck:
-    """Generate the function that checks a log's rows.
-
-    Args:
-        log: the log.
-        max_body_bytes: the maximum length of a body.
-        redactors: are applied before a value is checked.
-    """
+    """Generate the function that checks a log's rows; redactors are applied before the checks."""
     names: dict[str, Any] = {"stamp": stamp, "refusal": log.refusal}
     keywords, lines = [], []
     for name in log.arguments:
@@ -219,7 +213,7 @@ def probe_row(log: LogTable) -> Row:
     fields = log.model._meta.columns
     return tuple(
         -random.getrandbits(62)  # unused, and below all generated ids
-        if _is_key(fields[name])
+        if fields[name].primary_key
         else None
         if fields[name].null
         else values[kind]
@@ -241,11 +235,6 @@ def stamp() -> str:
     return f"{text}{microseconds:06d}Z"
 
 
-def time_text(at: datetime) -> str:
-    """Return a time in UTC in the form of rows."""
-    return at.isoformat(timespec="microseconds")[:26] + "Z"
-
-
 def _sound(field: peewee.Field[Any], max_body_bytes: int) -> str | None:
     """Return the inline test for values that need no further check; None if all need one."""
     name = field.column_name
@@ -259,7 +248,7 @@ def _sound(field: peewee.Field[Any], max_body_bytes: int) -> str | None:
         return None
     if name in _AT_LEAST_ZERO:
         test += f" and {name} >= 0"
-    elif _is_key(field):
+    elif field.primary_key:
         test += f" and {GIVEN_IDS.start} <= {name} < {GIVEN_IDS.stop}"
     return f"{name} is None or {test}" if field.null else test
 
@@ -277,7 +266,7 @@ def _full_check(field: peewee.Field[Any], max_body_bytes: int) -> Callable[[Any]
                 return None
             raise refuse("must not be None")
         if isinstance(field, UtcDateTimeField):
-            return time_text(check_time(field, value))
+            return check_time(field, value).isoformat(timespec="microseconds")[:26] + "Z"
         if isinstance(field, MoneyField):
             return float(field.taken(value, least=0))
         stored = field.db_value(value)
@@ -289,7 +278,7 @@ def _full_check(field: peewee.Field[Any], max_body_bytes: int) -> Callable[[Any]
             return bytes(value)  # a copy: the caller may change its buffer
         if name in _AT_LEAST_ZERO and not stored >= 0:
             raise refuse("must be >= 0")
-        if _is_key(field) and stored not in GIVEN_IDS:
+        if field.primary_key and stored not in GIVEN_IDS:
             raise refuse(f"must be between {GIVEN_IDS.start} and {GIVEN_IDS.stop - 1}")
         return stored
 

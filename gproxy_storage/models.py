@@ -6,9 +6,9 @@ does not imply an index; every index but that of the natural key is declared bel
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, overload
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar, overload
 
 import peewee
 from peewee import SQL
@@ -50,45 +50,32 @@ class Table(peewee.Model):
     """The base of all tables, bound to a database by `Storage`.
 
     Attributes:
+        table_name: its name in the database.
         natural_key: the fields that identify a row in addition to its id, for upserts and a unique
             index; empty if only the id does.
         is_log: whether rows remain when a row that they refer to is deleted, with NULL for it.
     """
 
+    table_name: ClassVar[str] = ""
     natural_key: ClassVar[tuple[str, ...]] = ()
     is_log: ClassVar[bool] = False
 
     class Meta:
-        legacy_table_names = False
+        table_function = attrgetter("table_name")
         only_save_dirty = True  # an UPDATE writes only changed columns
 
 
 @overload
 def _foreign_key(
-    target: type[T], table: str, column: str, on_delete: str, *, null: Literal[True]
+    target: type[T], on_delete: str, *, null: Literal[True]
 ) -> peewee.ForeignKeyField[T | None]: ...
 @overload
-def _foreign_key(
-    target: type[T], table: str, column: str, on_delete: str
-) -> peewee.ForeignKeyField[T]: ...
-def _foreign_key(
-    target: type[Table], table: str, column: str, on_delete: str, **kwargs: Any
-) -> peewee.ForeignKeyField[Any]:
-    """Declare a foreign key with our naming, without the index that Peewee would add."""
-    return ForeignKeyField(
-        target,
-        column_name=column,
-        object_id_name=column,
-        backref="+",
-        index=False,
-        on_delete=on_delete,
-        constraint_name=f"fk_{table}_{column}",
-        **kwargs,
-    )
+def _foreign_key(target: type[T], on_delete: str) -> peewee.ForeignKeyField[T]: ...
+def _foreign_key(target: Any, on_delete: str, **kwargs: Any) -> peewee.ForeignKeyField[Any]:
+    return ForeignKeyField(target, on_delete=on_delete, backref="+", index=False, **kwargs)
 
 
-@dataclass(frozen=True, slots=True)
-class Index:
+class Index(NamedTuple):
     """An index of a table.
 
     Attributes:
@@ -126,6 +113,8 @@ def _add_index(model: type[Table], *columns: Any, unique: bool = False) -> None:
 class GlobalSettings(Table):
     """The single row of settings, with id 1."""
 
+    table_name = "global_settings"
+
     id = BigAutoField()
     host = TextField()
     port = IntegerField()
@@ -141,13 +130,11 @@ class GlobalSettings(Table):
     update_channel = TextField(null=True)
     updated_at = UtcDateTimeField()
 
-    class Meta:
-        table_name = "global_settings"
-
 
 class Provider(Table):
     """An upstream provider of LLMs."""
 
+    table_name = "providers"
     natural_key = ("name",)
 
     id = BigAutoField()
@@ -159,9 +146,6 @@ class Provider(Table):
     created_at = UtcDateTimeField()
     updated_at = UtcDateTimeField()
 
-    class Meta:
-        table_name = "providers"
-
 
 _add_index(Provider, Provider.channel)
 
@@ -169,18 +153,17 @@ _add_index(Provider, Provider.channel)
 class Credential(SealedRow, Table):
     """A credential of a provider."""
 
+    table_name = "credentials"
+
     id = BigAutoField()
     provider_id: int
-    provider = _foreign_key(Provider, "credentials", "provider_id", "CASCADE")
+    provider = _foreign_key(Provider, "CASCADE")
     name = TextField(null=True)
     kind = TextField()
     secret_json: Field[Any] = EncryptedJSONField("credentials", "secret_json")
     enabled = BooleanField()
     created_at = UtcDateTimeField()
     updated_at = UtcDateTimeField()
-
-    class Meta:
-        table_name = "credentials"
 
 
 _add_index(Credential, Credential.provider)
@@ -189,11 +172,12 @@ _add_index(Credential, Credential.provider)
 class CredentialStatus(Table):
     """The health of a credential on a channel."""
 
+    table_name = "credential_statuses"
     natural_key = ("credential", "channel")
 
     id = BigAutoField()
     credential_id: int
-    credential = _foreign_key(Credential, "credential_statuses", "credential_id", "CASCADE")
+    credential = _foreign_key(Credential, "CASCADE")
     channel = CharField()
     health_kind = TextField()
     health_json: Field[Any] = JSONField(null=True)
@@ -201,13 +185,11 @@ class CredentialStatus(Table):
     last_error = TextField(null=True)
     updated_at = UtcDateTimeField()
 
-    class Meta:
-        table_name = "credential_statuses"
-
 
 class User(SealedRow, Table):
     """A user of the proxy; `password` is an Argon2id hash, itself encrypted."""
 
+    table_name = "users"
     natural_key = ("name",)
 
     id = BigAutoField()
@@ -218,16 +200,15 @@ class User(SealedRow, Table):
     created_at = UtcDateTimeField()
     updated_at = UtcDateTimeField()
 
-    class Meta:
-        table_name = "users"
-
 
 class UserKey(SealedRow, Table):
     """An API key of a user; looked up by its digest, which saving the key sets."""
 
+    table_name = "user_keys"
+
     id = BigAutoField()
     user_id: int
-    user = _foreign_key(User, "user_keys", "user_id", "CASCADE")
+    user = _foreign_key(User, "CASCADE")
     api_key_ciphertext: Field[str] = EncryptedTextField(
         "user_keys", "api_key_ciphertext", digest="api_key_digest"
     )
@@ -237,9 +218,6 @@ class UserKey(SealedRow, Table):
     created_at = UtcDateTimeField()
     updated_at = UtcDateTimeField()
 
-    class Meta:
-        table_name = "user_keys"
-
 
 _add_index(UserKey, UserKey.api_key_digest, unique=True)
 _add_index(UserKey, UserKey.user)
@@ -248,20 +226,18 @@ _add_index(UserKey, UserKey.user)
 class LLMModel(Table):
     """A model that a provider offers."""
 
+    table_name = "models"
     natural_key = ("provider", "model_id")
 
     id = BigAutoField()
     provider_id: int
-    provider = _foreign_key(Provider, "models", "provider_id", "CASCADE")
+    provider = _foreign_key(Provider, "CASCADE")
     model_id = CharField()
     display_name = TextField(null=True)
     enabled = BooleanField()
     pricing_json = TextField(null=True)
     created_at = UtcDateTimeField()
     updated_at = UtcDateTimeField()
-
-    class Meta:
-        table_name = "models"
 
 
 _add_index(LLMModel, LLMModel.provider)
@@ -270,6 +246,7 @@ _add_index(LLMModel, LLMModel.provider)
 class UserModelPermission(Table):
     """A user may use the models that the pattern matches; provider NULL = every provider."""
 
+    table_name = "user_model_permissions"
     # NULLs are distinct in its index: permissions are unique by a lock, see
     # repositories/permission_rows.py. With another unique index GPROXY does not start, or
     # drops it.
@@ -277,14 +254,11 @@ class UserModelPermission(Table):
 
     id = BigAutoField()
     user_id: int
-    user = _foreign_key(User, "user_model_permissions", "user_id", "CASCADE")
+    user = _foreign_key(User, "CASCADE")
     provider_id: int | None
-    provider = _foreign_key(Provider, "user_model_permissions", "provider_id", "CASCADE", null=True)
+    provider = _foreign_key(Provider, "CASCADE", null=True)
     model_pattern = CharField()
     created_at = UtcDateTimeField()
-
-    class Meta:
-        table_name = "user_model_permissions"
 
 
 _add_index(UserModelPermission, UserModelPermission.user)
@@ -293,17 +267,15 @@ _add_index(UserModelPermission, UserModelPermission.user)
 class UserFilePermission(Table):
     """A user may use the files of a provider."""
 
+    table_name = "user_file_permissions"
     natural_key = ("user", "provider")
 
     id = BigAutoField()
     user_id: int
-    user = _foreign_key(User, "user_file_permissions", "user_id", "CASCADE")
+    user = _foreign_key(User, "CASCADE")
     provider_id: int
-    provider = _foreign_key(Provider, "user_file_permissions", "provider_id", "CASCADE")
+    provider = _foreign_key(Provider, "CASCADE")
     created_at = UtcDateTimeField()
-
-    class Meta:
-        table_name = "user_file_permissions"
 
 
 _add_index(UserFilePermission, UserFilePermission.user)
@@ -312,20 +284,18 @@ _add_index(UserFilePermission, UserFilePermission.user)
 class UserRateLimit(Table):
     """Limits of a user on the models that the pattern matches; NULL = no limit."""
 
+    table_name = "user_rate_limits"
     natural_key = ("user", "model_pattern")
 
     id = BigAutoField()
     user_id: int
-    user = _foreign_key(User, "user_rate_limits", "user_id", "CASCADE")
+    user = _foreign_key(User, "CASCADE")
     model_pattern = CharField()
     rpm = IntegerField(null=True)
     rpd = IntegerField(null=True)
     total_tokens = BigIntegerField(null=True)
     created_at = UtcDateTimeField()
     updated_at = UtcDateTimeField()
-
-    class Meta:
-        table_name = "user_rate_limits"
 
 
 _add_index(UserRateLimit, UserRateLimit.user)
@@ -334,35 +304,34 @@ _add_index(UserRateLimit, UserRateLimit.user)
 class UserQuota(Table):
     """The limit on a user's costs, and the costs so far; a quota <= 0 is unlimited."""
 
+    table_name = "user_quotas"
     natural_key = ("user",)
 
     id = BigAutoField()
     user_id: int
-    user = _foreign_key(User, "user_quotas", "user_id", "CASCADE")
+    user = _foreign_key(User, "CASCADE")
     quota: Field[Decimal] = MoneyField()
     cost_used: Field[Decimal] = MoneyField()
     updated_at = UtcDateTimeField()
-
-    class Meta:
-        table_name = "user_quotas"
 
 
 class Usage(Table):
     """The tokens and cost of one call."""
 
+    table_name = "usages"
     is_log = True
 
     trace_id = BigAutoField()
     downstream_trace_id = BigIntegerField(null=True)
     at = UtcDateTimeField()
     provider_id: int | None
-    provider = _foreign_key(Provider, "usages", "provider_id", "SET NULL", null=True)
+    provider = _foreign_key(Provider, "SET NULL", null=True)
     credential_id: int | None
-    credential = _foreign_key(Credential, "usages", "credential_id", "SET NULL", null=True)
+    credential = _foreign_key(Credential, "SET NULL", null=True)
     user_id: int | None
-    user = _foreign_key(User, "usages", "user_id", "SET NULL", null=True)
+    user = _foreign_key(User, "SET NULL", null=True)
     user_key_id: int | None
-    user_key = _foreign_key(UserKey, "usages", "user_key_id", "SET NULL", null=True)
+    user_key = _foreign_key(UserKey, "SET NULL", null=True)
     operation = TextField(default="generate")
     protocol = TextField(default="openai")
     model = TextField(null=True)
@@ -376,9 +345,6 @@ class Usage(Table):
         most=MAX_COST, default=Decimal(0), constraints=[SQL("DEFAULT 0")]
     )
     created_at = UtcDateTimeField()
-
-    class Meta:
-        table_name = "usages"
 
 
 _add_index(Usage, Usage.at.desc(), Usage.trace_id.desc())
@@ -395,6 +361,7 @@ _add_index(Usage, Usage.user_key, Usage.at)
 class UpstreamRequest(Table):
     """A request that the proxy sent to a provider."""
 
+    table_name = "upstream_requests"
     is_log = True
 
     trace_id = BigAutoField()
@@ -402,11 +369,9 @@ class UpstreamRequest(Table):
     at = UtcDateTimeField()
     internal = BooleanField(default=False)
     provider_id: int | None
-    provider = _foreign_key(Provider, "upstream_requests", "provider_id", "SET NULL", null=True)
+    provider = _foreign_key(Provider, "SET NULL", null=True)
     credential_id: int | None
-    credential = _foreign_key(
-        Credential, "upstream_requests", "credential_id", "SET NULL", null=True
-    )
+    credential = _foreign_key(Credential, "SET NULL", null=True)
     request_method = TextField()
     request_headers_json: Field[Any] = HeadersField(default=dict)
     request_url = TextField(null=True)
@@ -418,9 +383,6 @@ class UpstreamRequest(Table):
     total_latency_ms = BigIntegerField(null=True)
     created_at = UtcDateTimeField()
 
-    class Meta:
-        table_name = "upstream_requests"
-
 
 _add_index(UpstreamRequest, UpstreamRequest.at.desc(), UpstreamRequest.trace_id.desc())
 
@@ -428,15 +390,16 @@ _add_index(UpstreamRequest, UpstreamRequest.at.desc(), UpstreamRequest.trace_id.
 class DownstreamRequest(Table):
     """A request that a user sent to the proxy; the caller gives the trace id."""
 
+    table_name = "downstream_requests"
     is_log = True
 
     trace_id = BigAutoField()
     at = UtcDateTimeField()
     internal = BooleanField(default=False)
     user_id: int | None
-    user = _foreign_key(User, "downstream_requests", "user_id", "SET NULL", null=True)
+    user = _foreign_key(User, "SET NULL", null=True)
     user_key_id: int | None
-    user_key = _foreign_key(UserKey, "downstream_requests", "user_key_id", "SET NULL", null=True)
+    user_key = _foreign_key(UserKey, "SET NULL", null=True)
     request_method = TextField()
     request_headers_json: Field[Any] = HeadersField(default=dict)
     request_path = TextField()
@@ -447,9 +410,6 @@ class DownstreamRequest(Table):
     response_body = BodyField(null=True)
     created_at = UtcDateTimeField()
 
-    class Meta:
-        table_name = "downstream_requests"
-
 
 _add_index(DownstreamRequest, DownstreamRequest.at.desc(), DownstreamRequest.trace_id.desc())
 
@@ -457,25 +417,23 @@ _add_index(DownstreamRequest, DownstreamRequest.at.desc(), DownstreamRequest.tra
 class UserCredentialFile(Table):
     """A file that a user uploaded through a credential."""
 
+    table_name = "user_credential_files"
     natural_key = ("user", "provider", "file_id")
 
     id = BigAutoField()
     user_id: int
-    user = _foreign_key(User, "user_credential_files", "user_id", "CASCADE")
+    user = _foreign_key(User, "CASCADE")
     user_key_id: int
-    user_key = _foreign_key(UserKey, "user_credential_files", "user_key_id", "CASCADE")
+    user_key = _foreign_key(UserKey, "CASCADE")
     provider_id: int
-    provider = _foreign_key(Provider, "user_credential_files", "provider_id", "CASCADE")
+    provider = _foreign_key(Provider, "CASCADE")
     credential_id: int
-    credential = _foreign_key(Credential, "user_credential_files", "credential_id", "CASCADE")
+    credential = _foreign_key(Credential, "CASCADE")
     file_id = CharField()
     active = BooleanField()
     created_at = UtcDateTimeField()
     updated_at = UtcDateTimeField()
     deleted_at = UtcDateTimeField(null=True)
-
-    class Meta:
-        table_name = "user_credential_files"
 
 
 _add_index(
@@ -490,11 +448,12 @@ _add_index(UserCredentialFile, UserCredentialFile.credential)
 class ClaudeFile(Table):
     """Anthropic's metadata of a file."""
 
+    table_name = "claude_files"
     natural_key = ("provider", "file_id")
 
     id = BigAutoField()
     provider_id: int
-    provider = _foreign_key(Provider, "claude_files", "provider_id", "CASCADE")
+    provider = _foreign_key(Provider, "CASCADE")
     file_id = CharField()
     file_created_at = TextField()
     filename = TextField()
@@ -505,9 +464,6 @@ class ClaudeFile(Table):
     created_at = UtcDateTimeField()
     updated_at = UtcDateTimeField()
 
-    class Meta:
-        table_name = "claude_files"
-
 
 _add_index(ClaudeFile, ClaudeFile.provider)
 
@@ -515,16 +471,17 @@ _add_index(ClaudeFile, ClaudeFile.provider)
 class StorageState(Table):
     """Facts about the database itself, stored by this package; GPROXY does not use it."""
 
+    table_name = "storage_state"
+
     name = CharField(max_length=64, primary_key=True)
     value = TextField()
     updated_at = UtcDateTimeField()
 
-    class Meta:
-        table_name = "storage_state"
-
 
 class EncryptionKeys(Table):
     """The single row of the keyring, with id 1; see `keyring_manager.py`."""
+
+    table_name = "encryption_keys"
 
     id = BigIntegerField(primary_key=True)
     generation = BigIntegerField(default=0, constraints=[SQL("DEFAULT 0")])
@@ -533,56 +490,32 @@ class EncryptionKeys(Table):
     decrypted = BooleanField(default=False, constraints=[SQL("DEFAULT FALSE")])
     updated_at = UtcDateTimeField()
 
-    class Meta:
-        table_name = "encryption_keys"
-
 
 class SinkWriter(Table):
     """The last stored batch of each sink, so that writing one again is a no-op."""
+
+    table_name = "write_batches"
 
     writer = CharField(max_length=64, primary_key=True)
     seq = BigIntegerField()
     at = UtcDateTimeField()
 
-    class Meta:
-        table_name = "write_batches"
+
+TABLES: tuple[type[Table], ...] = tuple(Table.__subclasses__())
+"""Every table that holds data, in order of declaration: parents before children."""
 
 
 class Ledger(Table):
     """GPROXY's ledger: the migrations of its schema that were applied.
 
-    Not in `TABLES`: sync creates and fills it, and nothing else in this package uses it.
+    Not in `TABLES`, thus below: sync creates and fills it, and nothing else here uses it.
     """
+
+    table_name = "seaql_migrations"
 
     version = CharField(primary_key=True)
     applied_at = BigIntegerField()
 
-    class Meta:
-        table_name = "seaql_migrations"
-
-
-TABLES: tuple[type[Table], ...] = (
-    GlobalSettings,
-    Provider,
-    Credential,
-    CredentialStatus,
-    User,
-    UserKey,
-    LLMModel,
-    UserModelPermission,
-    UserFilePermission,
-    UserRateLimit,
-    UserQuota,
-    Usage,
-    UpstreamRequest,
-    DownstreamRequest,
-    UserCredentialFile,
-    ClaudeFile,
-    StorageState,
-    EncryptionKeys,
-    SinkWriter,
-)
-"""Every table that holds data, parents before children."""
 
 LOG_MODELS = tuple(model for model in TABLES if model.is_log)
 """The logs, in the order in which a batch is written."""
@@ -596,12 +529,7 @@ NAMES: frozenset[str] = frozenset(
     {index.name for indexes in INDEXES.values() for index in indexes}
     | {model._meta.table_name for model in TABLES}
     | {field.column_name for model in TABLES for field in model._meta.sorted_fields}
-    | {
-        field.constraint_name
-        for model in TABLES
-        for field in model._meta.sorted_fields
-        if isinstance(field, peewee.ForeignKeyField) and field.constraint_name
-    }
+    | {key.constraint_name for model in TABLES for key in model._meta.refs}
 )
 """The names of all tables, columns, indexes and constraints."""
 
@@ -620,13 +548,9 @@ GENERATED_IDS = {
 """Table whose primary key the database can generate -> that column."""
 
 SEALED_FIELDS: dict[type[Table], tuple[SealedField, ...]] = {
-    model: fields
+    model: tuple(field for field in model._meta.sorted_fields if isinstance(field, SealedField))
     for model in TABLES
-    if (
-        fields := tuple(
-            field for field in model._meta.sorted_fields if isinstance(field, SealedField)
-        )
-    )
+    if issubclass(model, SealedRow)
 }
 """The encrypted fields of each table that has some."""
 

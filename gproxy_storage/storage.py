@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
@@ -108,13 +109,7 @@ class Storage(TableRepositories, StrictKeywords):
     def from_settings(cls, settings: Settings, *, sync: bool = True) -> Self:
         """Open the storage that loaded settings name. Raises the errors of `open`."""
         _prepare_data_dir(settings)
-        return cls._connect(
-            settings.dsn,
-            settings.secret_key,
-            secret_file=settings.secret_key_file,
-            data_dir=settings.data_dir,
-            sync=sync,
-        )
+        return cls._connect_as_set(settings, cls._start, sync=sync)
 
     @classmethod
     def for_schema(cls, settings: Settings) -> Self:
@@ -123,7 +118,7 @@ class Storage(TableRepositories, StrictKeywords):
         The secret is not needed. Raises the errors of `inspect`.
         """
         _prepare_data_dir(settings)
-        return cls._connect(settings.dsn, None, sync=False, start=lambda _: None)
+        return cls.inspect(settings.dsn)
 
     @classmethod
     @without_locals
@@ -151,7 +146,7 @@ class Storage(TableRepositories, StrictKeywords):
         # Under the same names: an error report may show this frame.
         dsn = Dsn.parse(dsn) if isinstance(dsn, str) else dsn
         secret_key = None if secret_key is None else clean_secret(secret_key, "secret_key")
-        return cls._connect(dsn, secret_key, data_dir=data_dir, sync=sync)
+        return cls._connect(dsn, partial(cls._start, secret=secret_key, sync=sync), data_dir)
 
     @classmethod
     @without_locals
@@ -165,7 +160,7 @@ class Storage(TableRepositories, StrictKeywords):
             ConnectError: when the database cannot be opened.
         """
         dsn = Dsn.parse(dsn) if isinstance(dsn, str) else dsn  # as in `connect`
-        return cls._connect(dsn, None, sync=False, start=lambda _: None)
+        return cls._connect(dsn, lambda _: None)
 
     @classmethod
     def for_encryption(cls, settings: Settings, *, sync: bool = True) -> Self:
@@ -173,27 +168,25 @@ class Storage(TableRepositories, StrictKeywords):
 
         An existing keyring is opened; none is created. Raises the errors of `open`.
         """
+        return cls._connect_as_set(settings, cls._unlock, sync=sync)
+
+    @classmethod
+    def _connect_as_set(cls, settings: Settings, start: Callable[..., None], *, sync: bool) -> Self:
         return cls._connect(
             settings.dsn,
-            settings.secret_key,
-            secret_file=settings.secret_key_file,
-            data_dir=settings.data_dir,
-            sync=sync,
-            start=lambda storage: storage._unlock(settings.secret_key, sync=sync),
+            partial(start, secret=settings.secret_key, sync=sync),
+            settings.data_dir,
+            settings.secret_key_file,
         )
 
     @classmethod
     def _connect(
         cls,
         dsn: Dsn,
-        secret: Secret | None,
-        *,
-        secret_file: Path | None = None,
+        start: Callable[[Self], None],
         data_dir: str | Path = DEFAULT_DATA_DIR,
-        sync: bool,
-        start: Callable[[Self], None] | None = None,
+        secret_file: Path | None = None,
     ) -> Self:
-        """Open the database and start up, by `start` if it is given."""
         with cls._open_lock:
             if Storage._open is not None:
                 raise ConfigError(
@@ -207,10 +200,7 @@ class Storage(TableRepositories, StrictKeywords):
             # In one session: its connection shows which server this is.
             with translated(database, writing=True), session(database):
                 storage._bind()
-                if start is not None:
-                    start(storage)
-                else:
-                    storage._start(secret, sync=sync)
+                start(storage)
         except BaseException:
             storage.close()
             raise
@@ -395,12 +385,7 @@ class Storage(TableRepositories, StrictKeywords):
         )
         from .sink.sink import Sink
 
-        sink = Sink(
-            self.database,
-            self.spool_dir,
-            settings,
-            on_close=self._sinks.discard,
-        )
+        sink = Sink(self.database, self.spool_dir, settings, on_close=self._sinks.discard)
         self._sinks.add(sink)
         return sink
 
@@ -498,12 +483,10 @@ os.register_at_fork(after_in_child=_renew_lock)
 
 
 def _prepare_data_dir(settings: Settings) -> None:
-    if settings.dsn_is_default and settings.dsn.mode == "rwc":
-        _create_data_dir(settings.data_dir, settings.dsn.setting)
-
-
-def _create_data_dir(path: Path, setting: str | None) -> None:
-    """Create the data directory for its owner only; an existing one is left as it is."""
+    """Create a default database's directory for its owner only; an existing one is left as is."""
+    if not settings.dsn_is_default or settings.dsn.mode != "rwc":
+        return
+    path, setting = settings.data_dir, settings.dsn.setting
     try:
         create_directory(path)
     except OSError as exc:

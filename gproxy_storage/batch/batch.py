@@ -124,11 +124,9 @@ class WriteBatch(_Recorded, TableRepositories):
         self._calls.clear()
 
     def _written(self) -> BatchWriter:
-        with suppress(*CALL_ERRORS):
-            return run_transaction(self._database, lambda: self._attempt(carefully=False))
-        return run_transaction(self._database, lambda: self._attempt(carefully=True))
+        def attempt(carefully: bool) -> BatchWriter:
+            return BatchWriter(self._database, self._calls, carefully=carefully).write()
 
-    def _attempt(self, *, carefully: bool) -> BatchWriter:
-        writer = BatchWriter(self._database, self._calls, carefully=carefully)
-        writer.write()
-        return writer
+        with suppress(*CALL_ERRORS):
+            return run_transaction(self._database, lambda: attempt(carefully=False))
+        return run_transaction(self._database, lambda: attempt(carefully=True))

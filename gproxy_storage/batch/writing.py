@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 from ..backends.base import Backend
 from ..backends.bulk import parts
@@ -62,7 +62,7 @@ class BatchWriter:
         self.written: Counter[str] = Counter()
         self.deleted: Counter[str] = Counter()
 
-    def write(self) -> None:
+    def write(self) -> Self:
         """Write everything, inside a transaction."""
         self._lock_users()
         for in_run, calls in groupby(self._calls.recorded, key=self._is_in_run):
@@ -75,6 +75,7 @@ class BatchWriter:
                 self.written += self._write_run([*calls])
         if self._deletes or self._carefully:
             self._forget_ids()
+        return self
 
     def _is_in_run(self, call: Call) -> bool:
         """Whether a call can be written in a run, which does not give ids of logs' rows."""
@@ -239,11 +240,7 @@ class BatchWriter:
     # -- reading ------------------------------------------------------------------------------
 
     def _read_ids(self, model: type[Table], rows: _Rows) -> _Rows:
-        """Read the ids of rows by their natural keys, because drivers may return wrong ones.
-
-        Returns:
-            The rows that do not exist.
-        """
+        """Read ids by natural key, as drivers may return wrong ones; return the missing rows."""
         fields = [model._meta.fields[name] for name in model.natural_key]
         wanted = {key: row for key, row in rows.items() if row.pending_ids and fields}
         stored = self._stored(model, wanted, primary_key(model), *fields)

@@ -27,14 +27,7 @@ _IN_THE_CLEAR = "is in the clear"
 def status_to_dict(
     row: KeyringRow | None, mode: Mode | None, keys: list[str], in_use: dict[str, InUse]
 ) -> dict[str, Any]:
-    """Return the state of a database's encryption.
-
-    Args:
-        row: the keyring's row, if there is one.
-        mode: the mode, if it is known.
-        keys: the ids of the data keys, the active one first; empty without the secret.
-        in_use: the forms and keys of the values of each column.
-    """
+    """Return the state of a database's encryption; the active one of the keys is the first."""
     return {
         "mode": mode and mode.value,
         "generation": row and row.generation,

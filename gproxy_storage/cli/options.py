@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -19,8 +19,7 @@ EXIT_TO_DO = 3
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """The group's options; None for one that is not given."""
 
     dsn: Dsn | None

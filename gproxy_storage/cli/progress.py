@@ -38,7 +38,7 @@ class Progress:
     """Counts items that are done; call it with the number of further ones.
 
     Args:
-        doing: the first word of each line.
+        doing: what is done, the first word of each line, for example ``writing``.
         total: the expected number of items; there may be more in the end.
         unit: what is counted.
     """
@@ -71,12 +71,7 @@ def progress(doing: str, total: int, unit: str = "values") -> Iterator[Progress]
     """Show the block's progress on stderr: live on a terminal, else by a line every `LINE_EVERY_S`.
 
     Written by a thread of its own, so that lines appear while a step takes long. Without a terminal
-    a block that ends sooner writes nothing.
-
-    Args:
-        doing: what is done, for example ``writing``.
-        total: the expected number of items.
-        unit: what is counted.
+    a block that ends sooner writes nothing. The arguments are those of `Progress`.
     """
     shown = Progress(doing, total, unit)
     stream = sys.stderr

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from ..backends.widths import WIDEN
-from ..config import Settings
 from ..sink.inspection import inspect_spool
 from ..storage import Storage
 from .options import EXIT_TO_DO, JSON, Options, printed, read_only
 from .progress import progress
 from .spool import show_spool
-
-if TYPE_CHECKING:
-    from ..schema.sync import SyncReport
 
 
 @click.command()
@@ -90,7 +86,10 @@ def sync(ctx: click.Context, dry_run: bool, widen: bool, as_json: bool) -> None:
             ctx.exit(1)
         ctx.exit(EXIT_TO_DO if plan else 0)
     if widen:
-        report = _widen(options.settings())
+        with Storage.for_schema(options.settings()) as storage:
+            steps = len(storage.plan(widen=True).steps)
+            with progress("widening", steps, "statements") as done:
+                report = storage.sync(widen=True, progress=done)
     else:
         with Storage.from_settings(options.settings()) as storage:
             report = storage.sync() if storage.sync_report is None else storage.sync_report
@@ -103,10 +102,3 @@ def sync(ctx: click.Context, dry_run: bool, widen: bool, as_json: bool) -> None:
         if report
         else "The schema is up to date."
     )
-
-
-def _widen(settings: Settings) -> SyncReport:
-    with Storage.for_schema(settings) as storage:
-        steps = len(storage.plan(widen=True).steps)
-        with progress("widening", steps, "statements") as done:
-            return storage.sync(widen=True, progress=done)

@@ -74,11 +74,7 @@ class PoolOptions:
 
 
 def read_query(query: str, backend: BackendName, source: Source) -> dict[str, str]:
-    """Parse a query into parameters by canonical name, with each value checked.
-
-    Raises:
-        DSNError: when a parameter is unknown, given twice, or has an invalid value.
-    """
+    """Parse a query into parameters by canonical name: each known, given once, and checked."""
     values: dict[str, str] = {}
     for piece in filter(None, query.split("&")):
         typed, equals, raw = piece.partition("=")

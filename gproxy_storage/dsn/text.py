@@ -57,11 +57,7 @@ class Source(NamedTuple):
         return DSNError(message, part=part, dsn=dsn, setting=self.setting)
 
     def decode(self, part: str, raw: str) -> str:
-        """Percent-decode a part strictly.
-
-        Raises:
-            DSNError: when an escape is incomplete, not UTF-8, or a NUL.
-        """
+        """Percent-decode a part strictly: no incomplete escape, all UTF-8, no NUL."""
         if _STRAY_PERCENT.search(raw):
             raise self.error(part, f"a '%' is not followed by two hex digits; {ESCAPES}")
         text = None

@@ -40,11 +40,7 @@ def require_str(argument: str, value: Any) -> str:
 
 
 def require_text(argument: str, value: Any) -> str:
-    """Return a str that is not blank.
-
-    Raises:
-        InvalidValue: when it is empty, blank, not a str, or not valid Unicode.
-    """
+    """Return a str of valid Unicode that is not blank."""
     if not isinstance(value, str) or not value.strip():
         raise InvalidValue(f"{argument} must be a str that is not blank", argument=argument)
     if not is_unicode(value):
@@ -88,12 +84,6 @@ def require_limit(argument: str, value: Any) -> int | None:
     if require_id(argument, value) < 0:
         raise InvalidValue(f"{argument} must be >= 0, or None for no limit", argument=argument)
     return int(value)
-
-
-def require_at_least_zero(argument: str, value: Any) -> None:
-    """Refuse a negative number; the field refuses what is not a number."""
-    if isinstance(value, int | float) and value < 0:
-        raise InvalidValue(f"{argument} must be >= 0", argument=argument)
 
 
 def require_cost(argument: str, value: Any, *, most: int = MAX_COST) -> Decimal:

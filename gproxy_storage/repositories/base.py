@@ -166,20 +166,12 @@ class BaseRepository(StrictKeywords, Generic[M]):
         return self._insert(**self._prepared(values))
 
     def _create_or_update(self, values: Mapping[str, Any], *, keep: Collection[str] = ()) -> M:
-        """Insert a row, or update the one with the same natural key, and return it.
-
-        Args:
-            keep: the fields that an existing row keeps, in addition to `created_at`.
-        """
+        """Insert a row, or update all but `created_at` and `keep` of the one with its key."""
         values = self._prepared(values)
         return self._upsert(self._natural_key, values, keep={"created_at", *keep})
 
     def _update(self, row_id: int, changes: Mapping[str, Any]) -> M:
-        """Change columns of one row and return it; without changes, nothing is written.
-
-        Raises:
-            NotFoundError: when there is no such row; nothing was written.
-        """
+        """Change columns of one row and return it; without changes, nothing is written."""
         key = self._key.name
         given = {name: value for name, value in changes.items() if value is not KEEP}
         self._check(given)
@@ -237,12 +229,8 @@ class BaseRepository(StrictKeywords, Generic[M]):
         """Insert a row of prepared values, or update the one with the same natural key.
 
         One statement; then the row is read by its key, because drivers return no id or a wrong
-        one. Not for tables with secret columns, which are written only by saving rows.
-
-        Args:
-            key: the fields of the natural key.
-            values: every value by its field's name, without the id, by which MySQL would update.
-            keep: the fields that an update leaves unchanged.
+        one. Not for tables with secret columns, which are written only by saving rows. The values
+        are without the id, by which MySQL would update.
         """
         named = {field.name for field in key}
         fields = self.model._meta.combined
@@ -264,12 +252,7 @@ class BaseRepository(StrictKeywords, Generic[M]):
         values: Mapping[str, Any],
         changes: Mapping[str, Any],
     ) -> M:
-        """Update the row that `find` returns, else insert one; for tables with secret columns.
-
-        Args:
-            values: the prepared values of a new row.
-            changes: the values that an existing row gets.
-        """
+        """Update the row that `find` returns, else insert one; for tables with secret columns."""
 
         def write() -> M:
             row = find()
@@ -299,9 +282,10 @@ class BaseRepository(StrictKeywords, Generic[M]):
         """Refuse what fields accept: NULL in a column that needs a value, and blank names."""
         self._check_references(values)
         for name, value in values.items():
+            field = self.model._meta.combined[name]
             if name in self.not_blank:
                 require_text(name, value)
-            elif value is None and not _takes_none(self.model._meta.combined[name]):
+            elif value is None and not (field.null or field.auto_increment):  # it is generated
                 raise InvalidValue(f"{name} must not be None", argument=name)
 
     def _check_references(self, values: Mapping[str, Any]) -> None:
@@ -377,10 +361,6 @@ class Repository(BaseRepository[M]):
 def _points_to_nothing(key: peewee.ForeignKeyField, values: Mapping[str, Any]) -> bool:
     value = values.get(key.name, values.get(key.column_name))
     return not key.rel_model.select().where(key.rel_field == value).exists()
-
-
-def _takes_none(field: peewee.Field[Any]) -> bool:
-    return bool(field.null or field.auto_increment)  # an id of None is generated
 
 
 def condition(field: peewee.Field[Any], value: Any) -> peewee.Expression:

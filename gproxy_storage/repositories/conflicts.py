@@ -6,7 +6,7 @@ columns that identify them, are omitted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import peewee
@@ -37,20 +37,16 @@ def explained(
         return error
     last = model._meta.columns[fields[-1]]
     other = f"another {'value' if is_secret(last) else last.name}"
+    same = " and ".join(_described(model._meta.columns[column], values) for column in fields)
     return ConflictError(
-        f"a row of {table} with {described(model, fields, values)} exists: "
-        f"{'use upsert, or ' if upsert else 'use '}{other}",
+        f"a row of {table} with {same} exists: {'use upsert, or ' if upsert else 'use '}{other}",
         table=table,
         fields=fields,
     )
 
 
-def described(model: type[Table], columns: Sequence[str], values: Mapping[str, Any]) -> str:
-    """Return the columns that identify a row, with those values that are known and not secret."""
-    return " and ".join(_described(model._meta.columns[column], values) for column in columns)
-
-
 def _described(field: peewee.Field[Any], values: Mapping[str, Any]) -> str:
+    """Return a column of a row, with its value if that is known and not secret."""
     value = values.get(field.name, values.get(field.column_name, _ABSENT))
     if value is _ABSENT or is_secret(field):
         return f"the same {field.column_name}"

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, TypeVar
 
-import peewee
 from peewee import SQL, Case, fn
 
 from ..backends.base import Backend
@@ -19,7 +18,7 @@ from .arguments import require_id
 from .base import condition
 from .keywords import StrictKeywords
 from .logs import require_time
-from .summaries import bucket_start
+from .summaries import EPOCH, TOKENS, bucket_start, ints
 from .traffic import Logged, Overview, TopModel, TopProvider, Used, overview
 
 DAY_S = 86_400
@@ -32,12 +31,7 @@ MAX_BUCKETS = 100_000
 T = TypeVar("T", Used, Logged)
 
 _COUNT = fn.COUNT(SQL("*"))
-_TOKENS = (
-    fn.SUM(Usage.input_tokens),
-    fn.SUM(Usage.output_tokens),
-    fn.SUM(Usage.cache_read_input_tokens),
-    fn.SUM(Usage.cache_creation_input_tokens),
-)
+_TOKENS = tuple(fn.SUM(column) for column in TOKENS[:4])
 
 
 def _logged_sums() -> tuple[Any, ...]:
@@ -77,20 +71,17 @@ class Dashboard(StrictKeywords):
             raise InvalidValue("bucket_s must be >= 1", argument="bucket_s")
         _check_period(since, until)
         empty = _starts(since, until, bucket_s) if fill else ()
-
         used_sums = (_COUNT, self._database.money_sum(Usage.cost), *_TOKENS)
 
         def read() -> tuple[dict[int, Used], dict[int, Logged]]:
-            external = condition(UpstreamRequest.internal, False)
+            usages = Usage.select().where(Usage.at.between(since, until))
+            external = UpstreamRequest.select().where(
+                UpstreamRequest.at.between(since, until),
+                condition(UpstreamRequest.internal, False),
+            )
             return (
-                self._buckets(Usage.at, bucket_s, _period(Usage.at, since, until), used_sums, Used),
-                self._buckets(
-                    UpstreamRequest.at,
-                    bucket_s,
-                    [*_period(UpstreamRequest.at, since, until), external],
-                    _logged_sums(),
-                    Logged,
-                ),
+                self._buckets(usages, bucket_s, used_sums, Used),
+                self._buckets(external, bucket_s, _logged_sums(), Logged),
             )
 
         used, logged = run_query(self._database, read)
@@ -141,17 +132,12 @@ class Dashboard(StrictKeywords):
         )
 
     def _buckets(
-        self,
-        at: Any,
-        bucket_s: int,
-        conditions: Sequence[peewee.Expression],
-        sums: Sequence[Any],
-        kind: type[T],
+        self, rows: Any, bucket_s: int, sums: Sequence[Any], kind: type[T]
     ) -> dict[int, T]:
         """Return the sums over a log's rows by the Unix time of their bucket's start."""
-        start = self._database.time_bucket(at, bucket_s)
-        query: Any = at.model.select(start, *sums).where(*conditions).group_by(SQL("1"))
-        return {int(row[0]): kind.read(*row[1:]) for row in query.tuples()}
+        start = self._database.time_bucket(rows.model.at, bucket_s)
+        query = rows.select(start, *sums).group_by(SQL("1")).tuples()
+        return {int(first): kind(*ints(found)) for first, *found in query}
 
     def _top(self, column: Any, since: datetime, until: datetime, limit: int) -> Any:
         _check_period(since, until)
@@ -159,7 +145,7 @@ class Dashboard(StrictKeywords):
             raise InvalidValue("limit must be >= 0", argument="limit")
         return (
             Usage.select(column, _COUNT, self._database.money_sum(Usage.cost), *_TOKENS[:2])
-            .where(*_period(Usage.at, since, until))
+            .where(Usage.at.between(since, until))
             .group_by(column)
             .order_by(_COUNT.desc(), fn.MIN(Usage.trace_id))
             .limit(limit)
@@ -171,14 +157,9 @@ def _check_period(since: datetime, until: datetime) -> None:
         raise InvalidValue("until must not be before since", argument="until")
 
 
-def _period(at: Any, since: datetime, until: datetime) -> list[peewee.Expression]:
-    return [at >= since, at <= until]
-
-
 def _starts(since: datetime, until: datetime, bucket_s: int) -> range:
     """Return the start of each bucket of a period, in Unix seconds."""
-    epoch = datetime(1970, 1, 1, tzinfo=UTC)
-    first, last = ((at - epoch) // _SECOND // bucket_s * bucket_s for at in (since, until))
+    first, last = ((at - EPOCH) // _SECOND // bucket_s * bucket_s for at in (since, until))
     starts = range(first, last + 1, bucket_s)
     if len(starts) > MAX_BUCKETS:
         raise InvalidValue(
@@ -190,5 +171,4 @@ def _starts(since: datetime, until: datetime, bucket_s: int) -> range:
 
 
 def _ranked(count: int, cost_nano: int, *tokens: Any) -> tuple[int, Decimal, int]:
-    used = Used.read(count, cost_nano, *tokens)
-    return used.rows, from_nano(cost_nano), used.input_tokens + used.output_tokens
+    return count, from_nano(cost_nano), sum(ints(tokens))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Unpack
-
-import peewee
+from typing import Unpack
 
 from ..log_rows import DOWNSTREAM_REQUESTS
 from ..models import DownstreamRequest
@@ -54,8 +52,7 @@ class DownstreamRequests(Requests[DownstreamRequest]):
             row.pop("trace_id", None)
         else:
             require_given_id("trace_id", row["trace_id"])
-        values = self._values(row, redact)
-        return self._record(values, self._store)
+        return self._record(self._values(row, redact), self._store)
 
     def list(
         self,
@@ -81,8 +78,3 @@ class DownstreamRequests(Requests[DownstreamRequest]):
     def count(self, **filters: Unpack[DownstreamFilters]) -> int:
         """Return the number of matching requests."""
         return self._count(**filters)
-
-    def _condition(self, name: str, value: Any) -> peewee.Expression:
-        if name == "path_contains":
-            return self._contains(DownstreamRequest.request_path, name, value)
-        return super()._condition(name, value)

@@ -43,12 +43,15 @@ class Log(Repository[L], Generic[L]):
     """The repository of a log."""
 
     def _condition(self, name: str, value: Any) -> peewee.Expression:
-        at: Any = self.model.at
+        model: Any = self.model  # a log with the filter "channel" has a provider
         match name:
             case "since":
-                found: peewee.Expression = at >= require_time(name, value)
+                found: peewee.Expression = model.at >= require_time(name, value)
             case "until":
-                found = at <= require_time(name, value)
+                found = model.at <= require_time(name, value)
+            case "channel":
+                providers = Provider.select(Provider.id).where(condition(Provider.channel, value))
+                found = model.provider.in_(providers)
             case _:
                 found = super()._condition(name, value)
         return found
@@ -76,10 +79,11 @@ class Log(Repository[L], Generic[L]):
         rows = self._read(lambda: list(query))
         if limit is None or len(rows) <= limit:
             return Page(rows)
-        return Page(rows[:limit], self._position(rows[limit - 1]).to_cursor() if limit else None)
-
-    def _position(self, row: Any) -> Position:
-        return Position(self._database.time_to_key(row._stored_at), row.trace_id)
+        if not limit:
+            return Page()
+        last: Any = rows[limit - 1]
+        position = Position(self._database.time_to_key(last._stored_at), last.trace_id)
+        return Page(rows[:limit], position.to_cursor())
 
     def _pages(self, query: peewee.ModelSelect[L], batch_rows: int = BATCH_ROWS) -> Iterator[L]:
         """Iterate over the query's rows, newest first, as `_iter` does."""
@@ -150,20 +154,11 @@ def require_time(argument: str, value: Any) -> datetime:
     return value
 
 
-def of_channel(provider: Any, channel: Any) -> peewee.Expression:
-    """Return the condition that a log's provider has a channel."""
-    ids = Provider.select(Provider.id).where(condition(Provider.channel, channel))
-    found: peewee.Expression = provider.in_(ids)
-    return found
-
-
 def _without_missing(model: type[Table], values: Mapping[str, Any]) -> dict[str, Any]:
     """Return values with NULL for each parent that does not exist."""
     kept = dict(values)
-    for parent in model._meta.sorted_fields:
-        if isinstance(parent, peewee.ForeignKeyField) and kept[parent.column_name] is not None:
-            target = parent.rel_model
-            found = target.select(target.id).where(target.id == kept[parent.column_name])
-            if not found.exists():
-                kept[parent.column_name] = None
+    for parent, target in model._meta.refs.items():
+        key = kept[parent.column_name]
+        if key is not None and not target.select().where(parent.rel_field == key).exists():
+            kept[parent.column_name] = None
     return kept

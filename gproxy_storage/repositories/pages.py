@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from ..backends.base import Backend
 from ..errors import InvalidValue
@@ -30,8 +29,7 @@ class Page(list[M]):
         self.next_cursor = next_cursor
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(NamedTuple):
     """A position in a log's order: that of the last row of a page.
 
     Attributes:
@@ -47,11 +45,7 @@ class Position:
 
     @classmethod
     def from_cursor(cls, cursor: object, database: Backend) -> Position:
-        """Parse a cursor.
-
-        Raises:
-            InvalidValue: when it is not the `next_cursor` of a page.
-        """
+        """Parse a cursor; refuse what is not the `next_cursor` of a page."""
         try:
             at, trace_id = str(cursor).split("~")
             position = cls(at, int(trace_id))

@@ -20,12 +20,7 @@ MAX_PATTERN_LENGTH = 255
 
 
 def require_pattern(argument: str, value: Any) -> str:
-    """Return a valid pattern.
-
-    Raises:
-        InvalidValue: when it is blank, or has a `*` that is neither its first nor its last
-            character, or one at each end.
-    """
+    """Return a pattern that is not blank, with at most one `*`, which begins or ends it."""
     pattern = require_text(argument, value)
     if pattern != EVERY and "*" in pattern[1:-1] + pattern[:1] * pattern.endswith("*"):
         raise InvalidValue(

@@ -107,16 +107,12 @@ def _redact_urls(value: Any, *, is_url: bool) -> Any:
 
 def redact_url(url: Any) -> Any:
     """Return a URL or path without credentials in user information, path and parameters."""
-    if not isinstance(url, str):
-        return url
-    return _redact_text(url, is_query=False)
+    return _redact_text(url, is_query=False) if isinstance(url, str) else url
 
 
 def redact_query(query: Any) -> Any:
     """Return a query string, with or without its ``?``, without credentials in it."""
-    if not isinstance(query, str):
-        return query
-    return _redact_text(query, is_query=True)
+    return _redact_text(query, is_query=True) if isinstance(query, str) else query
 
 
 def _redact_text(text: str, *, is_query: bool, layers: int = 5) -> str:

@@ -47,29 +47,30 @@ class Requests(Log[R]):
 
     def _select(self, **filters: Any) -> peewee.ModelSelect[R]:
         query: Any = super()._select(**filters)
-        selected: peewee.ModelSelect[R] = query.select(*self._fields(bodies=False))
+        fields = self.model._meta.sorted_fields
+        selected: peewee.ModelSelect[R] = query.select(
+            *(field for field in fields if not isinstance(field, BodyField))
+        )
         return selected
 
     def _with_bodies(self, bodies: bool, filters: Mapping[str, Any]) -> peewee.ModelSelect[R]:
-        query = self._select(**filters)
-        return query.select(*self._fields(bodies=True)) if bodies else query
-
-    def _fields(self, *, bodies: bool) -> list[peewee.Field[Any]]:
-        return [
-            field
-            for field in self.model._meta.sorted_fields
-            if bodies or not isinstance(field, BodyField)
-        ]
+        select: Any = super()._select if bodies else self._select
+        query: peewee.ModelSelect[R] = select(**filters)
+        return query
 
     def _condition(self, name: str, value: Any) -> peewee.Expression:
         status: Any = self.model.response_status
         match name:
             case "status" if isinstance(value, range):
-                within: peewee.Expression = status.between(value.start, value.stop - 1)
-                return within
+                found: peewee.Expression = status.between(value.start, value.stop - 1)
             case "status":
-                return super()._condition("response_status", value)
-        return super()._condition(name, value)
+                found = super()._condition("response_status", value)
+            case "url_contains" | "path_contains":
+                column = self.model._meta.fields[f"request_{name.removesuffix('_contains')}"]
+                found = self._database.contains(column, require_part(name, value))
+            case _:
+                found = super()._condition(name, value)
+        return found
 
     def get(self, trace_id: int, /, *, bodies: bool = False) -> R:
         """Return the request with that trace id.
@@ -120,9 +121,6 @@ class Requests(Log[R]):
             self._database.will_insert_id(self._key, row.trace_id)
         row.save(force_insert=True)
         return row
-
-    def _contains(self, column: peewee.Field[Any], argument: str, text: Any) -> peewee.Expression:
-        return self._database.contains(column, require_part(argument, text))
 
 
 def batch_rows(bodies: bool) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -49,7 +49,7 @@ _COLUMNS = {
     "protocol": Usage.protocol,
 }
 _SECONDS = {"hour": 3600, "day": 86_400}
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
@@ -105,8 +105,7 @@ def grouped(
     return sorted(groups, key=lambda group: [(each is not None, each) for each in group.key])
 
 
-@dataclass(frozen=True, slots=True)
-class _Key:
+class _Key(NamedTuple):
     """An expression to group by, and the function that reads its values."""
 
     expression: Any
@@ -130,7 +129,7 @@ class _Key:
 
 def bucket_start(unix_s: int) -> datetime:
     """Return Unix seconds as an aware UTC time, or the earliest possible one."""
-    return _EPOCH + max(timedelta(seconds=unix_s), _EARLIEST - _EPOCH)
+    return EPOCH + max(timedelta(seconds=unix_s), _EARLIEST - EPOCH)
 
 
 def month_start(number: int) -> datetime:
@@ -138,8 +137,12 @@ def month_start(number: int) -> datetime:
     return datetime(number // 12, number % 12 + 1, 1, tzinfo=UTC)
 
 
+def ints(sums: Iterable[Any]) -> list[Any]:
+    """Return sums as ints; SUM gives an int, a Decimal or None, by the backend and the rows."""
+    return [int(number or 0) for number in sums]
+
+
 def _summary(sums: Sequence[Any]) -> UsageSummary:
-    # SUM of tokens is an int, a Decimal or None, depending on the backend and the rows.
-    count, *tokens, cost = sums
-    numbers: list[Any] = [count, *(int(number or 0) for number in tokens), from_nano(cost)]
+    *counts, cost = ints(sums)
+    numbers = [*counts, from_nano(cost)]
     return UsageSummary(*numbers)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..money import from_nano
 
@@ -99,16 +99,6 @@ class Used(NamedTuple):
     cache_read_tokens: int = 0
     cache_creation_tokens: int = 0
 
-    @classmethod
-    def read(cls, rows: int, cost_nano: int, *tokens: Any) -> Used:
-        """Read the sums from a row; SUM of tokens is an int, a Decimal or None."""
-        return cls(rows, cost_nano, *(int(number or 0) for number in tokens))
-
-    @classmethod
-    def total(cls, parts: Iterable[Used]) -> Used:
-        """Add up several sums."""
-        return cls(*map(sum, zip(*parts, strict=True)))
-
 
 class Logged(NamedTuple):
     """Sums over logged requests; latencies are those > 0."""
@@ -120,18 +110,6 @@ class Logged(NamedTuple):
     latencies: int = 0
     latency_sum_ms: int = 0
     largest_latency_ms: int = 0
-
-    @classmethod
-    def read(cls, *sums: Any) -> Logged:
-        """Read the sums from a row; SUM is an int, a Decimal or None."""
-        return cls(*(int(number or 0) for number in sums))
-
-    @classmethod
-    def total(cls, parts: Iterable[Logged]) -> Logged:
-        """Add up several sums."""
-        *sums, largest = zip(*parts, strict=True)
-        numbers: list[int] = [*map(sum, sums), max(largest)]
-        return cls(*numbers)
 
 
 def traffic(used: Used, logged: Logged) -> Traffic:
@@ -158,6 +136,9 @@ def overview(parts: Sequence[tuple[datetime, Used, Logged]]) -> Overview:
     buckets = [Bucket(start, traffic(used, logged)) for start, used, logged in parts]
     if not parts:
         return Overview(traffic(Used(), Logged()), buckets)
-    used, logged = Used.total(part[1] for part in parts), Logged.total(part[2] for part in parts)
+    _, all_used, all_logged = zip(*parts, strict=True)
+    used = Used(*map(sum, zip(*all_used, strict=True)))
+    *sums, latencies = zip(*all_logged, strict=True)
+    logged = Logged._make([*map(sum, sums), max(latencies)])
     requests = sum(bucket.traffic.requests for bucket in buckets)
     return Overview(replace(traffic(used, logged), requests=requests), buckets)

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Unpack
-
-import peewee
+from typing import Unpack
 
 from ..log_rows import UPSTREAM_REQUESTS
 from ..models import UpstreamRequest
 from ..row_types import UpstreamRow
-from .arguments import require_at_least_zero
 from .base import Filter
-from .logs import of_channel
 from .pages import PAGE_ROWS, Page
 from .requests import RequestFilters, Requests, batch_rows
 
@@ -51,10 +47,7 @@ class UpstreamRequests(Requests[UpstreamRequest]):
             InvalidValue: when a value cannot be stored, or a latency is negative.
             TypeError: when a field is unknown or missing.
         """
-        values = self._values(row, redact)
-        for name in ("initial_latency_ms", "total_latency_ms"):
-            require_at_least_zero(name, values[name])
-        return self._record(values, self._store)
+        return self._record(self._values(row, redact), self._store)
 
     def list(
         self,
@@ -80,10 +73,3 @@ class UpstreamRequests(Requests[UpstreamRequest]):
     def count(self, **filters: Unpack[UpstreamFilters]) -> int:
         """Return the number of matching requests."""
         return self._count(**filters)
-
-    def _condition(self, name: str, value: Any) -> peewee.Expression:
-        if name == "url_contains":
-            return self._contains(UpstreamRequest.request_url, name, value)
-        if name == "channel":
-            return of_channel(UpstreamRequest.provider, value)
-        return super()._condition(name, value)

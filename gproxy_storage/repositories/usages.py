@@ -6,18 +6,15 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, Literal, Unpack, overload
 
-import peewee
-
 from ..log_rows import USAGES
 from ..models import Usage
 from ..row_types import UsageRow
-from .arguments import require_at_least_zero, require_cost
+from .arguments import require_cost
 from .base import Filter, now
-from .logs import Log, LogFilters, of_channel
+from .logs import Log, LogFilters
 from .pages import PAGE_ROWS, Page
 from .quotas import add_cost
 from .summaries import (
-    TOKENS,
     GroupName,
     IdName,
     TextName,
@@ -68,8 +65,6 @@ class Usages(Log[Usage]):
         """
         values = USAGES.values(row, now())
         values["cost"] = require_cost("cost", values["cost"])
-        for field in TOKENS:
-            require_at_least_zero(field.name, values[field.name])
         self._check(values)
         return self._record(values, self._store)
 
@@ -180,11 +175,6 @@ class Usages(Log[Usage]):
             InvalidValue: when a name in `by` is unknown, or a filter is invalid.
         """
         return self._read(lambda: grouped(self._database, self._select(**filters), by))
-
-    def _condition(self, name: str, value: Any) -> peewee.Expression:
-        if name == "channel":
-            return of_channel(Usage.provider, value)
-        return super()._condition(name, value)
 
     def _store(self, values: dict[str, Any]) -> Usage:
         usage = Usage(**values)
