@@ -40,8 +40,6 @@ def take(argument: str, value: Any, *, least: int, most: int) -> Decimal:
     Args:
         argument: the argument's name, for messages.
         value: a Decimal, int, float, or a number in a str.
-        least: the minimum.
-        most: the maximum.
     Raises:
         InvalidValue: when it is of another type or a bool, not a number, not finite, or out of
             bounds.

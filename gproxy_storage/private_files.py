@@ -32,7 +32,6 @@ def create_file(path: Path, flags: int = os.O_RDWR | os.O_EXCL) -> int:
     """Open a file, created with mode 0600 if it is missing; return its descriptor.
 
     Args:
-        path: the file's path.
         flags: for `os.open`; O_EXCL refuses an existing file.
     Raises:
         OSError: when it cannot be created or opened.

@@ -27,7 +27,7 @@ class Opaque:
         return REDACTED
 
     def __format__(self, spec: str) -> str:
-        return format(REDACTED, spec)
+        return format(str(self), spec)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"a {type(self).__name__} cannot be pickled or copied: it holds a secret")

@@ -70,7 +70,6 @@ class ConnectionPool:
     """Lend at most `max_connections` connections, first come, first served.
 
     Args:
-        driver: opens, checks and closes the connections.
         max_connections: connections open at once, idle ones included; >= 1.
         pool_timeout_s: seconds a caller waits before PoolTimeout, > 0.
         stale_timeout_s: seconds after which a connection is replaced instead of lent; 0 = never.
@@ -114,7 +113,9 @@ class ConnectionPool:
                 self._wait(waiter)
             return self._connected(waiter.lease)
         except BaseException:
-            self._give_up(waiter)
+            self._surely_locked(self._leave_queue, waiter)
+            if waiter.lease is not None:  # it was lent meanwhile
+                self._drop(waiter.lease)
             raise
 
     def release(self, conn: Any, *, reuse: bool = True) -> None:
@@ -283,12 +284,6 @@ class ConnectionPool:
         """Remove a lease of this thread and close its connection, after any interruption."""
         if self._surely_locked(self._remove, lease) and lease.conn is not None:
             self._driver.close_connection(lease.conn)
-
-    def _give_up(self, waiter: _Waiter) -> None:
-        """Leave the queue, and close what was lent meanwhile."""
-        self._surely_locked(self._leave_queue, waiter)
-        if waiter.lease is not None:
-            self._drop(waiter.lease)
 
     def _refuse_if_closed(self) -> None:
         if self._refusal is not None:

@@ -96,7 +96,11 @@ class Transaction(peewee._transaction):
         except (peewee.PeeweeException, database.driver_error) as exc:
             if database.roll_back_block() or database.classify(exc) in _NOT_STORED:
                 raise
-            raise database.commit_unknown() from exc
+            raise WriteError(
+                f"the connection to {database.dsn} was lost during COMMIT: the change may or may "
+                "not be stored; check before repeating it",
+                committed=None,
+            ) from exc
 
 
 class Savepoint(peewee._savepoint):

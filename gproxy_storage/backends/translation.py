@@ -153,14 +153,6 @@ class Translation:
                 found = WriteError(what) if writing else ReadError(what)
         return found
 
-    def commit_unknown(self) -> WriteError:
-        """Return the error for a connection lost while its COMMIT was under way."""
-        return WriteError(
-            f"the connection to {self.dsn} was lost during COMMIT: the change may or may not be "
-            "stored; check before repeating it",
-            committed=None,
-        )
-
     def taken_id(self, exc: Exception) -> TakenId | None:
         """Return the primary key for which an insert failed because a row has it; else None.
 

@@ -48,9 +48,15 @@ class Kdf:
     salt: bytes
 
     def __post_init__(self) -> None:
-        problem = _out_of_bounds(self)
-        if problem:
-            raise ValueError(problem)
+        for name, value, allowed, unit in (
+            ("memory", self.memory_kib, MEMORY_KIB, "KiB"),
+            ("number of passes", self.passes, PASSES, ""),
+            ("number of lanes", self.lanes, LANES, ""),
+            ("salt", len(self.salt), SALT_BYTES, "bytes"),
+        ):
+            if value not in allowed:
+                least, most = allowed[0], allowed[-1]
+                raise ValueError(f"its {name} is not {least} to {most} {unit}".rstrip())
 
     @classmethod
     def new(cls) -> Self:
@@ -102,18 +108,6 @@ def _parse(text: str) -> tuple[int, int, int, bytes]:
         raise Malformed("it is not of the form argon2id$19$<memory>,<passes>,<lanes>$<salt>")
     memory_kib, passes, lanes = map(int, match.groups()[:3])
     return memory_kib, passes, lanes, decode(match[4], "salt")
-
-
-def _out_of_bounds(kdf: Kdf) -> str | None:
-    for name, value, allowed, unit in (
-        ("memory", kdf.memory_kib, MEMORY_KIB, "KiB"),
-        ("number of passes", kdf.passes, PASSES, ""),
-        ("number of lanes", kdf.lanes, LANES, ""),
-        ("salt", len(kdf.salt), SALT_BYTES, "bytes"),
-    ):
-        if value not in allowed:
-            return f"its {name} is not {allowed[0]} to {allowed[-1]} {unit}".rstrip()
-    return None
 
 
 def _clean(secret: Secret) -> bytes | None:

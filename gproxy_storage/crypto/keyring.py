@@ -201,9 +201,6 @@ class Keyring(Opaque):
 
     __str__ = __repr__
 
-    def __format__(self, spec: str) -> str:
-        return format(repr(self), spec)
-
     # -- values --------------------------------------------------------------------------------
 
     def seal_text(self, text: str, binding: Binding) -> str:

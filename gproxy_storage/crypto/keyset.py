@@ -71,23 +71,17 @@ class KeySet:
     v2: Key | None = None
 
     def __post_init__(self) -> None:
-        problem = self._problem()
-        if problem:
-            raise ValueError(problem)
-        object.__setattr__(self, "data", MappingProxyType(dict(self.data)))
-
-    def _problem(self) -> str | None:
         if self.mode is Mode.PLAINTEXT:
-            return "a plaintext database has no keyring"
+            raise ValueError("a plaintext database has no keyring")
         if self.active not in self.data:
-            return "its active key is missing"
+            raise ValueError("its active key is missing")
         if any(key.kid != kid for kid, key in self.data.items()):
-            return "a key id does not fit its key"
+            raise ValueError("a key id does not fit its key")
         if self.mode is Mode.V2 and self.v2 is None:
-            return "mode v2 has no v2 key"
+            raise ValueError("mode v2 has no v2 key")
         if self.v2 is not None and self.mode not in (Mode.V2, Mode.MIGRATING):
-            return f"mode {self.mode} has a v2 key"
-        return None
+            raise ValueError(f"mode {self.mode} has a v2 key")
+        object.__setattr__(self, "data", MappingProxyType(dict(self.data)))
 
     def dump(self) -> bytes:
         """Return the document as JSON, with the keys in the clear: seal it.

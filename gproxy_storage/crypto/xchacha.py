@@ -47,13 +47,8 @@ class XChaCha20Poly1305(Opaque):
             TypeError: when an argument is not bytes.
             ValueError: when the nonce does not have 24 bytes.
         """
-        _check("nonce", nonce, NONCE_BYTES)
         _check("plaintext", plaintext)
-        _check("aad", aad)
-        # No name for the subkey: a traceback that shows variables would show it.
-        return ChaCha20Poly1305(self.hchacha20(nonce[:16])).encrypt(
-            b"\0\0\0\0" + nonce[16:], plaintext, aad
-        )
+        return self._aead(nonce, aad).encrypt(b"\0\0\0\0" + nonce[16:], plaintext, aad)
 
     def decrypt(self, nonce: bytes, ciphertext: bytes, aad: bytes) -> bytes:
         """Return the plaintext of a ciphertext that is followed by its tag.
@@ -63,12 +58,14 @@ class XChaCha20Poly1305(Opaque):
             TypeError: when an argument is not bytes.
             ValueError: when the nonce does not have 24 bytes.
         """
-        _check("nonce", nonce, NONCE_BYTES)
         _check("ciphertext", ciphertext)
+        return self._aead(nonce, aad).decrypt(b"\0\0\0\0" + nonce[16:], ciphertext, aad)
+
+    def _aead(self, nonce: bytes, aad: bytes) -> ChaCha20Poly1305:
+        _check("nonce", nonce, NONCE_BYTES)
         _check("aad", aad)
-        return ChaCha20Poly1305(self.hchacha20(nonce[:16])).decrypt(
-            b"\0\0\0\0" + nonce[16:], ciphertext, aad
-        )
+        # No name for the subkey: a traceback that shows variables would show it.
+        return ChaCha20Poly1305(self.hchacha20(nonce[:16]))
 
     def hchacha20(self, nonce16: bytes) -> bytes:
         """Return the subkey for the first 16 bytes of a nonce.

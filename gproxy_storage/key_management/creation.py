@@ -49,29 +49,23 @@ def create_keyring(
         nonlocal forms
         if row.sealed is not None or (row.decrypted and not even_if_decrypted):
             return None
-        mode, forms = _mode(database)
-        if mode is not Mode.V2:
+        keyring, forms = _new_keyring(database, v2)
+        if keyring.mode is not Mode.V2:
             gproxy.block(database)
-        return Unlocked.plaintext(row).under(kdf, key, secret).resealed(_generate(mode, v2))
+        return Unlocked.plaintext(row).under(kdf, key, secret).resealed(keyring)
 
     return None if manager.change(created) is None else forms
 
 
 def dry_run_keyring(database: Backend, secret: Secret) -> Keyring:
-    """Return a keyring like the one that `create_keyring` would create; writes nothing.
-
-    Raises:
-        WrongSecret: as `create_keyring`.
-        KeyringLost: as `create_keyring`.
-    """
+    """Return a keyring like the one that `create_keyring` would create, or raise its errors."""
     v2 = V2_KDF.derive(secret)
     _check_v2(database, v2)
-    mode, _ = run_query(database, lambda: _mode(database))
-    return _generate(mode, v2)
+    return run_query(database, lambda: _new_keyring(database, v2))[0]
 
 
-def _mode(database: Backend) -> tuple[Mode, Counter[Form]]:
-    """Return the mode that follows from the stored values, and their forms."""
+def _new_keyring(database: Backend, v2: Key) -> tuple[Keyring, Counter[Form]]:
+    """Return a keyring in the mode that follows from the stored values, and their forms."""
     forms = total(scan(database)).forms
     if forms[Form.V3]:
         raise KeyringLost(
@@ -80,12 +74,8 @@ def _mode(database: Backend) -> tuple[Mode, Counter[Form]]:
             table=TABLE,
         )
     if forms[Form.V2] or gproxy.gproxy_uses(database):
-        return Mode.V2, forms
-    return (Mode.MIGRATING if forms.total() else Mode.ENCRYPTED), forms
-
-
-def _generate(mode: Mode, v2: Key) -> Keyring:
-    return Keyring.create(mode, v2=v2 if mode is Mode.V2 else None)
+        return Keyring.create(Mode.V2, v2=v2), forms
+    return Keyring.create(Mode.MIGRATING if forms.total() else Mode.ENCRYPTED), forms
 
 
 def _check_v2(database: Backend, v2: Key) -> None:

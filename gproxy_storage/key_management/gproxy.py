@@ -58,22 +58,14 @@ def gproxy_uses(database: Backend) -> bool:
 
 def block(database: Backend) -> None:
     """Record a version that GPROXY does not know, so that it does not start; the ledger exists."""
-    param = database.param
-    known = database.query(
-        f"SELECT version FROM {LEDGER} WHERE version = {param}",  # noqa: S608 - a constant
-        (VERSION,),
-    )
-    if not known:
-        database.execute_sql(
-            f"INSERT INTO {LEDGER} (version, applied_at) VALUES ({param}, {param})",  # noqa: S608 - a constant
-            (VERSION, int(time.time())),
-        )
+    if not list(Ledger.select().where(Ledger.version == VERSION).execute(database)):
+        Ledger.insert(version=VERSION, applied_at=int(time.time())).execute(database)
 
 
 def unblock(database: Backend) -> None:
     """Remove that version again, if it is there."""
     if _exists(_look(database)):
-        database.execute_sql(f"DELETE FROM {LEDGER} WHERE version = {database.param}", (VERSION,))  # noqa: S608 - a constant
+        Ledger.delete().where(Ledger.version == VERSION).execute(database)
 
 
 def _look(database: Backend) -> SchemaRows:

@@ -34,13 +34,7 @@ class InUse:
     suspects: set[str] = field(default_factory=set)
 
     def add(self, column: EncryptedColumn, stored: Any, kids: Collection[str]) -> None:
-        """Count a stored value.
-
-        Args:
-            column: where it is stored.
-            stored: the value.
-            kids: the ids of all data keys.
-        """
+        """Count a stored value; `kids` are the ids of all data keys."""
         form = column.form(stored)
         self.forms[form] += 1
         if form is Form.V3:

@@ -53,8 +53,6 @@ def check_new_tables(manager: KeyringManager, tables: Collection[str]) -> None:
 
     It was read from another place: for example a schema that is later in PostgreSQL's search_path.
 
-    Args:
-        tables: the tables that sync would create.
     Raises:
         KeyringLost: when the keyring's table is among them.
     """
@@ -123,7 +121,12 @@ def settle(
         _check_may_create(row, may_change=may_change)
         forms = _create(database, manager, secret)
         if forms is not None:
-            _warn_of_plaintext(manager.keyring.mode, forms)
+            if manager.keyring.mode is Mode.MIGRATING:
+                _logger.warning(
+                    "encryption is on, and %d earlier values are still in the clear: seal them by "
+                    "`gproxy-storage encryption encrypt`",
+                    forms[Form.PLAINTEXT],
+                )
             return
 
 
@@ -165,12 +168,3 @@ def _create(database: Backend, manager: KeyringManager, secret: Secret) -> Count
         if database.classify(exc) is Failure.READ_ONLY:
             raise _cannot_create() from exc
         raise
-
-
-def _warn_of_plaintext(mode: Mode, forms: Counter[Form]) -> None:
-    if mode is Mode.MIGRATING:
-        _logger.warning(
-            "encryption is on, and %d earlier values are still in the clear: seal them by "
-            "`gproxy-storage encryption encrypt`",
-            forms[Form.PLAINTEXT],
-        )

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .compare import Comparison
 from .definitions import Definition, IndexDefinition
 from .snapshot import LiveTable
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(NamedTuple):
     """A check that is run before any step and must find no rows.
 
     Attributes:
-        table: the table's name.
         what: what is wrong with the rows that it finds, for people.
         count_sql: selects the number of violating rows or values.
         keys_sql: selects up to five of their primary keys.

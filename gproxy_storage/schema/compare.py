@@ -19,16 +19,11 @@ class Comparison:
     """The differences between a live table, or None, and its definition.
 
     Attributes:
-        new_columns: the columns that an existing table lacks and that can be added.
-        new_indexes: likewise.
-        new_foreign_keys: likewise.
+        new_columns, new_indexes, new_foreign_keys: what an existing table lacks and can be added.
         retired: indexes of earlier releases that it still has.
         narrow: the columns that are narrower than declared, with the shortfall of each.
         widen_clauses: the ALTER TABLE clauses for those of them that can be changed.
-        missing: the differences of this level, as text for people.
-        incompatible: likewise.
-        narrower: likewise.
-        extra: likewise.
+        missing, incompatible, narrower, extra: the differences of each level, for people.
     """
 
     def __init__(
@@ -59,7 +54,11 @@ class Comparison:
             self.incompatible.append(f"{article} {live.kind} has the name of the table")
         else:
             self._compare_columns(live)
-            self._compare_primary_key(live)
+            key, declared = live.primary_key, definition.primary_key
+            if key != declared:
+                self.incompatible.append(
+                    f"the primary key is ({', '.join(key)}), not ({', '.join(declared)})"
+                )
             self._compare_indexes(live)
             self._compare_foreign_keys(live)
 
@@ -133,32 +132,27 @@ class Comparison:
             for collation, columns in names.items()
         ]
 
-    def _compare_primary_key(self, live: LiveTable) -> None:
-        wanted = self._definition.primary_key
-        if live.primary_key != wanted:
-            self.incompatible.append(
-                f"the primary key is ({', '.join(live.primary_key)}), not ({', '.join(wanted)})"
-            )
-
     # -- indexes ------------------------------------------------------------------------------
 
     def _compare_indexes(self, live: LiveTable) -> None:
         serving: set[str] = set()
         for index in self._definition.indexes:
-            serves = {there.name for there in live.indexes if _serves(there, index)}
+            names = [name for name, _ in index.columns]
+            alike = [one for one in live.indexes if [name for name, _ in one.columns] == names]
+            serves = {there.name for there in alike if _serves(there, index)}
             serving |= serves
             if serves:
                 continue
-            lookalike = next((there for there in live.indexes if _looks_like(there, index)), None)
-            if lookalike is not None:
+            unenforced = (one for one in alike if one.unique and (one.prefix or not one.valid))
+            if index.unique and (there := next(unenforced, None)):
                 self.incompatible.append(
-                    f"unique index {lookalike.name} "
-                    + ("covers only a prefix" if lookalike.prefix else "is INVALID: drop it")
+                    f"unique index {there.name} "
+                    + ("covers only a prefix" if there.prefix else "is INVALID: drop it")
                 )
             elif not self._refuse_occupied(index, live):
                 self.new_indexes.append(index)
                 kind = "unique index" if index.unique else "index"
-                self.missing.append(f"{kind} on {', '.join(name for name, _ in index.columns)}")
+                self.missing.append(f"{kind} on {', '.join(names)}")
         # InnoDB adds an index for each foreign key automatically.
         serving |= {
             there.name
@@ -233,10 +227,8 @@ def _column_problems(column: Column, there: LiveColumn) -> list[str]:
 
 
 def _serves(there: LiveIndex, index: IndexDefinition) -> bool:
-    """Whether a live index can stand for the wanted one."""
+    """Whether a live index of the same columns can stand for the wanted one."""
     if not there.valid or there.partial or there.prefix:
-        return False
-    if [name for name, _ in there.columns] != [name for name, _ in index.columns]:
         return False
     if index.unique:
         return there.unique  # in any direction
@@ -245,12 +237,6 @@ def _serves(there: LiveIndex, index: IndexDefinition) -> bool:
         for (_, live_desc), (_, wanted_desc) in zip(there.columns, index.columns, strict=True)
     }
     return len(directions) == 1  # all the same, or all reversed
-
-
-def _looks_like(there: LiveIndex, index: IndexDefinition) -> bool:
-    """Whether a live unique index has the wanted columns but does not enforce uniqueness."""
-    same = [name for name, _ in there.columns] == [name for name, _ in index.columns]
-    return index.unique and there.unique and same and (there.prefix or not there.valid)
 
 
 def _foreign_key_problems(key: ForeignKey, there: LiveForeignKey) -> list[str]:

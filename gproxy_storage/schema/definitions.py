@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import peewee
 
@@ -10,8 +10,7 @@ from ..backends.base import Backend
 from ..models import INDEXES, TABLES, Index, Ledger, Table
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(NamedTuple):
     """A column as a model declares it.
 
     Attributes:
@@ -39,8 +38,7 @@ class Column:
         return self.nullable or self.has_default
 
 
-@dataclass(frozen=True, slots=True)
-class IndexDefinition:
+class IndexDefinition(NamedTuple):
     """An index as a model declares it; a column is a name and whether it is descending."""
 
     name: str
@@ -50,8 +48,7 @@ class IndexDefinition:
     add_clause: str
 
 
-@dataclass(frozen=True, slots=True)
-class ForeignKey:
+class ForeignKey(NamedTuple):
     """A foreign key as a model declares it."""
 
     name: str
@@ -62,8 +59,7 @@ class ForeignKey:
     add_clause: str
 
 
-@dataclass(frozen=True, slots=True)
-class Definition:
+class Definition(NamedTuple):
     """A table as its model declares it, in one backend's DDL.
 
     Attributes:

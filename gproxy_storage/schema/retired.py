@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .snapshot import LiveIndex
 
 
-@dataclass(frozen=True, slots=True)
-class RetiredIndex:
+class RetiredIndex(NamedTuple):
     """An index of an earlier release. Once released, an entry is never changed or removed.
 
     Attributes:

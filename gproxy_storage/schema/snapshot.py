@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from ..backends.base import Backend
-from ..backends.schema_rows import ColumnRow, ForeignKeyRow, IndexRow, SchemaNames, SchemaRows
+from ..backends.schema_rows import ColumnRow, ForeignKeyRow, IndexRow, SchemaNames
 from ..backends.widths import Shortfall
 from ..key_management.gproxy import LEDGER
 from .definitions import Column, Definition
@@ -136,20 +136,9 @@ def read_snapshot(database: Backend, wanted: Sequence[Definition]) -> Snapshot:
         for column in definition.columns
     }
 
-    def live(row: ColumnRow) -> LiveColumn:
-        return _column(database, row, declared.get((row.table, row.column or "")))
-
-    return _snapshot(database.read_schema(names), names, live)
-
-
-def _snapshot(
-    rows: SchemaRows, names: SchemaNames, live: Callable[[ColumnRow], LiveColumn]
-) -> Snapshot:
-    """Group the rows by table, and by our names of indexes and foreign keys.
-
-    The three queries run at different moments: an index of a table that the first one did not see
-    says nothing about that table.
-    """
+    rows = database.read_schema(names)
+    # The three queries run at different moments: an index of a table that the first one did not see
+    # says nothing about that table.
     indexes, keys = _by("table", rows.indexes), _by("table", rows.foreign_keys)
     tables: dict[str, LiveTable] = {}
     occupied: dict[str, list[str]] = defaultdict(list)
@@ -170,7 +159,11 @@ def _snapshot(
             tables[name] = LiveTable(
                 name=name,
                 kind=kind,
-                columns={row.column: live(row) for row in columns if row.column is not None},
+                columns={
+                    row.column: _column(database, row, declared.get((name, row.column)))
+                    for row in columns
+                    if row.column is not None
+                },
                 primary_key=tuple(
                     row.column for row in indexes.get(name, ()) if row.primary and row.column
                 ),

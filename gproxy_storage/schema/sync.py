@@ -59,11 +59,7 @@ class SyncReport:
 
 
 def plan(database: Backend, *, widen: bool = False) -> Plan:
-    """Compare the live schema with the models; takes no lock, writes nothing.
-
-    Args:
-        widen: as `sync`'s.
-    """
+    """Compare the live schema with the models, as `sync` does; takes no lock, writes nothing."""
     return run_query(database, lambda: _plan(database, widen=widen))
 
 

@@ -110,8 +110,6 @@ class Bisection:
         """Insert the rows that the database accepts, in this thread's transaction.
 
         Args:
-            database: the database.
-            rows: the rows of each log.
             costs: returns the users' costs of usages, in the order of users.
         Returns:
             The refused rows.

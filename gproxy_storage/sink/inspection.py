@@ -18,7 +18,6 @@ class SpoolFileReport:
     """The content of a spool file.
 
     Attributes:
-        path: the file's path.
         batches: number of valid records; those of a running process may be stored already.
         rows: number of rows in them.
         size_bytes: their size in the file.
@@ -43,7 +42,6 @@ class SpoolReport:
     """The content of a spool directory; falsy without spool, rejects and damaged files.
 
     Attributes:
-        directory: its path.
         files: spool files with records, or with a problem.
         rejects: path of a rejects file -> its number of rows.
         damaged: files with unreadable parts that were kept under another name.

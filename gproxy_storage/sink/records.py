@@ -20,9 +20,10 @@ import hashlib
 import json
 import os
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from ..errors import ConfigError
 
@@ -50,8 +51,7 @@ class SpoolError(ConfigError):
         self.path = path
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """The database, writer and key of a file's batches.
 
     Attributes:
@@ -82,16 +82,14 @@ class Header:
             SpoolError: when it is not a spool file, or the line is damaged.
         """
         line = file.readline(_MAX_HEADER_BYTES)
-        try:
+        with suppress(KeyError, TypeError, ValueError):
             found = json.loads(line)
             header = cls(found["database"], found["writer"], found["kid"])
-        except (KeyError, TypeError, ValueError):
-            header = None
-        if header is not None and line == header.to_bytes():
-            return header, len(line)
-        former = None if header is None else f"{header._text(_FORMER_FORMAT)}\n".encode()
-        if header is not None and line == former and header.writer == path.stem:
-            return header, None
+            if line == header.to_bytes():
+                return header, len(line)
+            former = f"{header._text(_FORMER_FORMAT)}\n".encode()
+            if line == former and header.writer == path.stem:
+                return header, None
         if _FORMATS.encode() in line or _MARK in line:
             raise SpoolError(
                 f"{path} is not a spool file of this version, or its first line is damaged: its "
@@ -109,8 +107,7 @@ class Header:
         return json.dumps({**fields, "kid": self.kid})
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """The position of a batch in its file."""
 
     seq: int

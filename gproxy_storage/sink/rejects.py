@@ -7,9 +7,8 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..backends.bulk import Row
 from ..log_rows import LOGS
@@ -22,14 +21,12 @@ from .spool import fsync_directory, open_regular
 SUFFIX = ".rejects"
 
 
-@dataclass(frozen=True, slots=True)
-class Reject:
+class Reject(NamedTuple):
     """A row that the database refused.
 
     Attributes:
         log: the position of its table in `LOGS`.
         place: its position among the batch's rows of that table.
-        row: the row.
         reason: why, without values.
     """
 
@@ -70,18 +67,15 @@ class RejectsFile:
         }
         self._present = None  # unknown after a failed write
         if lines:
-            self._append(b"".join(lines.values()))
+            descriptor = create_file(self.path, os.O_APPEND | os.O_RDWR)
+            with os.fdopen(descriptor, "ab") as file:
+                file.write(b"".join(lines.values()))
+                file.flush()
+                os.fsync(descriptor)
+            fsync_directory(self.path.parent)
         # Batches come in the order of their numbers: no earlier one follows.
         self._present = {place for place in present if place[0] >= seq} | lines.keys()
         return len(lines)
-
-    def _append(self, data: bytes) -> None:
-        descriptor = create_file(self.path, os.O_APPEND | os.O_RDWR)
-        with os.fdopen(descriptor, "ab") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(descriptor)
-        fsync_directory(self.path.parent)
 
     def _line(self, seq: int, reject: Reject) -> bytes:
         log = LOGS[reject.log]

@@ -138,7 +138,8 @@ class Sink:
                 in a signal handler that interrupted the sink, which is then not closed.
         """
         self._process.check()
-        if self._is_interrupted():
+        writer = self._writer
+        if self._queue.is_interrupted() or (writer is not None and writer.is_interrupted()):
             raise WriteError(
                 "a signal handler cannot close the sink that it interrupted: let it raise "
                 "SystemExit, and the sink is drained at exit; nothing is lost yet"
@@ -203,10 +204,6 @@ class Sink:
         if self._writer is None:  # in a forked child
             self._writer = self._new_writer()
         self._writer.start()
-
-    def _is_interrupted(self) -> bool:
-        writer = self._writer
-        return self._queue.is_interrupted() or (writer is not None and writer.is_interrupted())
 
     def _make_room(self) -> bool:
         writer = self._writer

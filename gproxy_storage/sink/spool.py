@@ -44,8 +44,6 @@ class SpoolFile:
     """One process's spool file, locked while it is open; not thread-safe.
 
     Attributes:
-        path: the file's path.
-        header: its header.
         damages: unreadable parts that are skipped; normally only in files of other processes.
     """
 
@@ -115,7 +113,10 @@ class SpoolFile:
                 if os.fstat(file.fileno()).st_size > spool._end:
                     # Before the scan: a large file that is refused would be scanned repeatedly.
                     _check_header(header, database, cipher, path)
-                spool._scan()
+                spool._records, spool.damages = scan(file, spool._start, note_at)
+                # By number: a batch that could not be stored may be spooled after later ones.
+                spool._records.sort(key=lambda record: record.seq)
+                spool._end = file.seek(0, os.SEEK_END)
                 unless_adopted.pop_all()
                 return spool
         except BlockingIOError:
@@ -157,12 +158,6 @@ class SpoolFile:
             unless_moved.pop_all()
         self._file.close()
         return moved
-
-    def _scan(self) -> None:
-        self._records, self.damages = scan(self._file, self._start, self._note_at)
-        # By number: a batch that could not be stored may be spooled after later ones.
-        self._records.sort(key=lambda record: record.seq)
-        self._end = self._file.seek(0, os.SEEK_END)
 
     # -- reading and writing ------------------------------------------------------------------
 

@@ -6,9 +6,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from ..backends.base import Backend
 from ..backends.bulk import Row, parts
@@ -45,8 +44,7 @@ _BATCHES_TO_CHECK = 64
 _MAX_MISSING_REFERENCES = 3
 
 
-@dataclass(frozen=True, slots=True)
-class StoreResult:
+class StoreResult(NamedTuple):
     """The result of storing a batch.
 
     Attributes:
@@ -77,10 +75,6 @@ class Watchdog:
     """Aborts the connection of a transaction that takes too long, so that its thread continues.
 
     Drivers wait without a time-out: a server or network that hangs would block the writer forever.
-
-    Args:
-        database: aborts the connection.
-        timeout_s: the maximum time of a transaction.
     """
 
     def __init__(self, database: Backend, timeout_s: float) -> None:
@@ -125,9 +119,6 @@ class Watchdog:
 class BatchStore:
     """Stores batches of any writer; not thread-safe.
 
-    Args:
-        database: where they are stored.
-        settings: their `retry_s` and `stall_timeout_s`.
     Attributes:
         retry_s: as in the settings; may be lowered.
         retried: number of attempts at batches after the first of each.
