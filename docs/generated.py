@@ -20,9 +20,9 @@ from sphinx.util.docutils import SphinxDirective
 
 from gproxy_storage import Storage, db_from_dsn
 from gproxy_storage.dsn.rules import POOL, REFUSED, RULES
-from gproxy_storage.encrypted_fields import SealedField
+from gproxy_storage.encrypted_fields import EncryptedField
 from gproxy_storage.fields import MoneyField, UtcDateTimeField
-from gproxy_storage.models import INDEXES, SEALED_FIELDS, TABLES, Ledger, Table
+from gproxy_storage.models import ENCRYPTED_FIELDS, INDEXES, TABLES, Ledger, Table
 from gproxy_storage.repositories.base import BaseRepository
 from gproxy_storage.repositories.dashboard import Dashboard
 from gproxy_storage.repositories.logs import Log
@@ -191,9 +191,9 @@ def _notes(field: peewee.Field[Any]) -> Iterator[str]:
         yield "set to NULL" if field.on_delete == "SET NULL" else "deleted with it"
     if field.null:
         yield "may be NULL"
-    if isinstance(field, SealedField):
+    if isinstance(field, EncryptedField):
         yield "encrypted"
-    if any(each.digest == field.name for each in SEALED_FIELDS.get(field.model, ())):
+    if any(each.digest == field.name for each in ENCRYPTED_FIELDS.get(field.model, ())):
         yield "digest, for lookups"
     if isinstance(field, MoneyField):
         yield "money"

@@ -47,7 +47,7 @@ class Sealed(Opaque):
         self._manager = manager
         self._keyring = manager.keyring
 
-    def open(self, field: SealedField, pk: int | None) -> Any:
+    def open(self, field: EncryptedField, pk: int | None) -> Any:
         """Open it as the value of a field in the row with this primary key.
 
         Raises:
@@ -63,7 +63,7 @@ class Sealed(Opaque):
                 raise
         return self._open(stored, field, pk)
 
-    def _open(self, stored: Any, field: SealedField, pk: int | None) -> Any:
+    def _open(self, stored: Any, field: EncryptedField, pk: int | None) -> Any:
         binding = field.binding(pk)
         return self._manager.retrying(
             self._keyring, lambda keyring: field.opened(keyring, stored, binding)
@@ -75,7 +75,7 @@ class Ticket(Opaque):
 
     __slots__ = ("field", "stamp", "stored")
 
-    def __init__(self, stored: str, field: SealedField, stamp: object) -> None:
+    def __init__(self, stored: str, field: EncryptedField, stamp: object) -> None:
         self.stored = stored
         self.field = field
         self.stamp = stamp
@@ -87,7 +87,7 @@ class SealedAccessor(peewee.FieldAccessor):
     A column that was not read raises: None would mean that there is no secret.
     """
 
-    field: SealedField
+    field: EncryptedField
 
     def __get__(self, instance: Any, instance_type: Any = None) -> Any:
         if instance is not None and self.name not in instance.__data__:
@@ -98,7 +98,7 @@ class SealedAccessor(peewee.FieldAccessor):
         return value
 
 
-class SealedField(DatabaseField):
+class EncryptedField(DatabaseField):
     """The base of encrypted fields.
 
     Args:
@@ -171,7 +171,7 @@ class SealedField(DatabaseField):
         return object() if stamp is None else stamp
 
 
-class EncryptedTextField(SealedField, TextField):
+class EncryptedTextField(EncryptedField, TextField):
     """Text, sealed."""
 
     sealed = staticmethod(Keyring.seal_text)
@@ -183,7 +183,7 @@ class EncryptedTextField(SealedField, TextField):
         return TextField.db_value(self, value)
 
 
-class EncryptedJSONField(SealedField, JSONField):
+class EncryptedJSONField(EncryptedField, JSONField):
     """JSON, sealed; each read returns a new document."""
 
     sealed = staticmethod(Keyring.seal_json)
@@ -208,7 +208,7 @@ def refused(field: peewee.Field[Any]) -> InvalidValue:
 
 
 class _Written(NamedTuple):
-    field: SealedField
+    field: EncryptedField
     before: Any  # the row's attribute: an assigned value, or a Sealed
     value: Any
 
@@ -288,7 +288,7 @@ class SealedRow(_Mixin):
             names = set(self.__data__) if force_insert else self._dirty
         found = []
         for field in self._meta.sorted_fields:
-            if isinstance(field, SealedField) and field.name in names & self.__data__.keys():
+            if isinstance(field, EncryptedField) and field.name in names & self.__data__.keys():
                 before = self.__data__[field.name]
                 value = getattr(self, field.name)  # opens a value of this row, not another row's
                 if value is not None:  # NULL is not sealed

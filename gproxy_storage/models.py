@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar, o
 import peewee
 from peewee import SQL
 
-from .encrypted_fields import EncryptedJSONField, EncryptedTextField, SealedField, SealedRow
+from .encrypted_fields import EncryptedField, EncryptedJSONField, EncryptedTextField, SealedRow
 from .fields import ForeignKeyField, HeadersField, JSONField, MoneyField
 from .money import MAX_COST
 from .naming import give_repr
@@ -547,8 +547,8 @@ GENERATED_IDS = {
 }
 """Table whose primary key the database can generate -> that column."""
 
-SEALED_FIELDS: dict[type[Table], tuple[SealedField, ...]] = {
-    model: tuple(field for field in model._meta.sorted_fields if isinstance(field, SealedField))
+ENCRYPTED_FIELDS: dict[type[Table], tuple[EncryptedField, ...]] = {
+    model: tuple(field for field in model._meta.sorted_fields if isinstance(field, EncryptedField))
     for model in TABLES
     if issubclass(model, SealedRow)
 }

@@ -7,7 +7,7 @@ from typing import Any
 
 import peewee
 
-from .encrypted_fields import SealedField
+from .encrypted_fields import EncryptedField
 
 MAX_SHOWN = 80
 """The maximum number of characters of a value that are shown."""
@@ -36,8 +36,8 @@ def give_repr(model: type[peewee.Model], columns: Collection[str]) -> None:
 
 def is_secret(field: peewee.Field[Any]) -> bool:
     """Tell whether a column holds a secret or the digest of one."""
-    return isinstance(field, SealedField) or any(
-        isinstance(each, SealedField) and each.digest == field.name
+    return isinstance(field, EncryptedField) or any(
+        isinstance(each, EncryptedField) and each.digest == field.name
         for each in field.model._meta.sorted_fields
     )
 

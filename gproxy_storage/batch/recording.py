@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TypeVar
 import peewee
 
 from ..backends.base import Backend
-from ..models import SEALED_FIELDS, Table, Usage, UserQuota
+from ..models import ENCRYPTED_FIELDS, Table, Usage, UserQuota
 from ..repositories.arguments import require_id, require_ids, require_text
 from ..repositories.base import KEEP, BaseRepository, now
 from .calls import Call, Calls, PendingId, RealIds, RowWrite, primary_key
@@ -70,7 +70,7 @@ class Recording(BaseRepository[M]):
         def make(repository: Any, _: object) -> Any:
             return repository._insert_or_update(find, values, changes)
 
-        if self.model in SEALED_FIELDS:
+        if self.model in ENCRYPTED_FIELDS:
             return self._put(RowWrite(self.model, {**values}, {*changes, "updated_at"}), make)
         self._check_all(values)
         row = self.model(**values)  # of the settings, a single row
@@ -151,7 +151,7 @@ class Recording(BaseRepository[M]):
         self._check(values)
         for name, value in values.items():
             field: Any = self.model._meta.combined[name]
-            # A sealed field checks a value without sealing it.
+            # An encrypted field checks a value without sealing it.
             getattr(field, "checked", field.db_value)(value)
 
 

@@ -23,7 +23,7 @@ from ..backends.base import Backend
 from ..backends.bulk import parts
 from ..database import run_transaction
 from ..errors import ConflictError, InvalidValue, NotFoundError
-from ..models import SEALED_FIELDS, TABLES, Table, User, UserModelPermission
+from ..models import ENCRYPTED_FIELDS, TABLES, Table, User, UserModelPermission
 from ..repositories.base import condition
 from ..repositories.permission_rows import lock_users
 from .calls import Call, Calls, PendingId, RealIds, RowWrite, primary_key
@@ -159,7 +159,7 @@ class BatchWriter:
         for model in TABLES:
             if model in writes:
                 rows = self._merged(model, writes[model])
-                write_rows = self._write_sealed if model in SEALED_FIELDS else self._write_many
+                write_rows = self._write_sealed if model in ENCRYPTED_FIELDS else self._write_many
                 write_rows(model, rows)
                 counts[model._meta.table_name] = len(rows)
         return counts

@@ -10,8 +10,8 @@ from ..backends.base import Backend
 from ..crypto.envelope import Envelope, Form, form_of
 from ..crypto.plaintext import MARKER, PREFIX
 from ..database import run_query
-from ..encrypted_fields import EncryptedJSONField, SealedField
-from ..models import SEALED_FIELDS, Table
+from ..encrypted_fields import EncryptedField, EncryptedJSONField
+from ..models import ENCRYPTED_FIELDS, Table
 
 ROWS_PER_QUERY = 1000
 
@@ -23,7 +23,7 @@ class EncryptedColumn(NamedTuple):
     """An encrypted column."""
 
     model: type[Table]
-    field: SealedField
+    field: EncryptedField
 
     @property
     def name(self) -> str:
@@ -71,7 +71,7 @@ class EncryptedColumn(NamedTuple):
 
 
 COLUMNS = tuple(
-    EncryptedColumn(model, field) for model, fields in SEALED_FIELDS.items() for field in fields
+    EncryptedColumn(model, field) for model, fields in ENCRYPTED_FIELDS.items() for field in fields
 )
 """Every encrypted column."""
 

@@ -61,14 +61,14 @@ class Decider:
 
     def _decide(self, row: StoredRow, keyring: Keyring) -> Decision:
         pk, stored, digest = row
-        sealed_field = self.column.field
-        binding = sealed_field.binding(pk)
+        field = self.column.field
+        binding = field.binding(pk)
         decision = Decision(pk, stored)
         try:
-            if keyring.is_current(sealed_field.parse(stored, binding)):
+            if keyring.is_current(field.parse(stored, binding)):
                 return decision
-            value = sealed_field.opened(keyring, stored, binding)
-            written = sealed_field.sealed(keyring, value, binding)
+            value = field.opened(keyring, stored, binding)
+            written = field.sealed(keyring, value, binding)
         except CryptoError as exc:
             return decision._replace(error=exc)
         except InvalidValue as exc:  # stored JSON may hold numbers that must not be written
@@ -79,7 +79,7 @@ class Decider:
                 f"it would have {len(written)} characters, and its column takes {self._longest}: "
                 f"run {WIDEN}",
             )
-        changed = keyring.digest(value) if sealed_field.digest else None
+        changed = keyring.digest(value) if field.digest else None
         return decision._replace(written=written, digest=None if changed == digest else changed)
 
     def _refused(self, decision: Decision, why: str) -> Decision:

@@ -11,8 +11,8 @@ from typing import Any
 
 import peewee
 
-from ..encrypted_fields import SealedField, refused
-from ..models import SEALED_FIELDS
+from ..encrypted_fields import EncryptedField, refused
+from ..models import ENCRYPTED_FIELDS
 
 # The attributes of queries are Peewee's own and not public: tests/unit/test_peewee.py notices when
 # they change, and tests/key_management/test_guard.py when a write is not refused.
@@ -25,7 +25,7 @@ def check_write(query: Any) -> None:
         InvalidValue: when it would; nothing was written.
     """
     model = getattr(query, "model", None)
-    fields = SEALED_FIELDS.get(model)  # type: ignore[arg-type]  # None has no fields
+    fields = ENCRYPTED_FIELDS.get(model)  # type: ignore[arg-type]  # None has no fields
     if not fields:
         return
     if isinstance(query, peewee.Update):
@@ -34,7 +34,7 @@ def check_write(query: Any) -> None:
         _check_insert(query, fields)
 
 
-def _check_insert(query: Any, fields: Iterable[SealedField]) -> None:
+def _check_insert(query: Any, fields: Iterable[EncryptedField]) -> None:
     columns = query._columns
     rows: Any = query._insert
     if isinstance(rows, peewee.Query | peewee.SQL):
@@ -53,7 +53,7 @@ def _check_insert(query: Any, fields: Iterable[SealedField]) -> None:
         _check_conflict(conflict, fields)
 
 
-def _check_conflict(conflict: Any, fields: Iterable[SealedField]) -> None:
+def _check_conflict(conflict: Any, fields: Iterable[EncryptedField]) -> None:
     if isinstance(conflict._update, Mapping):
         _check_row(conflict._update, fields)
     for field in fields:
@@ -62,7 +62,7 @@ def _check_conflict(conflict: Any, fields: Iterable[SealedField]) -> None:
             raise refused(field)
 
 
-def _check_row(row: Mapping[Any, Any], fields: Iterable[SealedField]) -> None:
+def _check_row(row: Mapping[Any, Any], fields: Iterable[EncryptedField]) -> None:
     for key, value in row.items():
         if isinstance(value, peewee.Node):
             for field in fields:
@@ -74,7 +74,7 @@ def _named(row: Any, columns: Any, query: Any) -> dict[Any, Any]:
     return dict(zip(columns or query.get_default_columns(), row, strict=False))
 
 
-def _is(field: SealedField, key: Any) -> bool:
+def _is(field: EncryptedField, key: Any) -> bool:
     if isinstance(key, peewee.Field):
         return key is field
     name = key if isinstance(key, str) else getattr(key, "name", None)

@@ -17,11 +17,11 @@ import peewee
 import pytest
 
 from gproxy_storage import Storage
-from gproxy_storage.encrypted_fields import SealedField
+from gproxy_storage.encrypted_fields import EncryptedField
 from gproxy_storage.errors import InvalidValue
 from gproxy_storage.fields import JSONField
 from gproxy_storage.models import (
-    SEALED_FIELDS,
+    ENCRYPTED_FIELDS,
     Credential,
     Provider,
     Table,
@@ -79,7 +79,7 @@ def insert(model: type[T], **given: Any) -> T:
             continue
         if isinstance(field, peewee.ForeignKeyField):
             values[field.name] = insert(field.rel_model)
-        elif isinstance(field, SealedField):
+        elif isinstance(field, EncryptedField):
             values[field.name] = _secret(field)
         elif not field.auto_increment:
             values[field.name] = _SAMPLES[field.field_type]()
@@ -89,7 +89,7 @@ def insert(model: type[T], **given: Any) -> T:
 
 def opened(row: Table) -> dict[str, Any]:
     """Return a row's values, the encrypted ones opened."""
-    names = {field.name for field in SEALED_FIELDS.get(type(row), ())} & row.__data__.keys()
+    names = {field.name for field in ENCRYPTED_FIELDS.get(type(row), ())} & row.__data__.keys()
     return {**row.__data__, **{name: getattr(row, name) for name in names}}
 
 
@@ -201,7 +201,7 @@ def until(condition: Callable[[], object]) -> None:
         time.sleep(0.005)
 
 
-def _secret(field: SealedField) -> Any:
+def _secret(field: EncryptedField) -> Any:
     """Return a canary: found in any output, log or error, it fails the test."""
     text = f"{CANARY} {next(_numbers)}"
     return {"api_key": text} if isinstance(field, JSONField) else text

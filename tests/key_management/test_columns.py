@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from gproxy_storage.encrypted_fields import SealedField
+from gproxy_storage.encrypted_fields import EncryptedField
 from gproxy_storage.key_management.columns import COLUMNS
 from gproxy_storage.models import TABLES
 
@@ -45,7 +45,7 @@ def forgotten(found: dict[str, object]) -> list[str]:
         name
         for name, field in found.items()
         if LOOKS_SECRET.search(name.partition(".")[2])
-        and not isinstance(field, SealedField)
+        and not isinstance(field, EncryptedField)
         and name not in NOT_SECRET
     ]
 
