@@ -11,7 +11,7 @@ from ..row_types import DownstreamRow
 from .arguments import require_given_id
 from .base import Filter
 from .pages import PAGE_ROWS, Page
-from .requests import RequestFilters, Requests, batch_rows
+from .requests import RequestFilters, Requests
 
 
 class DownstreamFilters(RequestFilters, total=False):
@@ -73,7 +73,7 @@ class DownstreamRequests(Requests[DownstreamRequest]):
         self, *, bodies: bool = False, **filters: Unpack[DownstreamFilters]
     ) -> Iterator[DownstreamRequest]:
         """Iterate over the matching requests, newest first, reading them in batches."""
-        return self._pages(self._with_bodies(bodies, filters), batch_rows(bodies))
+        return self._pages_with(bodies, filters)
 
     def count(self, **filters: Unpack[DownstreamFilters]) -> int:
         """Return the number of matching requests."""

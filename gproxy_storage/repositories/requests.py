@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, TypeVar
 
 import peewee
@@ -72,6 +72,10 @@ class Requests(Log[R]):
                 found = super()._condition(name, value)
         return found
 
+    def _pages_with(self, bodies: bool, filters: Mapping[str, Any]) -> Iterator[R]:
+        batch_rows = _BODIES_A_BATCH if bodies else BATCH_ROWS
+        return self._pages(self._with_bodies(bodies, filters), batch_rows)
+
     def get(self, trace_id: int, /, *, bodies: bool = False) -> R:
         """Return the request with that trace id.
 
@@ -121,11 +125,6 @@ class Requests(Log[R]):
             self._database.will_insert_id(self._key, row.trace_id)
         row.save(force_insert=True)
         return row
-
-
-def batch_rows(bodies: bool) -> int:
-    """Return how many rows `iter` reads at a time."""
-    return _BODIES_A_BATCH if bodies else BATCH_ROWS
 
 
 def require_part(argument: str, value: Any) -> str:

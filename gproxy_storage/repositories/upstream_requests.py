@@ -10,7 +10,7 @@ from ..models import UpstreamRequest
 from ..row_types import UpstreamRow
 from .base import Filter
 from .pages import PAGE_ROWS, Page
-from .requests import RequestFilters, Requests, batch_rows
+from .requests import RequestFilters, Requests
 
 
 class UpstreamFilters(RequestFilters, total=False):
@@ -68,7 +68,7 @@ class UpstreamRequests(Requests[UpstreamRequest]):
         self, *, bodies: bool = False, **filters: Unpack[UpstreamFilters]
     ) -> Iterator[UpstreamRequest]:
         """Iterate over the matching requests, newest first, reading them in batches."""
-        return self._pages(self._with_bodies(bodies, filters), batch_rows(bodies))
+        return self._pages_with(bodies, filters)
 
     def count(self, **filters: Unpack[UpstreamFilters]) -> int:
         """Return the number of matching requests."""
