@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from .crypto.kdf import Kdf
@@ -119,8 +119,7 @@ class Unlocked(Opaque):
 
     def following(self, earlier: Unlocked) -> Unlocked:
         """Return the state that also opens values sealed under an earlier state of this keyring."""
-        keyring = self.keyring.retaining(earlier.keyring)
-        return Unlocked(keyring, self.row, self._key, self._secret)
+        return replace(self, keyring=self.keyring.retaining(earlier.keyring))
 
     @classmethod
     def _open(cls, row: KeyringRow, key: Key, secret: Secret | None) -> Unlocked:

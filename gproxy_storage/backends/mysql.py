@@ -173,7 +173,7 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
         "TEXT": "LONGTEXT",  # so does TEXT
     }
 
-    _max_packet_bytes = 0
+    _max_packet_bytes: int
     _settings: dict[str, int | str]
     # Peewee's own and not public.
     _extract_server_version: Callable[[str], tuple[int, ...]]
@@ -207,8 +207,8 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
     def _set_server_version(self, conn: Any) -> None:
         # The greeting may be a proxy's. Only MariaDB executes the content of such a comment.
         with self.raw_cursor(conn) as cursor:
-            cursor.execute("SELECT VERSION() /*M!, 1 */")
-            version, *only_mariadb = cursor.fetchone()
+            cursor.execute("SELECT @@max_allowed_packet, VERSION() /*M!, 1 */")
+            self._max_packet_bytes, version, *only_mariadb = cursor.fetchone()
         self.mariadb = bool(only_mariadb) or "mariadb" in version.lower()
         self.server_version = self._extract_server_version(version)
         self._set_csq_grouped(self.mariadb)
@@ -352,14 +352,8 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
         sql = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({params})"  # noqa: S608 - our names
         with self._noted(sql), self.raw_cursor(self.connection()) as cursor:
             # PyMySQL combines rows into statements of at most this length.
-            cursor.max_stmt_length = min(cursor.max_stmt_length, self._max_packet(cursor) // 2)
+            cursor.max_stmt_length = min(cursor.max_stmt_length, self._max_packet_bytes // 2)
             cursor.executemany(sql, values)
-
-    def _max_packet(self, cursor: Any) -> int:
-        if not self._max_packet_bytes:
-            cursor.execute("SELECT @@max_allowed_packet")
-            self._max_packet_bytes = int(cursor.fetchone()[0])
-        return self._max_packet_bytes
 
     locks_parents = True
 

@@ -48,16 +48,16 @@ READ_ONLY: Final = "default_transaction_read_only"
 _OF_THE_DSN: Final = {*TIME_OUTS, READ_ONLY}
 """Left as they are if the DSN's `options` name them."""
 
-PRIVILEGED: Final = {"session_replication_role": "origin"}
-"""Needed as well, but not every role may set them."""
+_REPLICATION_ROLE: Final = "origin"
+"""Needed as well, but not every role may set it."""
 
 STRINGS: Final = "-c standard_conforming_strings=on"
 
 _SUPERUSERS_ONLY: Final = {"lc_messages": "C"}
 
 _LOOK = """
-    SELECT pg_backend_pid(), current_schema(), pg_is_in_recovery(), {privileged},
-        ({set_all})"""
+    SELECT pg_backend_pid(), current_schema(), pg_is_in_recovery(),
+        current_setting('session_replication_role'), ({set_all})"""
 
 _TRANSACTION: Final = re.compile(r"BEGIN( TRANSACTION)?( ISOLATION LEVEL [A-Z ]+)?$")
 
@@ -74,16 +74,11 @@ def prepare(conn: Any, dsn: Dsn) -> None:
     """
     _check_encoding(conn, dsn)
     wanted = _wanted(conn, dsn)
-    look = _LOOK.format(
-        privileged=", ".join(f"current_setting('{name}')" for name in PRIVILEGED),
-        set_all=_set_all(wanted, local=False),
-    )
     with conn.cursor() as cursor:
-        cursor.execute(look)
-        pid, schema, standby, *found, _ = cursor.fetchone()
-        for (name, needed), value in zip(PRIVILEGED.items(), found, strict=True):
-            if value != needed:
-                _set_privileged(cursor, name, needed, value, dsn)
+        cursor.execute(_LOOK.format(set_all=_set_all(wanted, local=False)))
+        pid, schema, standby, role, _ = cursor.fetchone()
+        if role != _REPLICATION_ROLE:
+            _set_replication_role(cursor, role, dsn)
         if schema is None:
             raise connect_error(
                 dsn,
@@ -135,14 +130,15 @@ def _set_all(wanted: dict[str, str], *, local: bool) -> str:
     )
 
 
-def _set_privileged(cursor: Any, name: str, needed: str, value: str, dsn: Dsn) -> None:
+def _set_replication_role(cursor: Any, role: str, dsn: Dsn) -> None:
+    name = "session_replication_role"
     try:
-        cursor.execute(f"SET {name} = {needed}")
+        cursor.execute(f"SET {name} = {_REPLICATION_ROLE}")
     except psycopg2.Error as exc:
         raise connect_error(
             dsn,
-            f"{name} is {value}, under which foreign keys are not enforced; it must be {needed}: "
-            f"ALTER ROLE ... RESET {name}, ALTER DATABASE ... RESET {name}",
+            f"{name} is {role}, under which foreign keys are not enforced; it must be "
+            f"{_REPLICATION_ROLE}: ALTER ROLE ... RESET {name}, ALTER DATABASE ... RESET {name}",
         ) from exc
 
 

@@ -175,10 +175,6 @@ class Sessions(Translation, peewee.Database):
 
     # -- transactions: see transactions.py ----------------------------------------------------
 
-    def atomic(self, *args: Any, **kwargs: Any) -> Any:
-        """Return a context manager: a transaction, or a savepoint in one. See `Database.atomic`."""
-        return super().atomic(*args, **kwargs)
-
     def begin(self, *args: Any, **kwargs: Any) -> Any:
         """Begin a transaction. See `Database.begin`."""
         self._ensure_usable()

@@ -457,11 +457,7 @@ def _read(conn: sqlite3.Connection) -> None:
 
 
 def _set_wal(conn: sqlite3.Connection) -> str:
-    """Switch to write-ahead logging; several processes may do so at once.
-
-    Returns:
-        The file's journal mode now; not ``wal`` where that is not supported.
-    """
+    """Switch to write-ahead logging, as others may now; return the mode, another if unsupported."""
     deadline = time.monotonic() + BUSY_TIMEOUT_S
     while True:
         try:
@@ -478,29 +474,21 @@ def _set_wal(conn: sqlite3.Connection) -> str:
 def _open_problem(dsn: Dsn, exc: Exception) -> str:
     """Return why SQLite could not open the file, which its own message does not say."""
     path = Path(dsn.path)
+    code, directory, absent = getattr(exc, "sqlite_errorcode", None), path.parent, not path.exists()
     readable = os.R_OK if dsn.mode == "ro" else os.R_OK | os.W_OK
     problems = (
-        (
-            getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB,
-            "the file is not a SQLite database",
-        ),
+        (code == sqlite3.SQLITE_NOTADB, "the file is not a SQLite database"),
         (path.is_dir(), "the path is a directory; name a file in it"),
         (_is_irregular(path), "the path is not a regular file; name one"),
-        (not path.parent.is_dir(), f"there is no directory {path.parent}; create it"),
+        (not directory.is_dir(), f"there is no directory {directory}; create it"),
         (
-            dsn.mode == "ro" and os.access(path, os.R_OK) and not os.access(path.parent, os.W_OK),
+            dsn.mode == "ro" and os.access(path, os.R_OK) and not os.access(directory, os.W_OK),
             "a file with write-ahead logging is read through a -shm file next to it, and the "
-            f"directory {path.parent} cannot be written: let this user write there, or add "
+            f"directory {directory} cannot be written: let this user write there, or add "
             "?immutable=1 if nothing writes the file meanwhile",
         ),
-        (
-            not path.exists() and dsn.mode != "rwc",
-            "there is no such file; add ?mode=rwc to create it",
-        ),
-        (
-            not path.exists(),
-            f"the directory {path.parent} cannot be written; check its owner and mode",
-        ),
+        (absent and dsn.mode != "rwc", "there is no such file; add ?mode=rwc to create it"),
+        (absent, f"the directory {directory} cannot be written; check its owner and mode"),
         (
             not os.access(path, readable),
             "the file cannot be read or written; check its owner and mode, or use ?mode=ro",

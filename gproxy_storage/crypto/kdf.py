@@ -34,11 +34,6 @@ class Kdf:
     The parameters come from a row that an attacker may have written: the bounds prevent a start-up
     that takes gigabytes or hours, and a derivation that is cheap to guess.
 
-    Attributes:
-        memory_kib: 8,192 to 262,144.
-        passes: 1 to 10.
-        lanes: 1 to 4.
-        salt: 16 to 32 bytes.
     Source: RFC 9106.
     """
 

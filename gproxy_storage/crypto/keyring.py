@@ -210,9 +210,8 @@ class Keyring(Opaque):
             InvalidValue: when the text may not be sealed, or the binding has no primary key.
         """
         check_text(text, binding.column)
-        if self._writes is None:
-            return text
-        return self._seal(text.encode(), binding).to_text()
+        sealed = self._sealed(text, binding)
+        return text if sealed is None else sealed.to_text()
 
     def open_text(self, stored: str, binding: Binding) -> str:
         """Return the text of a stored value.
@@ -237,9 +236,8 @@ class Keyring(Opaque):
     def seal_json(self, document: Any, binding: Binding) -> str:
         """Return the JSON text to store for a document; otherwise like `seal_text`."""
         text = dump_json(document, binding.column)
-        if self._writes is None:
-            return text
-        return self._seal(text.encode(), binding).to_json()
+        sealed = self._sealed(text, binding)
+        return text if sealed is None else sealed.to_json()
 
     def open_json(self, stored: str, binding: Binding) -> Any:
         """Return the document of a stored JSON text; otherwise like `open_text`."""
@@ -282,13 +280,13 @@ class Keyring(Opaque):
             raise ValueError("a plaintext database has no keys")
         return self._keys
 
-    def _seal(self, plaintext: bytes, binding: Binding) -> Envelope:
+    def _sealed(self, text: str, binding: Binding) -> Envelope | None:
         if self._writes is None:
-            raise ValueError("this mode seals nothing")
+            return None
         kid = self._kid
         nonce = new_nonce()
         aad = _NO_AAD if kid is None else binding.aad(kid)
-        return Envelope(self._writes, kid, nonce, self._by_kid[kid].seal(nonce, plaintext, aad))
+        return Envelope(self._writes, kid, nonce, self._by_kid[kid].seal(nonce, text.encode(), aad))
 
     def _open(self, envelope: Envelope, binding: Binding) -> bytes:
         kid = envelope.kid

@@ -69,14 +69,12 @@ def verify_password(stored: str | None, password: str) -> bool:
     )
 
     secret, matches, cost = _encode(password), False, 0
-    if stored is not None and is_hash(stored) and hash_problem(stored) is None:
-        try:
-            matches = _hasher().verify(stored, secret)
+    if stored is not None and hash_problem(stored) is None:
+        # Argon2's decoder is stricter than the check above: if it refuses, nothing was computed.
+        with suppress(VerificationError, InvalidHashError):
+            with suppress(VerifyMismatchError):
+                matches = _hasher().verify(stored, secret)
             cost = _cost(stored)
-        except VerifyMismatchError:
-            cost = _cost(stored)
-        except (VerificationError, InvalidHashError):
-            pass  # Argon2's decoder is stricter: nothing was computed
     if not cost:
         with suppress(VerificationError):
             _hasher().verify(_DECOY, secret)

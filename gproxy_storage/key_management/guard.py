@@ -49,11 +49,8 @@ def _check_insert(query: Any, fields: Iterable[EncryptedField]) -> None:
     for row in rows:
         _check_row(row if isinstance(row, Mapping) else _named(row, columns, query), fields)
     conflict = query._on_conflict
-    if conflict is not None:
-        _check_conflict(conflict, fields)
-
-
-def _check_conflict(conflict: Any, fields: Iterable[EncryptedField]) -> None:
+    if conflict is None:
+        return
     if isinstance(conflict._update, Mapping):
         _check_row(conflict._update, fields)
     for field in fields:

@@ -106,8 +106,6 @@ def definitions(database: Backend) -> tuple[Definition, ...]:
 
 
 class _Renderer:
-    """Renders one backend's DDL."""
-
     def __init__(self, database: Backend) -> None:
         self._database = database
 

@@ -145,12 +145,8 @@ def make_plan(snapshot: Snapshot, wanted: Sequence[Definition], *, widen: bool =
     for definition in wanted:
         live = tables.get(definition.name)
         found = Comparison(definition, live, snapshot.occupied)
-        for level, whats in (
-            (Level.MISSING, found.missing),
-            (Level.INCOMPATIBLE, found.incompatible),
-            (Level.NARROWER, found.narrower),
-            (Level.EXTRA, found.extra),
-        ):
+        for level in Level:  # whose values are the names of the lists
+            whats: list[str] = getattr(found, level.value)
             drift += [Drift(level, definition.name, what) for what in whats]
         if live is None:
             references = tuple(key.target for key in definition.foreign_keys)

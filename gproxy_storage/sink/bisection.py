@@ -154,7 +154,6 @@ class Bisection:
         return True
 
     def _record_fatal(self, part: _Part, why: str) -> None:
-        """Record a part that ends the transaction."""
         if part.stop - part.start > 1:
             self._to_halve.add(part)
         else:
@@ -166,8 +165,7 @@ class _Run:
     """One pass over the rows, in one transaction.
 
     Attributes:
-        usages: the usages that were inserted.
-        refused: the rows that were refused.
+        usages: those that were inserted.
         unexplained: log and reason of refusals whose meaning is unknown.
         users: users whose quotas cannot be charged.
     """

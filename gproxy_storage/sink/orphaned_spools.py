@@ -97,7 +97,10 @@ class OrphanedSpools:
         if batch is None:
             self._finish(spool)
             return True
-        stored = self._store.store(writer, batch, self._rejects_of(writer))
+        if writer not in self._rejects:
+            made = RejectsFile(self._directory, *self._destination.header(writer))
+            self._rejects[writer] = made
+        stored = self._store.store(writer, batch, self._rejects[writer])
         if stored.repeated:
             self.total.skipped += 1
         else:
@@ -105,12 +108,6 @@ class OrphanedSpools:
             self.total.rejected += stored.rejected
         spool.drop_first()
         return True
-
-    def _rejects_of(self, writer: str) -> RejectsFile:
-        if writer not in self._rejects:
-            made = RejectsFile(self._directory, *self._destination.header(writer))
-            self._rejects[writer] = made
-        return self._rejects[writer]
 
     def _finish(self, spool: SpoolFile) -> None:
         self.files.remove(spool)

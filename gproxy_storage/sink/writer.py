@@ -238,7 +238,6 @@ class Writer:
             self._catch_up()
 
     def _hold_next(self) -> None:
-        """Wait for the next batch and hold it."""
         if self._queue.wait_due(self._patience_s()):
             # The dequeuing thread holds this lock until the batch is spooled or held.
             with self.spool_lock:
@@ -304,11 +303,7 @@ class Writer:
         return True
 
     def _match_destination(self) -> None:
-        """Rewrite the spool file if the database or its spool key has changed; under `spool_lock`.
-
-        Raises:
-            OSError: when the file cannot be written.
-        """
+        """Rewrite the spool file if the database or spool key has changed; under `spool_lock`."""
         header, cipher = self._destination.header(self._name)
         if header == self.spool_file.header:
             return

@@ -239,7 +239,7 @@ def test_a_proxy_that_greets_as_another_server(
 
 @pytest.mark.parametrize(
     ("answer", "mariadb"),
-    [(("8.0.30",), False), (("8.0.30", 1), True), (("10.11.6-MariaDB-log",), True)],
+    [((2**26, "8.0.30"), False), ((2**26, "8.0.30", 1), True), ((2**26, "10.11.6-MariaDB"), True)],
 )
 def test_a_proxy_that_answers_for_its_server(answer: tuple[object, ...], mariadb: bool) -> None:
     """Whatever it calls its version, only MariaDB executes what is in MariaDB's comments."""
