@@ -153,7 +153,7 @@ ACKNOWLEDGES = (
     + """
 sink = storage.sink(max_queue_rows=30, flush_rows=10, when_full=sys.argv[1])
 signal.signal(signal.SIGALRM, signal.getsignal(15))
-sink.submit_usage()  # starts the sink's thread: on a busy machine that may take longer than the timer
+sink.submit_usage()  # starts the thread: on a busy machine it may outlast the timer
 os.write(1, b"!")
 signal.setitimer(signal.ITIMER_REAL, float(sys.argv[2]))
 while True:
