@@ -33,7 +33,12 @@ class SyncLockHeldError(Exception):
 
 
 class TakenId(NamedTuple):
-    """A primary key that an insert wanted and another row has; `id` None if the server hides it."""
+    """A primary key that an insert wanted and another row has.
+
+    Attributes:
+        table, column: empty if the server does not say.
+        id: None if the server hides it.
+    """
 
     table: str
     column: str

@@ -22,7 +22,7 @@ from ..secret import SecretBytes
 from . import mysql_session
 from .base import shut_down
 from .bulk import BulkTable, Kind, Row
-from .failures import Failure
+from .failures import Failure, TakenId
 from .mysql_schema import MySQLSchema
 from .values import SECONDS_BEFORE_1970, bucket_shift
 
@@ -107,6 +107,9 @@ _NAMED = re.compile(
 
 _KEY = re.compile(r"'(?:\w+\.)?(\w+)'\W*$")
 """The last quoted text, if it is a name."""
+
+_TAKEN_ID = re.compile(r"'(-?\d+)' for key '(?:(\w+)\.)?PRIMARY'")
+"""What is said of a primary key that exists; MariaDB does not name the table."""
 
 _HINTS: dict[int, str] = {
     ER.ACCESS_DENIED_ERROR: "check the user and the password",
@@ -308,10 +311,25 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
         columns = {name.rpartition(".")[2] for name in self.narrow or ()}
         return code in _BEYOND_COLUMN and column in columns
 
+    def _taken_id(self, error: Exception) -> TakenId | None:
+        # InnoDB raises its counter after it has inserted a row with an explicit key: an insert in
+        # between gets the same key.
+        found = _TAKEN_ID.search(str(error.args[-1])) if _code(error) == ER.DUP_ENTRY else None
+        if found is None:
+            return None
+        table = found[2] or ""
+        column = self.generated_ids.get(table)
+        if table and column is None:
+            return None
+        return TakenId(table, column or "", int(found[1]))
+
     def reason(self, error: Exception) -> str:
         return f"{type(error).__name__} ({_code(error)})"
 
     # -- writing ------------------------------------------------------------------------------
+
+    def pass_taken_id(self, taken: TakenId) -> None:
+        """Do nothing: a failed insert has used its key up, and the next one gets another."""
 
     def _on_conflict(
         self,

@@ -1,7 +1,8 @@
 """Generated primary keys that existing rows have already.
 
 On PostgreSQL an explicit key does not advance the sequence: GPROXY writes its rows so, and so do
-many dumps. An insert that gets such a key fails, and succeeds once the sequence is raised.
+many dumps. An insert that gets such a key fails, and succeeds once the sequence is raised. On MySQL
+and MariaDB the counter advances a moment after the row is there.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ class TakenIds:
 
     def _taken_id(self, exc: Exception) -> TakenId | None:
         taken = self._database.taken_id(exc)
-        return None if taken is None or taken.table in self._given else taken
+        if taken is None or taken.table in self._given or (self._given and not taken.table):
+            return None
+        return taken
 
     def passed(self, exc: Exception) -> bool:
         """Raise the sequence; return whether another attempt, after a rollback, gets a free key.

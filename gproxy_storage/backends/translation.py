@@ -167,7 +167,7 @@ class Translation:
         return error.taken if isinstance(error, RedactedError) else self._taken_id(error)
 
     def _taken_id(self, error: Exception) -> TakenId | None:  # noqa: ARG002 - see below
-        return None  # where explicit keys advance the counter, no generated key is ever taken
+        return None  # where the next key is computed under the lock of writers, none is ever taken
 
     def describe(self, exc: Exception) -> str:
         """Return the server's message for a failed DDL statement, without values of rows."""

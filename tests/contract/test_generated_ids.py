@@ -279,6 +279,31 @@ def test_keys_go_on_being_chosen_meanwhile(storage: Storage) -> None:
     assert storage.users.create("last").id not in ids
 
 
+# -- InnoDB's counter -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["mysql", "mariadb"], indirect=True)
+def test_a_key_that_is_generated_before_the_counter_passes_it_is_passed(storage: Storage) -> None:
+    """As where another connection has inserted it explicitly a moment ago."""
+    first = storage.users.create("first").id
+
+    def generate_first_again() -> None:
+        storage.database.execute_sql("SET insert_id = %s", (first,))  # by the next insert only
+
+    with storage.session():
+        generate_first_again()
+        assert storage.users.create("created").id > first
+        generate_first_again()
+        with storage.batch() as batch:
+            in_batch = batch.users.create("in a batch")
+        assert in_batch.id > first
+        generate_first_again()
+        with pytest.raises(ConflictError, match="name"):
+            storage.users.create("created")
+        with pytest.raises(ConflictError, match="primary key"), storage.transaction():
+            insert(User, id=first)
+
+
 # -- PostgreSQL's sequences ---------------------------------------------------------------------
 
 
