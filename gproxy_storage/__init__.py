@@ -35,7 +35,8 @@ from .errors import (
     WriteError,
     WrongSecret,
 )
-from .repositories.base import ANY, KEEP
+from .repositories.arguments import KEEP
+from .repositories.base import ANY
 from .secret import Secret
 from .sink.settings import SinkSettings
 from .storage import Storage

@@ -107,9 +107,9 @@ class EncryptedField(DatabaseField):
         column: likewise.
         digest: the name of the field that holds the value's lookup digest, if any.
     Attributes:
-        sealed: seals a value for its place.
-        opened: opens a stored value in its place.
-        parse: parses a stored value, whose place may be given for the error.
+        sealed: seals a value under its binding.
+        opened: opens a stored value under its binding.
+        parse: parses a stored value, whose binding may be given for the error.
     """
 
     accessor_class = SealedAccessor

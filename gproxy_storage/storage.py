@@ -109,7 +109,7 @@ class Storage(TableRepositories, StrictKeywords):
     def from_settings(cls, settings: Settings, *, sync: bool = True) -> Self:
         """Open the storage that loaded settings name. Raises the errors of `open`."""
         _prepare_data_dir(settings)
-        return cls._connect_as_set(settings, cls._start, sync=sync)
+        return cls._connect_with(settings, cls._start, sync=sync)
 
     @classmethod
     def for_schema(cls, settings: Settings) -> Self:
@@ -168,10 +168,10 @@ class Storage(TableRepositories, StrictKeywords):
 
         An existing keyring is opened; none is created. Raises the errors of `open`.
         """
-        return cls._connect_as_set(settings, cls._unlock, sync=sync)
+        return cls._connect_with(settings, cls._unlock, sync=sync)
 
     @classmethod
-    def _connect_as_set(cls, settings: Settings, start: Callable[..., None], *, sync: bool) -> Self:
+    def _connect_with(cls, settings: Settings, start: Callable[..., None], *, sync: bool) -> Self:
         return cls._connect(
             settings.dsn,
             partial(start, secret=settings.secret_key, sync=sync),

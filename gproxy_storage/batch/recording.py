@@ -12,8 +12,8 @@ import peewee
 
 from ..backends.base import Backend
 from ..models import ENCRYPTED_FIELDS, Table, Usage, UserQuota
-from ..repositories.arguments import require_id, require_ids, require_text
-from ..repositories.base import KEEP, BaseRepository, now
+from ..repositories.arguments import KEEP, require_id, require_ids, require_text
+from ..repositories.base import BaseRepository, now
 from .calls import Call, Calls, PendingId, RealIds, RowWrite, primary_key
 
 M = TypeVar("M", bound=Table)

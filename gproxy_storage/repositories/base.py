@@ -27,17 +27,6 @@ from .arguments import (
 from .conflicts import explained
 from .keywords import StrictKeywords
 
-__all__ = [
-    "ANY",
-    "KEEP",
-    "BaseRepository",
-    "Change",
-    "Filter",
-    "Repository",
-    "condition",
-    "now",
-]
-
 M = TypeVar("M", bound=Table)
 T = TypeVar("T")
 

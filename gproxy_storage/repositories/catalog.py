@@ -8,8 +8,8 @@ from typing import Any, TypeAlias, TypedDict, Unpack
 
 from ..errors import InvalidValue, ReadError
 from ..models import LLMModel, Provider
-from .arguments import require_json
-from .base import KEEP, Change, Filter, Repository
+from .arguments import KEEP, require_json
+from .base import Change, Filter, Repository
 
 Pricing: TypeAlias = dict[str, Any] | list[Any]
 """A JSON object or array; the proxy defines its content."""

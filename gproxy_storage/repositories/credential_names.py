@@ -157,7 +157,7 @@ _LAST_WORDS = frozenset(
         *("sas", "sig", "totp"),
     }
 )
-"""Last words of names of secrets."""
+"""Whole words with which names of secrets end."""
 
 _ENDINGS = (
     *("token", "secret", "signature", "password", "passwd", "passphrase", "passcode"),
@@ -168,7 +168,7 @@ _ENDINGS = (
     *("privatekey", "secretkey", "servicekey", "sessionkey", "sharedkey", "signingkey"),
     *("storagekey", "subscriptionkey", "userkey", "virtualkey", "writekey"),
 )
-"""Endings of last words of names of secrets, also when joined to the word before: apiKey."""
+"""Endings of names of secrets, also when joined to the word before: apiKey."""
 
 MAX_NAME_CHARACTERS = 200
 """Longer names count as secret: real ones are shorter, and checking them would take time."""

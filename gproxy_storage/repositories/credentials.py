@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypedDict, Unpack
 
 from ..models import Credential, Provider
-from .arguments import require_json_object
-from .base import KEEP, Change, Filter, Repository
+from .arguments import KEEP, require_json_object
+from .base import Change, Filter, Repository
 
 
 class CredentialFilters(TypedDict, total=False):

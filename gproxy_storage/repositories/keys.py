@@ -9,8 +9,8 @@ from typing import TypedDict, Unpack
 
 from ..backends.base import Backend
 from ..models import User, UserKey
-from .arguments import require_str, require_text
-from .base import KEEP, Change, Filter, Repository
+from .arguments import KEEP, require_str, require_text
+from .base import Change, Filter, Repository
 from .key_lookup import KeyLookup
 
 PREFIX = "sk-api01-"

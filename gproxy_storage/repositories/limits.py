@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any, TypedDict, Unpack
 
 from ..models import User, UserRateLimit
-from .arguments import require_limit
-from .base import KEEP, Change, Filter, Repository
+from .arguments import KEEP, require_limit
+from .base import Change, Filter, Repository
 from .patterns import require_pattern
 
 

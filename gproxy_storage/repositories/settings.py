@@ -7,8 +7,8 @@ from typing import Any
 from ..dsn import Dsn
 from ..errors import DSNError, InvalidValue
 from ..models import GlobalSettings
-from .arguments import require_id, require_str
-from .base import KEEP, BaseRepository, Change
+from .arguments import KEEP, require_id, require_str
+from .base import BaseRepository, Change
 
 _ID = 1  # of the only row, so it does not matter that the sequence does not know of it
 _PORTS = range(2**16)

@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any, TypedDict, Unpack
 
 from ..models import Credential, CredentialStatus
-from .arguments import require_json
-from .base import KEEP, Change, Filter, Repository
+from .arguments import KEEP, require_json
+from .base import Change, Filter, Repository
 
 
 class StatusFilters(TypedDict, total=False):

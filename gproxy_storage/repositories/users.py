@@ -10,8 +10,8 @@ from ..backends.base import Backend
 from ..crypto.passwords import hash_password, hash_problem, is_hash, verify_password
 from ..errors import CryptoError, InvalidValue
 from ..models import User
-from .arguments import require_str, require_text
-from .base import KEEP, Change, Filter, Repository
+from .arguments import KEEP, require_str, require_text
+from .base import Change, Filter, Repository
 
 _log = logging.getLogger(__name__)
 

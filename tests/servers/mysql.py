@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final
 
 import pymysql
 
-from gproxy_storage.backends.mysql import Connection
+from gproxy_storage.backends.mysql_connection import Connection
 
 from .base import (
     DATABASE_PREFIX,
