@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import peewee
 
@@ -10,7 +10,8 @@ from ..backends.base import Backend
 from ..models import INDEXES, TABLES, Index, Ledger, Table
 
 
-class Column(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Column:
     """A column as a model declares it.
 
     Attributes:
@@ -38,7 +39,8 @@ class Column(NamedTuple):
         return self.nullable or self.has_default
 
 
-class IndexDefinition(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class IndexDefinition:
     """An index as a model declares it; a column is a name and whether it is descending."""
 
     name: str
@@ -48,7 +50,8 @@ class IndexDefinition(NamedTuple):
     add_clause: str
 
 
-class ForeignKey(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ForeignKey:
     """A foreign key as a model declares it."""
 
     name: str
@@ -59,7 +62,8 @@ class ForeignKey(NamedTuple):
     add_clause: str
 
 
-class Definition(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Definition:
     """A table as its model declares it, in one backend's DDL.
 
     Attributes:
