@@ -113,6 +113,7 @@ class EncryptedField(DatabaseField):
     """
 
     accessor_class = SealedAccessor
+    read_unchanged: type | None = None  # every value that was read becomes a `Sealed`
     sealed: Callable[[Keyring, Any, Binding], str]
     opened: Callable[[Keyring, Any, Binding], Any]
     parse: Callable[..., Envelope | Document | None]

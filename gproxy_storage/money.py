@@ -30,6 +30,7 @@ NANO: Final = 10**9
 _PRECISE_BELOW = 2.0**23  # from here on adjacent doubles differ by more than 1e-9
 _NINE_DIGITS = Decimal("1e-9")
 _EXACT = Context(prec=60, rounding=ROUND_HALF_EVEN, traps=[])  # not the thread's own context
+_NANO = Decimal(NANO)
 
 
 def take(argument: str, value: Any, *, least: int, most: int) -> Decimal:
@@ -70,7 +71,7 @@ def _refuse(argument: str, why: str) -> InvalidValue:
 
 def from_nano(nano: int) -> Decimal:
     """Return money from a number of units of 1e-9, without trailing zeros."""
-    return _EXACT.divide(Decimal(nano), Decimal(NANO))
+    return _EXACT.divide(Decimal(nano), _NANO)
 
 
 def to_nano(money: Decimal) -> int:

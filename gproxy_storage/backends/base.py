@@ -193,6 +193,16 @@ class Backend(BulkWriting, SchemaWork):
 
     # -- writing ------------------------------------------------------------------------------
 
+    def inserting(self, insert: Any) -> Any:
+        """Return an insert of one row as the query for `insert` to execute."""
+        return insert.returning(insert.model._meta.primary_key) if self.returning_clause else insert
+
+    def insert(self, sql: str, parameters: Sequence[Any]) -> int:
+        """Execute the text of a query of `inserting`'s; return the row's id."""
+        cursor = self.execute_sql(sql, parameters)
+        row_id = cursor.fetchone()[0] if self.returning_clause else self.last_insert_id(cursor)
+        return int(row_id)
+
     def upsert(
         self,
         insert: peewee.ModelInsert,

@@ -323,6 +323,8 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
 
     def time_from_db(self, value: Any) -> datetime:
         at = datetime.fromisoformat(value)
+        if at.tzinfo is UTC:
+            return at
         return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
     # The stored text itself: SQLx writes up to nine digits, and the comparison uses all of them.

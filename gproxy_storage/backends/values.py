@@ -17,7 +17,7 @@ SECONDS_BEFORE_1970 = 62_167_219_200
 """From the start of year 0."""
 
 
-_PARAMETERS = 100
+MOST_PARAMETERS = 100
 """Up to so many values in an IN are parameters of their own."""
 
 
@@ -68,7 +68,7 @@ class Values:
 
     def one_of(self, column: peewee.Field[Any], values: Sequence[Any]) -> peewee.Expression:
         """Return the condition that a column has one of these values; any number of them."""
-        if len(values) <= _PARAMETERS:
+        if len(values) <= MOST_PARAMETERS:
             few: peewee.Expression = column.in_(values)
             return few
         return peewee.Expression(

@@ -5,12 +5,15 @@ Being an admin passes no check, and no check tests whether the user is enabled: 
 
 from __future__ import annotations
 
+from functools import partial
+
 from ..backends.base import Backend
 from ..database import run_query
 from ..models import Provider, User, UserFilePermission, UserModelPermission, UserRateLimit
-from .arguments import require_reference, require_row_id
+from .arguments import require_row_id
 from .patterns import candidates, closest, require_model
 from .registry import AccessRepositories
+from .statements import Select, Slot, Statement, Statements
 
 
 class Access(AccessRepositories):
@@ -18,7 +21,7 @@ class Access(AccessRepositories):
 
     def __init__(self, database: Backend) -> None:
         super().__init__(database)
-        self._allows_statements: dict[int, str] = {}  # number of patterns -> SQL; at most 511
+        self._statements = Statements()
 
     def allows(self, user: User | int, provider: Provider | int, model: str) -> bool:
         """Tell whether a permission of the user, for the provider or for all, matches the model.
@@ -31,19 +34,19 @@ class Access(AccessRepositories):
             InvalidValue: when the model is blank or not a valid name.
         """
         wanted = candidates(require_model("model", model))
-        parameters = (
-            require_row_id("user", user, User),
-            require_row_id("provider", provider, Provider),
-            *wanted,
+        statement = self._statements.get(
+            ("allows", len(wanted)), partial(_permitted_patterns, len(wanted))
         )
-
-        def read() -> list[str]:
-            sql = self._allows_sql(len(wanted))
-            return [pattern for (pattern,) in self._database.query(sql, parameters)]
-
-        found = run_query(self._database, read)
+        parameters = statement.bind(
+            (
+                require_row_id("user", user, User),
+                require_row_id("provider", provider, Provider),
+                *wanted,
+            )
+        )
+        found = run_query(self._database, partial(self._database.query, statement.sql, parameters))
         # Matched again here: tables that GPROXY created on MySQL compare case-insensitively.
-        return closest(found, model) is not None
+        return closest((pattern for (pattern,) in found), model) is not None
 
     def rate_limit_for(self, user: User | int, model: str) -> UserRateLimit | None:
         """Return the user's rate limit that applies to the model, or None.
@@ -54,33 +57,54 @@ class Access(AccessRepositories):
         Raises:
             InvalidValue: when the model is blank or not a valid name.
         """
-        query = UserRateLimit.select().where(
-            UserRateLimit.user == require_reference("user", user, User),
-            UserRateLimit.model_pattern.in_(candidates(require_model("model", model))),
-        )
-        found = run_query(self._database, lambda: {row.model_pattern: row for row in query})
+        wanted = candidates(require_model("model", model))
+        statement = self._statements.get(("limits", len(wanted)), partial(_limits, len(wanted)))
+        parameters = statement.bind((require_row_id("user", user, User), *wanted))
+        rows = run_query(self._database, partial(statement.rows, self._database, parameters))
+        found = {row.model_pattern: row for row in rows}
         applies = closest(found, model)
         return None if applies is None else found[applies]
 
     def allows_files(self, user: User | int, provider: Provider | int) -> bool:
         """Tell whether the user may use the provider's files."""
-        query = UserFilePermission.select().where(
-            UserFilePermission.user == require_reference("user", user, User),
-            UserFilePermission.provider == require_reference("provider", provider, Provider),
-        )
-        return run_query(self._database, query.exists)
-
-    def _allows_sql(self, patterns: int) -> str:
-        """Return the statement of `allows` for a number of patterns.
-
-        Cached: a proxy runs it for every request, and building it takes longer than running it.
-        """
-        if patterns not in self._allows_statements:
-            permission = UserModelPermission
-            query = permission.select(permission.model_pattern).where(
-                permission.user == 0,
-                (permission.provider == 0) | permission.provider.is_null(),
-                permission.model_pattern.in_(["pattern"] * patterns),
+        statement = self._statements.get("files", _file_permission)
+        parameters = statement.bind(
+            (
+                require_row_id("user", user, User),
+                require_row_id("provider", provider, Provider),
             )
-            self._allows_statements[patterns] = query.sql()[0]
-        return self._allows_statements[patterns]
+        )
+        query = partial(self._database.query, statement.sql, parameters)
+        return bool(run_query(self._database, query))
+
+
+def _slots(number: int, first: int) -> list[Slot]:
+    # The texts of `candidates` need no check: `require_model` has checked the model.
+    return [Slot(first + position).unconverted() for position in range(number)]
+
+
+def _permitted_patterns(patterns: int) -> Statement:
+    """Return the statement that finds permissions of a user for a provider, by their patterns."""
+    permission, user, provider = UserModelPermission, Slot(0), Slot(1)
+    return Statement(
+        permission.select(permission.model_pattern).where(
+            permission.user == user,
+            (permission.provider == provider) | permission.provider.is_null(),
+            permission.model_pattern.in_(_slots(patterns, 2)),
+        )
+    )
+
+
+def _limits(patterns: int) -> Select[UserRateLimit]:
+    """Return the statement that finds rate limits of a user by their patterns."""
+    limit = UserRateLimit
+    return Select(
+        limit.select().where(limit.user == Slot(0), limit.model_pattern.in_(_slots(patterns, 1)))
+    )
+
+
+def _file_permission() -> Statement:
+    """Return the statement that finds a user's permission for a provider's files."""
+    permission = UserFilePermission
+    found = (permission.user == Slot(0)) & (permission.provider == Slot(1))
+    return Statement(permission.select(permission.id).where(found).limit(1))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, ClassVar, Final, Generic, TypeAlias, TypeVar
 
 import peewee
+from peewee import SQL, fn
 
 from ..backends.base import Backend
 from ..backends.bulk import parts
@@ -26,8 +28,10 @@ from .arguments import (
 )
 from .conflicts import explained
 from .keywords import StrictKeywords
+from .statements import COLLECTIONS, Form, Select, Slot, Statement, Statements
 
 M = TypeVar("M", bound=Table)
+S = TypeVar("S", bound=Statement)
 T = TypeVar("T")
 
 BATCH_ROWS = 500
@@ -66,6 +70,7 @@ class BaseRepository(StrictKeywords, Generic[M]):
 
     def __init__(self, database: Backend) -> None:
         self._database = database
+        self._statements = Statements()
 
     @property
     def _key(self) -> peewee.Field[Any]:
@@ -86,22 +91,71 @@ class BaseRepository(StrictKeywords, Generic[M]):
     # -- reading ------------------------------------------------------------------------------
 
     def _select(self, **filters: Any) -> peewee.ModelSelect[M]:
+        """Return the query for the matching rows, to sum them up."""
+        return self._matching(self._checked(filters))
+
+    def _checked(self, filters: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the filters that were passed, or raise InvalidValue."""
+        return {
+            name: self._filter(name, value) for name, value in filters.items() if value is not ANY
+        }
+
+    def _filter(self, name: str, value: Any) -> Any:  # noqa: ARG002 - for subclasses
+        """Return a filter's value; refuse one that its field would take. Fields check the rest."""
+        return value
+
+    def _matching(self, filters: Mapping[str, Any]) -> peewee.ModelSelect[M]:
+        """Return the query for the rows that match checked filters, or slots in their place."""
         query = self.model.select()
-        conditions = [
-            self._condition(name, value) for name, value in filters.items() if value is not ANY
-        ]
+        conditions = [self._condition(name, value) for name, value in filters.items()]
         return query.where(*conditions) if conditions else query
 
     def _condition(self, name: str, value: Any) -> peewee.Expression:
         """Return the SQL condition of one filter."""
         return condition(getattr(self.model, name), value)
 
+    def _compiled(
+        self,
+        kind: Hashable,
+        filters: Mapping[str, Any],
+        make: Callable[..., S],
+        *given: Any,
+    ) -> tuple[S, list[Any]]:
+        """Return a statement about the matching rows, and its parameters.
+
+        Args:
+            kind: names what `make` makes.
+            make: takes the query for the matching rows, and a slot for each of `given`.
+            given: further values of the statement.
+        Raises:
+            InvalidValue: when a value is invalid.
+        """
+        form = Form.of(self._checked(filters))
+        values = [*form.values, *given]
+
+        def compiled() -> S:
+            slots = (Slot(position) for position in range(len(form.values), len(values)))
+            return make(self._matching(form.filters()), *slots)
+
+        if form.names is None:
+            statement = compiled()
+        else:
+            statement = self._statements.get((kind, *form.names), compiled)
+        return statement, statement.bind(values)
+
     def _find(self, **filters: Any) -> M | None:
         if self._key.name in filters:  # only one id: a list would return any of its rows
             require_id(self._key.name, filters[self._key.name])
         self._check_references(filters)
-        found: M | None = self._read(lambda: self._select(**filters).get_or_none())
-        return found
+        return self._read(self._reading_first(filters))
+
+    def _first(self, **filters: Any) -> M | None:
+        """Return the first matching row, in this thread's session, without further checks."""
+        return self._reading_first(filters)()
+
+    def _reading_first(self, filters: Mapping[str, Any]) -> Callable[[], M | None]:
+        statement, parameters = self._compiled("first", filters, _select_first)
+        return partial(statement.first, self._database, parameters)
 
     def _get(self, **filters: Any) -> M:
         row = self._find(**filters)
@@ -113,13 +167,28 @@ class BaseRepository(StrictKeywords, Generic[M]):
         self, *, after_id: int | None = None, limit: int | None = None, **filters: Any
     ) -> list[M]:
         """Return the matching rows by primary key, beginning after `after_id`."""
+        return self._read(self._reading_list(after_id, limit, filters))
+
+    def _reading_list(
+        self, after_id: int | None, limit: int | None, filters: Mapping[str, Any]
+    ) -> Callable[[], list[M]]:
         key = self._key
-        query = self._select(**filters).order_by(key)
+        given: list[Any] = []
         if after_id is not None:
-            query = query.where(key > require_id("after_id", after_id))
-        if require_limit("limit", limit) is not None:
-            query = query.limit(limit)
-        return self._read(lambda: list(query))
+            given.append(require_id("after_id", after_id))
+        if limit is not None:
+            given.append(require_limit("limit", limit))
+
+        def make(query: peewee.ModelSelect[M], *slots: Any) -> Select[M]:
+            rest = [*slots]
+            query = query.order_by(key)
+            if after_id is not None:
+                query = query.where(key > rest.pop(0))
+            return Select(query if limit is None else query.limit(rest.pop(0)))
+
+        kind = ("list", after_id is None, limit is None)
+        statement, parameters = self._compiled(kind, filters, make, *given)
+        return partial(statement.rows, self._database, parameters)
 
     def _iter(self, **filters: Any) -> Iterator[M]:
         """Iterate over the matching rows by primary key, reading them in batches.
@@ -127,20 +196,20 @@ class BaseRepository(StrictKeywords, Generic[M]):
         No connection is held between two batches, unless the caller's session holds one. A row
         inserted or deleted meanwhile may or may not be returned; no row is returned twice.
         """
-        self._select(**filters).sql()  # refuse an invalid filter now, not with the first row
-        return self._batches(filters)
+        read = self._reading_list(None, BATCH_ROWS, filters)  # refuses an invalid filter now
+        return self._batches(read, filters)
 
-    def _batches(self, filters: Mapping[str, Any]) -> Iterator[M]:
-        after_id: int | None = None
+    def _batches(self, read: Callable[[], list[M]], filters: Mapping[str, Any]) -> Iterator[M]:
         while True:
-            rows = self._list(after_id=after_id, limit=BATCH_ROWS, **filters)
+            rows = self._read(read)
             yield from rows
             if len(rows) < BATCH_ROWS:
                 return
-            after_id = rows[-1].get_id()
+            read = self._reading_list(rows[-1].get_id(), BATCH_ROWS, filters)
 
     def _count(self, **filters: Any) -> int:
-        return int(self._read(lambda: self._select(**filters).count()))
+        statement, parameters = self._compiled("count", filters, _count_rows)
+        return int(self._read(lambda: self._database.query(statement.sql, parameters))[0][0])
 
     def _not_found(self, **filters: Any) -> NotFoundError:
         table = self.model._meta.table_name
@@ -167,7 +236,7 @@ class BaseRepository(StrictKeywords, Generic[M]):
         require_id(key, row_id)
 
         def write() -> M:
-            row: M | None = self._select(**{key: row_id}).get_or_none()
+            row = self._first(**{key: row_id})
             if row is None or not self._save(row, given):
                 raise self._not_found(**{key: row_id})
             return row
@@ -221,19 +290,31 @@ class BaseRepository(StrictKeywords, Generic[M]):
         one. Not for tables with secret columns, which are written only by saving rows. The values
         are without the id, by which MySQL would update.
         """
-        named = {field.name for field in key}
-        fields = self.model._meta.combined
-        taken = [fields[name] for name in values if name not in {*named, *keep}]
-        upsert = self._database.upsert(self.model.insert(**values), key, take=taken)
-        found = [field == values[field.name] for field in key]
+        named = {field.name: values[field.name] for field in key}
+
+        def make() -> Statement:
+            fields = self.model._meta.combined
+            taken = [fields[name] for name in values if name not in {*named, *keep}]
+            return Statement(self._database.upsert(self._insert_query(values), key, take=taken))
+
+        upsert = self._statements.get(("upsert", frozenset(keep), *values), make)
+        parameters = upsert.bind([*values.values()])
 
         def write() -> M:
-            upsert.execute()
-            row: M = self.model.select().where(*found).get()
+            self._database.execute_sql(upsert.sql, parameters)
+            row = self._first(**named)
+            assert row is not None  # noqa: S101 - for type checkers: it is locked
             return row
 
         with self._naming_reference(values):
             return self._write(write)
+
+    def _insert_query(self, columns: Iterable[str]) -> Any:
+        """Return the query that inserts a row, with slots in the order of the columns."""
+        fields = self.model._meta.combined
+        return self.model.insert(
+            **{name: Slot(position, fields[name].db_value) for position, name in enumerate(columns)}
+        )
 
     def _insert_or_update(
         self,
@@ -347,6 +428,14 @@ class Repository(BaseRepository[M]):
         return int(self._write(lambda: self.model.delete().execute()))
 
 
+def _select_first(query: peewee.ModelSelect[M]) -> Select[M]:
+    return Select(query.limit(1))
+
+
+def _count_rows(query: peewee.ModelSelect[Any]) -> Statement:
+    return Statement(query.select(fn.COUNT(SQL("*"))))
+
+
 def _points_to_nothing(key: peewee.ForeignKeyField, values: Mapping[str, Any]) -> bool:
     value = values.get(key.name, values.get(key.column_name))
     return not key.rel_model.select().where(key.rel_field == value).exists()
@@ -356,7 +445,7 @@ def condition(field: peewee.Field[Any], value: Any) -> peewee.Expression:
     """Return the SQL condition of a field for a filter's value."""
     if value is None:
         return field.is_null()
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, COLLECTIONS):
         database: Backend = field.model._meta.database
         one_of = database.one_of(field, [item for item in value if item is not None])
         return one_of | field.is_null() if None in value else one_of

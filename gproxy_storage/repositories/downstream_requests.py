@@ -67,13 +67,13 @@ class DownstreamRequests(Requests[DownstreamRequest]):
         Raises:
             InvalidValue: when a filter, the limit or the cursor is invalid.
         """
-        return self._page(self._with_bodies(bodies, filters), limit, cursor)
+        return self._page(filters, limit, cursor, bodies=bodies)
 
     def iter(
         self, *, bodies: bool = False, **filters: Unpack[DownstreamFilters]
     ) -> Iterator[DownstreamRequest]:
         """Iterate over the matching requests, newest first, reading them in batches."""
-        return self._pages_with(bodies, filters)
+        return self._pages(filters, bodies=bodies)
 
     def count(self, **filters: Unpack[DownstreamFilters]) -> int:
         """Return the number of matching requests."""

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import TypedDict, Unpack
 
-from ..backends.base import Backend
+from ..encrypted_fields import EncryptedField
 from ..models import User, UserKey
 from .arguments import KEEP, require_str, require_text
 from .base import Change, Filter, Repository
-from .key_lookup import KeyLookup
+from .statements import Select, Slot
 
 PREFIX = "sk-api01-"
 """The prefix of keys that `Keys.create` generates; 32 hex digits follow."""
+
+_KEY_AND_USER = (*UserKey._meta.sorted_fields, *User._meta.sorted_fields)
 
 
 class KeyFilters(TypedDict, total=False):
@@ -38,10 +40,6 @@ class Keys(Repository[UserKey]):
 
     model = UserKey
     filters = KeyFilters
-
-    def __init__(self, database: Backend) -> None:
-        super().__init__(database)
-        self._lookups: dict[int, KeyLookup] = {}
 
     def create(
         self,
@@ -77,18 +75,11 @@ class Keys(Repository[UserKey]):
         Raises:
             InvalidValue: when the key is not a str.
         """
-        return self._look_up(api_key, self._find_enabled)
+        return self._look_up(api_key, enabled=True)
 
     def find(self, api_key: str) -> UserKey | None:
         """Return the key's row with its user, enabled or not; None when there is no such key."""
-
-        def find(digests: tuple[str, ...]) -> UserKey | None:
-            query = (
-                UserKey.select(UserKey, User).join(User).where(UserKey.api_key_digest.in_(digests))
-            )
-            return self._read(query.get_or_none)
-
-        return self._look_up(api_key, find)
+        return self._look_up(api_key, enabled=False)
 
     def update(
         self, key_id: int, *, label: Change[str | None] = KEEP, enabled: Change[bool] = KEEP
@@ -134,22 +125,35 @@ class Keys(Repository[UserKey]):
         """Return the number of matching keys."""
         return self._count(**filters)
 
-    def _find_enabled(self, digests: tuple[str, ...]) -> UserKey | None:
-        lookup = self._lookups.get(len(digests))
-        if lookup is None:
-            lookup = self._lookups[len(digests)] = KeyLookup(self._database, len(digests))
-        return self._read(partial(lookup.first, digests))
-
-    def _look_up(
-        self, api_key: str, find: Callable[[tuple[str, ...]], UserKey | None]
-    ) -> UserKey | None:
+    def _look_up(self, api_key: str, *, enabled: bool) -> UserKey | None:
         """Find a key by its possible digests; on a miss, retry once if the keyring has changed."""
         require_str("api_key", api_key)
         manager = self._database.keyring_manager
         keyring = manager.keyring
-        found = find(keyring.lookup_digests(api_key))
+        found = self._of_digests(keyring.lookup_digests(api_key), enabled)
         if found is None:
             manager.refresh()
             if manager.keyring is not keyring:
-                return find(manager.keyring.lookup_digests(api_key))
+                return self._of_digests(manager.keyring.lookup_digests(api_key), enabled)
         return found
+
+    def _of_digests(self, digests: tuple[str, ...], enabled: bool) -> UserKey | None:
+        make = partial(key_select, len(digests), enabled=enabled)
+        statement = self._statements.get(("digests", len(digests), enabled), make)
+        return self._read(partial(statement.first, self._database, digests))
+
+
+def key_select(digests: int, *, enabled: bool) -> Select[UserKey]:
+    """Return the statement that finds a key with its user by one of its possible digests.
+
+    Args:
+        digests: their number; they are the parameters.
+        enabled: find only an enabled key of an enabled user, without secrets, which authenticating
+            does not need in memory.
+    """
+    slots = [Slot(position) for position in range(digests)]
+    fields = [
+        field for field in _KEY_AND_USER if not (enabled and isinstance(field, EncryptedField))
+    ]
+    query = UserKey.select(*fields).join(User).where(UserKey.api_key_digest.in_(slots))
+    return Select(query.where(UserKey.enabled, User.enabled) if enabled else query)

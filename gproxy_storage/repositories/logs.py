@@ -5,22 +5,26 @@ A log is a table of rows with a time `at` and a key `trace_id`, read newest firs
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, Generic, TypedDict, TypeVar
 
 import peewee
-from peewee import Value
 
 from ..errors import InvalidValue, MissingReference
+from ..fields import BodyField
 from ..models import DownstreamRequest, Provider, Table, UpstreamRequest, Usage
 from .arguments import require_limit
 from .base import BATCH_ROWS, Absent, Repository, condition
 from .pages import Page, Position
+from .rows import new_row
+from .statements import Select, Slot, Statement
 
 L = TypeVar("L", Usage, UpstreamRequest, DownstreamRequest)
 T = TypeVar("T")
+
+_BODIES_A_BATCH = 20  # `iter` reads no more at a time: bodies may be large
 
 
 class LogFilters(TypedDict, total=False):
@@ -42,13 +46,16 @@ class LogFilters(TypedDict, total=False):
 class Log(Repository[L], Generic[L]):
     """The repository of a log."""
 
+    def _filter(self, name: str, value: Any) -> Any:
+        return require_time(name, value) if name in ("since", "until") else value
+
     def _condition(self, name: str, value: Any) -> peewee.Expression:
         model: Any = self.model  # a log with the filter "channel" has a provider
         match name:
             case "since":
-                found: peewee.Expression = model.at >= require_time(name, value)
+                found: peewee.Expression = model.at >= value
             case "until":
-                found = model.at <= require_time(name, value)
+                found = model.at <= value
             case "channel":
                 providers = Provider.select(Provider.id).where(condition(Provider.channel, value))
                 found = model.provider.in_(providers)
@@ -58,46 +65,83 @@ class Log(Repository[L], Generic[L]):
 
     # -- reading ------------------------------------------------------------------------------
 
-    def _page(self, query: peewee.ModelSelect[L], limit: int | None, cursor: str | None) -> Page[L]:
-        """Read one page of the query's rows, newest first.
+    def _fields(self, *, bodies: bool) -> Sequence[peewee.Field[Any]]:
+        """Return the fields to read, the time first: a page's position needs it as stored."""
+        at: Any = self.model.at
+        fields: Sequence[peewee.Field[Any]] = self.model._meta.sorted_fields
+        read: list[Any] = [field for field in fields if bodies or not isinstance(field, BodyField)]
+        return [at, *(field for field in read if field is not at)]
+
+    def _page(
+        self,
+        filters: Mapping[str, Any],
+        limit: int | None,
+        cursor: str | None,
+        *,
+        bodies: bool = False,
+    ) -> Page[L]:
+        """Read one page of the matching rows, newest first."""
+        return self._read(self._reading_page(filters, limit, cursor, bodies=bodies))
+
+    def _reading_page(
+        self, filters: Mapping[str, Any], limit: int | None, cursor: str | None, *, bodies: bool
+    ) -> Callable[[], Page[L]]:
+        """Check the arguments of a page; return the function that reads it.
 
         `at <= ?` is a separate condition, so that every server begins within the index; with only
         a comparison of row values, or only an OR, some of them scan.
         """
         at: Any = self.model.at
         key: Any = self._key
-        require_limit("limit", limit)
-        # The time as it is stored: SQLite's may have more digits than a datetime.
-        query = query.select_extend(at.alias("_stored_at").coerce(False))
-        query = query.order_by(at.desc(), key.desc())
+        given: list[Any] = []
         if cursor is not None:
             position = Position.from_cursor(cursor, self._database)
-            stored = Value(self._database.time_from_key(position.at), converter=False)
-            query = query.where(at <= stored, (at < stored) | (key < position.trace_id))
+            # The time as it is stored: SQLite's may have more digits than a datetime.
+            given += [self._database.time_from_key(position.at), position.trace_id]
+        require_limit("limit", limit)
         if limit is not None:
-            query = query.limit(limit + 1)  # one more shows whether there is another page
-        rows = self._read(lambda: list(query))
-        if limit is None or len(rows) <= limit:
-            return Page(rows)
-        if not limit:
-            return Page()
-        last: Any = rows[limit - 1]
-        position = Position(self._database.time_to_key(last._stored_at), last.trace_id)
-        return Page(rows[:limit], position.to_cursor())
+            given.append(limit + 1)  # one more shows whether there is another page
 
-    def _pages(self, query: peewee.ModelSelect[L], batch_rows: int = BATCH_ROWS) -> Iterator[L]:
-        """Iterate over the query's rows, newest first, as `_iter` does."""
-        query.sql()  # refuse an invalid filter now, not with the first row
-        return self._in_batches(query, batch_rows)
+        def make(query: Any, *slots: Slot) -> Select[L]:
+            rest = iter(slots)
+            query = query.select(*self._fields(bodies=bodies)).order_by(at.desc(), key.desc())
+            if cursor is not None:
+                stored = next(rest).unconverted()
+                query = query.where(at <= stored, (at < stored) | (key < next(rest)))
+            return Select(query if limit is None else query.limit(next(rest)))
 
-    def _in_batches(self, query: peewee.ModelSelect[L], batch_rows: int) -> Iterator[L]:
-        cursor: str | None = None
+        kind = ("page", bodies, cursor is None, limit is None)
+        statement, parameters = self._compiled(kind, filters, make, *given)
+        return partial(self._read_page, statement, parameters, limit)
+
+    def _read_page(self, statement: Select[L], parameters: list[Any], limit: int | None) -> Page[L]:
+        rows = self._database.query(statement.sql, parameters)
+        page = Page(map(statement.read, rows if limit is None else rows[:limit]))
+        if page and len(rows) > len(page):
+            stored_at = rows[len(page) - 1][0]
+            position = Position(self._database.time_to_key(stored_at), page[-1].trace_id)
+            page.next_cursor = position.to_cursor()
+        return page
+
+    def _pages(self, filters: Mapping[str, Any], *, bodies: bool = False) -> Iterator[L]:
+        """Iterate over the matching rows, newest first, as `_iter` does."""
+        batch_rows = _BODIES_A_BATCH if bodies else BATCH_ROWS
+        read = self._reading_page(filters, batch_rows, None, bodies=bodies)  # refuses a filter now
+        return self._in_batches(read, filters, batch_rows, bodies)
+
+    def _in_batches(
+        self,
+        read: Callable[[], Page[L]],
+        filters: Mapping[str, Any],
+        batch_rows: int,
+        bodies: bool,
+    ) -> Iterator[L]:
         while True:
-            page = self._page(query, batch_rows, cursor)
+            page = self._read(read)
             yield from page
-            cursor = page.next_cursor
-            if cursor is None:
+            if page.next_cursor is None:
                 return
+            read = self._reading_page(filters, batch_rows, page.next_cursor, bodies=bodies)
 
     # -- writing ------------------------------------------------------------------------------
 
@@ -115,6 +159,17 @@ class Log(Repository[L], Generic[L]):
             if kept == values:
                 raise
         return self._record(kept, write)  # another may have been deleted since
+
+    def _inserted(self, values: Mapping[str, Any]) -> L:
+        """Insert a row of values by column, inside a transaction; return it."""
+        statement = self._statements.get(
+            ("insert", *values),
+            lambda: Statement(self._database.inserting(self._insert_query(values))),
+        )
+        row_id = self._database.insert(statement.sql, statement.bind([*values.values()]))
+        fields = self.model._meta.columns
+        data = {fields[name].name: value for name, value in values.items()}
+        return new_row(self.model, {**data, self._key.name: row_id})
 
     def delete_before(self, before: datetime) -> int:
         """Delete the rows from before a time; return how many there were.

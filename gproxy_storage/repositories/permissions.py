@@ -53,8 +53,8 @@ class ModelPermissions(_Permissions[UserModelPermission]):
     model = UserModelPermission
     filters = ModelPermissionFilters
 
-    def _select(self, **filters: Any) -> peewee.ModelSelect[UserModelPermission]:
-        return super()._select(**filters).where(is_first(self._database))
+    def _matching(self, filters: Mapping[str, Any]) -> peewee.ModelSelect[UserModelPermission]:
+        return super()._matching(filters).where(is_first(self._database))
 
     def _upsert(
         self,

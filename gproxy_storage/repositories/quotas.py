@@ -153,7 +153,7 @@ class Quotas(BaseRepository[UserQuota]):
     def _add_cost(self, user_id: int, cost: Decimal) -> UserQuota:
         def write() -> UserQuota:
             add_cost(self._database, user_id, cost, now())
-            return UserQuota.get(UserQuota.user == user_id)
+            return self._get(user_id=user_id)
 
         with self._naming_reference({"user": user_id}):
             return self._write(write)
@@ -178,10 +178,7 @@ class Quotas(BaseRepository[UserQuota]):
 
 def add_cost(database: Backend, user_id: int, cost: Decimal, at: datetime) -> None:
     """Add a cost to a user's quota, inside a transaction; the first cost creates the row."""
-    insert = UserQuota.insert(user=user_id, quota=0, cost_used=cost, updated_at=at)
-    database.upsert(
-        insert, [UserQuota.user], take=[UserQuota.updated_at], add=[UserQuota.cost_used]
-    ).execute()
+    database.add_costs([(user_id, float(cost))], database.time_to_db(at))
 
 
 def _correct(database: Backend, user_ids: Sequence[int]) -> Sequence[Correction]:

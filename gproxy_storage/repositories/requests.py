@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 import peewee
 
 from ..errors import InvalidValue
-from ..fields import BodyField, TextField, check_text
+from ..fields import TextField, check_text
 from ..log_rows import LogTable
 from ..models import DownstreamRequest, UpstreamRequest
 from .arguments import require_id, require_ids
-from .base import BATCH_ROWS, Filter, now
+from .base import Filter, now
 from .logs import Log, LogFilters
 from .redaction import REDACTORS
+from .statements import Select
 
 R = TypeVar("R", UpstreamRequest, DownstreamRequest)
-
-_BODIES_A_BATCH = 20  # `iter` reads no more at a time: bodies may be large
 
 
 class RequestFilters(LogFilters, total=False):
@@ -45,18 +45,9 @@ class Requests(Log[R]):
 
     log: ClassVar[LogTable]
 
-    def _select(self, **filters: Any) -> peewee.ModelSelect[R]:
-        query: Any = super()._select(**filters)
-        fields = self.model._meta.sorted_fields
-        selected: peewee.ModelSelect[R] = query.select(
-            *(field for field in fields if not isinstance(field, BodyField))
-        )
-        return selected
-
-    def _with_bodies(self, bodies: bool, filters: Mapping[str, Any]) -> peewee.ModelSelect[R]:
-        select: Any = super()._select if bodies else self._select
-        query: peewee.ModelSelect[R] = select(**filters)
-        return query
+    def _filter(self, name: str, value: Any) -> Any:
+        contains = name in ("url_contains", "path_contains")
+        return require_part(name, value) if contains else super()._filter(name, value)
 
     def _condition(self, name: str, value: Any) -> peewee.Expression:
         status: Any = self.model.response_status
@@ -67,14 +58,10 @@ class Requests(Log[R]):
                 found = super()._condition("response_status", value)
             case "url_contains" | "path_contains":
                 column = self.model._meta.fields[f"request_{name.removesuffix('_contains')}"]
-                found = self._database.contains(column, require_part(name, value))
+                found = self._database.contains(column, value)
             case _:
                 found = super()._condition(name, value)
         return found
-
-    def _pages_with(self, bodies: bool, filters: Mapping[str, Any]) -> Iterator[R]:
-        batch_rows = _BODIES_A_BATCH if bodies else BATCH_ROWS
-        return self._pages(self._with_bodies(bodies, filters), batch_rows)
 
     def get(self, trace_id: int, /, *, bodies: bool = False) -> R:
         """Return the request with that trace id.
@@ -82,8 +69,13 @@ class Requests(Log[R]):
         Raises:
             NotFoundError: when there is none.
         """
-        query = self._with_bodies(bodies, {"trace_id": require_id("trace_id", trace_id)})
-        row: R | None = self._read(query.get_or_none)
+
+        def make(query: Any) -> Select[R]:
+            return Select(query.select(*self._fields(bodies=bodies)))
+
+        filters = {"trace_id": require_id("trace_id", trace_id)}
+        statement, parameters = self._compiled(("get", bodies), filters, make)
+        row = self._read(partial(statement.first, self._database, parameters))
         if row is None:
             raise self._not_found(trace_id=trace_id)
         return row
@@ -120,11 +112,9 @@ class Requests(Log[R]):
         return values
 
     def _store(self, values: dict[str, Any]) -> R:
-        row: R = self.model(**values)
-        if row.trace_id is not None:
-            self._database.will_insert_id(self._key, row.trace_id)
-        row.save(force_insert=True)
-        return row
+        if values.get("trace_id") is not None:
+            self._database.will_insert_id(self._key, values["trace_id"])
+        return self._inserted(values)
 
 
 def require_part(argument: str, value: Any) -> str:

@@ -82,7 +82,7 @@ class ProxySettings(BaseRepository[GlobalSettings]):
         if not changes:
             return self.get()
         values = self._prepared({"id": _ID, **self._defaults(), **changes})
-        return self._insert_or_update(lambda: self._select(id=_ID).get_or_none(), values, changes)
+        return self._insert_or_update(lambda: self._first(id=_ID), values, changes)
 
     def _defaults(self) -> dict[str, Any]:
         return {**DEFAULTS, "dsn": str(self._database.dsn)}

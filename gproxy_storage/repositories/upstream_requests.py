@@ -62,13 +62,13 @@ class UpstreamRequests(Requests[UpstreamRequest]):
         Raises:
             InvalidValue: when a filter, the limit or the cursor is invalid.
         """
-        return self._page(self._with_bodies(bodies, filters), limit, cursor)
+        return self._page(filters, limit, cursor, bodies=bodies)
 
     def iter(
         self, *, bodies: bool = False, **filters: Unpack[UpstreamFilters]
     ) -> Iterator[UpstreamRequest]:
         """Iterate over the matching requests, newest first, reading them in batches."""
-        return self._pages_with(bodies, filters)
+        return self._pages(filters, bodies=bodies)
 
     def count(self, **filters: Unpack[UpstreamFilters]) -> int:
         """Return the number of matching requests."""

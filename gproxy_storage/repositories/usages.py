@@ -86,11 +86,11 @@ class Usages(Log[Usage]):
         Raises:
             InvalidValue: when a filter, the limit or the cursor is invalid.
         """
-        return self._page(self._select(**filters), limit, cursor)
+        return self._page(filters, limit, cursor)
 
     def iter(self, **filters: Unpack[UsageFilters]) -> Iterator[Usage]:
         """Iterate over the matching usages, newest first, reading them in batches."""
-        return self._pages(self._select(**filters))
+        return self._pages(filters)
 
     def count(self, **filters: Unpack[UsageFilters]) -> int:
         """Return the number of matching usages."""
@@ -177,8 +177,7 @@ class Usages(Log[Usage]):
         return self._read(lambda: grouped(self._database, self._select(**filters), by))
 
     def _store(self, values: dict[str, Any]) -> Usage:
-        usage = Usage(**values)
-        usage.save(force_insert=True)
+        usage = self._inserted(values)
         if usage.user_id is not None:
             add_cost(self._database, usage.user_id, usage.cost, usage.created_at)
         return usage

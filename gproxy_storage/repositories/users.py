@@ -89,7 +89,7 @@ class Users(Repository[User]):
         # Also for a new row: the user may be deleted before this is written.
         kept = user.password if changed is KEEP and user is not None and password else None
         return self._insert_or_update(
-            lambda: self._select(name=name).get_or_none(),
+            lambda: self._first(name=name),
             self._prepared({"name": name, "password": kept, **changes}),
             changes,
         )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from gproxy_storage import Storage
 from gproxy_storage.models import User, UserKey
-from gproxy_storage.repositories.key_lookup import KeyLookup
+from gproxy_storage.repositories.keys import key_select
 from tests.benchmarks import Figure, medians
 
 ROUNDS = 50
@@ -65,7 +65,7 @@ class _Bare:
     """The statement of a login, on a connection of the driver."""
 
     def __init__(self, storage: Storage) -> None:
-        self._sql = KeyLookup(storage.database, 1).sql
+        self._sql = key_select(1, enabled=True).sql
         self._connection = storage.database.open_connection()
 
     def first(self, digests: tuple[str, ...]) -> tuple[object, ...]:

@@ -10,7 +10,7 @@ from gproxy_storage import Storage
 from gproxy_storage.crypto.digests import api_key_digest
 from gproxy_storage.errors import ConflictError, InvalidValue, MissingReference
 from gproxy_storage.models import User, UserKey
-from gproxy_storage.repositories.key_lookup import KeyLookup
+from gproxy_storage.repositories.keys import key_select
 from tests.cases import for_each
 from tests.contract.support import opened, refused_unasked
 from tests.support import SQLITE_ALONE, assert_query_count
@@ -125,8 +125,8 @@ def test_a_login_sends_no_secret_column_and_digests_only(storage: Storage) -> No
     assert "ciphertext" not in sql
     assert "password" not in sql
     for count in (1, 2):
-        lookup = KeyLookup(storage.database, count)
-        assert lookup.parameters == ["digest"] * count
+        lookup = key_select(count, enabled=True)
+        assert lookup.bind(["digest"] * count) == ["digest"] * count
         assert lookup.sql.count(storage.database.param) == count
 
 
