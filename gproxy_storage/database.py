@@ -74,14 +74,7 @@ class Session:
         self._is_outermost = False
 
     def __enter__(self) -> None:
-        if self._database.is_closed():
-            self._is_outermost = True
-            try:
-                self._database.connect()
-                self._database.belongs_to(self)
-            except BaseException:
-                self._database.abandon()
-                raise
+        self._is_outermost = self._database.enter(self)
 
     def __exit__(self, *_: object) -> None:
         if self._is_outermost:

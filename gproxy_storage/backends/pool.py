@@ -109,7 +109,10 @@ class ConnectionPool:
         """
         waiter = _Waiter(threading.get_ident())
         try:
-            if not self._locked(self._take_or_queue, waiter):
+            with self._lock:  # as `_locked`; each call of these would be a fiftieth of a login
+                self._holder = waiter.thread
+                is_served = self._take_or_queue(waiter)
+            if not is_served:
                 self._wait(waiter)
             return self._connected(waiter.lease)
         except BaseException:
@@ -313,10 +316,11 @@ class ConnectionPool:
     def _connected(self, lease: _Lease | None) -> Any:
         """Return the lease's connection; open one if it has none that can be used."""
         assert lease is not None  # noqa: S101 - for the types: without a lease `_wait` has raised
-        if lease.conn is not None:
+        conn = lease.conn
+        if conn is not None:
             if self._is_fit(lease):
-                return lease.conn
-            self._driver.close_connection(lease.conn)
+                return conn
+            self._driver.close_connection(conn)
             lease.conn = None
         lease.conn = self._driver.open_connection()
         lease.opened_at = time.monotonic()

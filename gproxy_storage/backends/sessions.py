@@ -58,9 +58,21 @@ class Sessions(Translation, peewee.Database):
             self.abandon()
         return state
 
-    def belongs_to(self, block: object) -> None:
-        """Tie this thread's session to its block: if that is garbage, a signal interrupted it."""
-        self._state.owner = weakref.ref(block)
+    def enter(self, block: object) -> bool:
+        """Begin a session for a block, unless this thread has one; return whether it was begun.
+
+        If the block is garbage before it has left the session, a signal interrupted it.
+        """
+        state = self._entered()
+        if not state.closed:
+            return False
+        self._borrow()
+        try:
+            state.owner = weakref.ref(block)
+        except BaseException:
+            self.abandon()
+            raise
+        return True
 
     def is_closed(self) -> bool:
         """Whether this thread has no session. See `Database.is_closed`."""
@@ -132,7 +144,7 @@ class Sessions(Translation, peewee.Database):
         state = self._state
         if not self.is_closed():
             self.pool.release(state.conn, reuse=False)
-            state.closed = True
+            state.begin_anew()
         self._borrow()
 
     def close_connection(self, conn: Any) -> None:
@@ -147,7 +159,7 @@ class Sessions(Translation, peewee.Database):
                 "no session is open in this thread: call storage's repositories, or wrap "
                 "queries of your own in `with storage.session():`"
             )
-        return super().cursor()
+        return self._state.conn.cursor()  # not `super`, which would check again
 
     # -- fork: see database.py for the hooks --------------------------------------------------
 

@@ -31,19 +31,19 @@ class SessionState(threading.local):
 
     def reset(self) -> None:
         """Forget the connection."""
-        self.closed = True
         self.conn: Any = None
         self.ctx: list[Any] = []
         self.owner: weakref.ref[object] | None = None
-        self._begin_anew()
+        self.begin_anew()
 
     def set_connection(self, conn: Any) -> None:
-        """Use a connection; within the same `connection_context`s it may replace another."""
-        self._begin_anew()
+        """Use a connection, after `reset` or `begin_anew`."""
         self.conn = conn
         self.closed = False
 
-    def _begin_anew(self) -> None:
+    def begin_anew(self) -> None:
+        """Forget the connection's transaction: another one is to take its place."""
+        self.closed = True
         self.transactions: list[Any] = []
         self.commit_callbacks: list[Any] = []
         self.unusable = False
