@@ -32,12 +32,12 @@ class OpenFile(NamedTuple):
             return True
         try:
             status = os.stat(self.path)  # noqa: PTH116 - as in `file_id`, a call of which costs, too
-            return (status.st_dev, status.st_ino) == self.file_id
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError as exc:  # for example a network file system that does not answer
             raise_interruption(exc)
             return True
+        return (status.st_dev, status.st_ino) == self.file_id
 
 
 class Connection(sqlite3.Connection):
