@@ -11,10 +11,23 @@ from gproxy_storage.backends import Backend
 
 
 class BareQueries:
-    """The statements of a call, recorded once: calling it sends them without Peewee or us."""
+    """The statements of a call, recorded once: calling it sends them without Peewee or us.
 
-    def __init__(self, database: Backend, call: Callable[[], object]) -> None:
+    Args:
+        in_transaction: send BEGIN and COMMIT around them, which are not recorded.
+        fetch_rows: fetch so many rows at a time; None fetches all at once.
+    """
+
+    def __init__(
+        self,
+        database: Backend,
+        call: Callable[[], object],
+        *,
+        in_transaction: bool = False,
+        fetch_rows: int | None = None,
+    ) -> None:
         self._statements: list[tuple[str, Any]] = []
+        self._fetch_rows = fetch_rows
 
         def hook(event: peewee.QueryEvent) -> None:
             self._statements.append((event.sql, event.params))
@@ -24,13 +37,22 @@ class BareQueries:
             call()
         finally:
             database.query_hooks.remove(hook)
+        if in_transaction:
+            begin = "BEGIN IMMEDIATE" if database.name == "sqlite" else "BEGIN"
+            self._statements = [(begin, ()), *self._statements, ("COMMIT", ())]
         self._connection = database.open_connection()
 
     def __call__(self) -> None:
         for sql, parameters in self._statements:
             cursor = self._connection.cursor()
             cursor.execute(sql, parameters)
-            cursor.fetchall()
+            if cursor.description is None:
+                pass
+            elif self._fetch_rows is None:
+                cursor.fetchall()
+            else:
+                while cursor.fetchmany(self._fetch_rows):
+                    pass
             cursor.close()
 
     def __enter__(self) -> Self:
