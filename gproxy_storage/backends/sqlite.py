@@ -362,8 +362,12 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
             return super().sums_by_time(rows, column, period, starts, sums)
         first, last = map(column.db_value, period)
         query = range_sums(rows, column, time_ranges(first, last, starts), sums)
-        found = [(starts[place], sums) for place, sums in query.bind(self).tuples() if sums]
-        return [(start, *map(_read_sum, json.loads(sums))) for start, sums in found]
+        found = query.bind(self).tuples()
+        return [
+            (starts[place], *map(_read_sum, json.loads(packed)))
+            for place, packed in found
+            if packed
+        ]
 
     def month_number(self, column: peewee.Field[Any]) -> peewee.ColumnBase:
         year, month = fn.SUBSTR(column, 1, 4), fn.SUBSTR(column, 6, 2)

@@ -14,7 +14,11 @@ import peewee
 from peewee import SQL, Case, fn
 
 MOST_RANGES = 1_000
-"""Above so many buckets rows are grouped: ranges are faster from about ten rows a bucket on."""
+"""Above so many buckets rows are grouped instead.
+
+Ranges are faster from about ten rows a bucket on, and an empty one takes 6 us: this many lose at
+most some milliseconds.
+"""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
