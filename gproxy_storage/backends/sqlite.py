@@ -12,7 +12,7 @@ import stat
 import sys
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -22,7 +22,7 @@ from typing import Any
 from urllib.parse import quote
 
 import peewee
-from peewee import SQL, fn
+from peewee import SQL, Case, fn
 
 from ..dsn import Dsn
 from ..errors import ConnectError, WriteError
@@ -32,6 +32,7 @@ from ..money import NANO
 from ..private_files import create_file
 from .bulk import BulkTable, Row, parts
 from .failures import Failure
+from .sqlite_buckets import MOST_RANGES, range_sums, time_ranges
 from .sqlite_files import Connection, FileId, OpenFile, files_of, known_id
 from .sqlite_schema import BUSY_TIMEOUT_S, SqliteSchema
 from .sqlite_session import SCRIPT
@@ -351,6 +352,25 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
         unix = fn.STRFTIME("%s", fn.SUBSTR(column, 1, 19)).cast("INTEGER")
         return (unix + shift) / seconds * seconds - shift
 
+    def sums_by_time(
+        self,
+        rows: Any,
+        column: peewee.Field[Any],
+        period: tuple[datetime, datetime],
+        starts: range,
+        sums: Sequence[Any],
+    ) -> Iterable[tuple[Any, ...]]:
+        if len(starts) > MOST_RANGES:
+            return super().sums_by_time(rows, column, period, starts, sums)
+        first, last = map(column.db_value, period)
+        query = range_sums(rows, column, time_ranges(first, last, starts), sums)
+        found = query.bind(self).tuples()
+        return [
+            (starts[place], *map(_read_sum, json.loads(packed)))
+            for place, packed in found
+            if packed
+        ]
+
     def month_number(self, column: peewee.Field[Any]) -> peewee.ColumnBase:
         year, month = fn.SUBSTR(column, 1, 4), fn.SUBSTR(column, 6, 2)
         return year.cast("INTEGER") * 12 + month.cast("INTEGER") - 1
@@ -358,10 +378,12 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
     int64 = "INTEGER"
 
     def money_sum(self, column: Any) -> Any:
-        # In two parts, as text: a SUM of integers fails beyond 64 bits.
-        bounded = self._bounded(column)
-        sums = fn.SUM(self._whole(bounded)), fn.SUM(self._nano(bounded))
-        return fn.PRINTF("%d %d", *sums).converter(_joined)
+        # In two parts, as text: a SUM of integers fails beyond 64 bits. Comparing, and only then
+        # calling MIN and MAX, takes two thirds of the time.
+        within = column.between(LEAST_MONEY, MOST_MONEY)
+        whole = Case(None, [(within, self._whole(column))], self._bounded(column))
+        nano = Case(None, [(within, self._nano(column))])
+        return fn.PRINTF("%d %d", fn.SUM(whole), fn.SUM(nano)).converter(_joined)
 
     def _whole(self, number: Any) -> Any:
         return number.cast("INTEGER")
@@ -379,6 +401,10 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
 def _joined(sums: str) -> int:
     wholes, nano = sums.split()
     return int(wholes) * NANO + int(nano)
+
+
+def _read_sum(found: Any) -> Any:
+    return _joined(found) if isinstance(found, str) else found  # only money's is text
 
 
 @lru_cache(maxsize=1024)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -89,6 +89,26 @@ class Values:
         Buckets are `seconds` long and aligned to 1970-01-01, before it too.
         """
         raise NotImplementedError
+
+    def sums_by_time(
+        self,
+        rows: Any,
+        column: peewee.Field[Any],
+        period: tuple[datetime, datetime],
+        starts: range,
+        sums: Sequence[Any],
+    ) -> Iterable[tuple[Any, ...]]:
+        """Return `time_bucket` and sums over its rows, for each bucket that has rows.
+
+        Args:
+            rows: a SELECT; its columns do not matter.
+            period: the first and the last time of the rows, both inclusive.
+            starts: of all of the period's buckets, in Unix seconds.
+        """
+        bucket = self.time_bucket(column, starts.step)
+        query = rows.select(bucket, *sums).where(column.between(*period)).group_by(SQL("1"))
+        found: Iterable[tuple[Any, ...]] = query.tuples()
+        return found
 
     def month_number(self, column: peewee.Field[Any]) -> peewee.ColumnBase:
         """Return a time's month in UTC as a number: year * 12 + 0 to 11."""

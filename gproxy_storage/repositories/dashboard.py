@@ -34,7 +34,13 @@ _COUNT = fn.COUNT(SQL("*"))
 _TOKENS = tuple(fn.SUM(column) for column in TOKENS[:4])
 
 
-def _logged_sums() -> tuple[Any, ...]:
+def used_sums(database: Backend) -> tuple[Any, ...]:
+    """Return the expressions of the attributes of `Used`."""
+    return _COUNT, database.money_sum(Usage.cost), *_TOKENS
+
+
+def logged_sums() -> tuple[Any, ...]:
+    """Return the expressions of the attributes of `Logged`."""
     status: Any = UpstreamRequest.response_status
     latency: Any = Case(
         None, [(UpstreamRequest.total_latency_ms > 0, UpstreamRequest.total_latency_ms)]
@@ -70,25 +76,27 @@ class Dashboard(StrictKeywords):
         if require_id("bucket_s", bucket_s) < 1:
             raise InvalidValue("bucket_s must be >= 1", argument="bucket_s")
         _check_period(since, until)
-        empty = _starts(since, until, bucket_s) if fill else ()
-        used_sums = (_COUNT, self._database.money_sum(Usage.cost), *_TOKENS)
+        starts = _starts(since, until, bucket_s)
+        if fill and (count := len(starts)) > MAX_BUCKETS:
+            raise InvalidValue(
+                f"the period has {count} buckets of {bucket_s} s, more than the {MAX_BUCKETS} "
+                "that can be filled in: make them longer",
+                argument="bucket_s",
+            )
+        period = since, until
 
         def read() -> tuple[dict[int, Used], dict[int, Logged]]:
-            usages = Usage.select().where(Usage.at.between(since, until))
-            external = UpstreamRequest.select().where(
-                UpstreamRequest.at.between(since, until),
-                condition(UpstreamRequest.internal, False),
-            )
+            external = UpstreamRequest.select().where(condition(UpstreamRequest.internal, False))
             return (
-                self._buckets(usages, bucket_s, used_sums, Used),
-                self._buckets(external, bucket_s, _logged_sums(), Logged),
+                self._buckets(Usage.select(), period, starts, used_sums(self._database), Used),
+                self._buckets(external, period, starts, logged_sums(), Logged),
             )
 
         used, logged = run_query(self._database, read)
         return overview(
             [
                 (bucket_start(start), used.get(start, Used()), logged.get(start, Logged()))
-                for start in sorted({*used, *logged, *empty})
+                for start in sorted({*used, *logged, *(starts if fill else ())})
             ]
         )
 
@@ -132,12 +140,16 @@ class Dashboard(StrictKeywords):
         )
 
     def _buckets(
-        self, rows: Any, bucket_s: int, sums: Sequence[Any], kind: type[T]
+        self,
+        rows: Any,
+        period: tuple[datetime, datetime],
+        starts: range,
+        sums: Sequence[Any],
+        kind: type[T],
     ) -> dict[int, T]:
         """Return the sums over a log's rows by the Unix time of their bucket's start."""
-        start = self._database.time_bucket(rows.model.at, bucket_s)
-        query = rows.select(start, *sums).group_by(SQL("1")).tuples()
-        return {int(first): kind(*ints(found)) for first, *found in query}
+        found = self._database.sums_by_time(rows, rows.model.at, period, starts, sums)
+        return {int(start): kind(*ints(row)) for start, *row in found}
 
     def _top(self, column: Any, since: datetime, until: datetime, limit: int) -> Any:
         _check_period(since, until)
@@ -160,14 +172,7 @@ def _check_period(since: datetime, until: datetime) -> None:
 def _starts(since: datetime, until: datetime, bucket_s: int) -> range:
     """Return the start of each bucket of a period, in Unix seconds."""
     first, last = ((at - EPOCH) // _SECOND // bucket_s * bucket_s for at in (since, until))
-    starts = range(first, last + 1, bucket_s)
-    if len(starts) > MAX_BUCKETS:
-        raise InvalidValue(
-            f"the period has {len(starts)} buckets of {bucket_s} s, more than the {MAX_BUCKETS} "
-            "that can be filled in: make them longer",
-            argument="bucket_s",
-        )
-    return starts
+    return range(first, last + 1, bucket_s)
 
 
 def _ranked(count: int, cost_nano: int, *tokens: Any) -> tuple[int, Decimal, int]:

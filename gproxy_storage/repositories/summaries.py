@@ -50,7 +50,7 @@ _COLUMNS = {
 }
 _SECONDS = {"hour": 3600, "day": 86_400}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_EARLIEST = datetime.min.replace(tzinfo=UTC)
+_EARLIEST_S = (datetime.min.replace(tzinfo=UTC) - EPOCH) // timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ class _Key(NamedTuple):
 
 def bucket_start(unix_s: int) -> datetime:
     """Return Unix seconds as an aware UTC time, or the earliest possible one."""
-    return EPOCH + max(timedelta(seconds=unix_s), _EARLIEST - EPOCH)
+    return EPOCH + timedelta(seconds=max(unix_s, _EARLIEST_S))
 
 
 def month_start(number: int) -> datetime:
