@@ -53,6 +53,8 @@ class ForkGuard:
 
     def check(self) -> None:
         """Call the function if this process is a child of the one that was checked last."""
+        if _page is not None and _page[0] and _pid == self._pid:
+            return  # as below, without a call: each statement checks several times
         pid = current_pid()
         if pid != self._pid:
             with self._locks.setdefault(pid, threading.Lock()):

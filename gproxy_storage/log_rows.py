@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import peewee
@@ -44,7 +45,7 @@ _KINDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LogTable:
     """A table of logs.
 
@@ -85,6 +86,15 @@ class LogTable:
         }
         return cls(model, bulk, parents)
 
+    @cached_property
+    def _defaults(self) -> Sequence[tuple[str, str, Any, bool]]:
+        """Each argument's column, keyword and default, and whether it is the key."""
+        fields = [self.model._meta.columns[name] for name in self.arguments]
+        return [
+            (field.column_name, keyword(field.column_name), _default(field), field.primary_key)
+            for field in fields
+        ]
+
     @property
     def arguments(self) -> tuple[str, ...]:
         """The columns that a caller gives: all but ``created_at``."""
@@ -98,15 +108,17 @@ class LogTable:
             InvalidValue: when a number is negative that must not be.
         """
         values, rest = {}, dict(row)
-        for name in self.arguments:
-            field = self.model._meta.columns[name]
-            given, default = rest.pop(keyword(name), _ABSENT), _default(field)
-            if given is _ABSENT or (given is None and callable(default)):
-                given = default() if callable(default) else default
+        for name, argument, default, is_key in self._defaults:
+            given = rest.pop(argument, _ABSENT)
+            if given is _ABSENT or given is None:
+                if callable(default):
+                    given = default()
+                elif given is _ABSENT:
+                    given = default
             if given is not _ABSENT:
                 values[name] = given
-            elif not field.primary_key:
-                raise TypeError(f"record() missing keyword argument {keyword(name)!r}")
+            elif not is_key:
+                raise TypeError(f"record() missing keyword argument {argument!r}")
         if rest:
             name, hint = self._unknown(rest)
             raise TypeError(f"record() got an unexpected keyword argument {name!r}; {hint}")
