@@ -16,7 +16,7 @@ from ..errors import InvalidValue, MissingReference
 from ..fields import BodyField
 from ..models import DownstreamRequest, Provider, Table, UpstreamRequest, Usage
 from .arguments import require_limit
-from .base import BATCH_ROWS, Absent, Repository, condition
+from .base import ANY, BATCH_ROWS, Absent, Repository, condition
 from .pages import Page, Position
 from .rows import new_row
 from .statements import Select, Slot, Statement
@@ -141,6 +141,8 @@ class Log(Repository[L], Generic[L]):
             yield from page
             if page.next_cursor is None:
                 return
+            # The cursor implies `until`. With both SQLite would begin at `until` each time.
+            filters = {**filters, "until": ANY}
             read = self._reading_page(filters, batch_rows, page.next_cursor, bodies=bodies)
 
     # -- writing ------------------------------------------------------------------------------
