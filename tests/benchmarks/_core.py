@@ -102,13 +102,15 @@ def core_engine(database: Backend) -> Iterator[sa.Engine]:
         host = dsn.hosts[0]
         url = sa.URL.create(
             driver.get(database.name, "mariadb+pymysql"),
-            dsn.user,
-            dsn.password.reveal() if dsn.password else None,
-            host.name,
-            host.port,
-            dsn.database,
+            username=dsn.user,
+            host=host.name,
+            port=host.port,
+            database=dsn.database,
         )
-        engine = sa.create_engine(url)
+        password: Any = dsn.password.reveal() if dsn.password else ""
+        if database.name != "postgres":
+            password = password.encode()  # PyMySQL would encode it as Latin-1
+        engine = sa.create_engine(url, connect_args={"password": password})
     try:
         yield engine
     finally:

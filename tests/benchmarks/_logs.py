@@ -57,7 +57,7 @@ def fill(database: Backend, usages: int = USAGES, requests: int = REQUESTS) -> N
     chance = random.Random(5)
     load(database, Usage, _usages(database, chance, usages, keys, credentials))
     load(database, UpstreamRequest, _requests(database, chance, requests, credentials))
-    _analyze(database)
+    analyze(database)
 
 
 def _times(database: Backend, count: int) -> Iterator[Any]:
@@ -134,7 +134,7 @@ def _chain(first: dict[str, Any], rows: Iterator[dict[str, Any]]) -> Iterator[di
     yield from rows
 
 
-def _analyze(database: Backend) -> None:
+def analyze(database: Backend) -> None:
     """Let the server's planner know the tables, as its own housekeeping would in time."""
     for model in (Usage, UpstreamRequest):
         table = model._meta.table_name

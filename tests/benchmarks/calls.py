@@ -21,6 +21,7 @@ from gproxy_storage.repositories.patterns import candidates, closest
 from tests.benchmarks import Figure, medians
 from tests.benchmarks._bare import BareQueries
 from tests.benchmarks._core import add_cost, core_engine, core_table
+from tests.benchmarks._logs import analyze
 
 ROUNDS = 30
 USERS = 1_000
@@ -53,6 +54,8 @@ def run(backend: str, dsn: str) -> Iterator[Figure]:
     """Measure on one backend."""
     with Storage.connect(dsn) as storage, core_engine(storage.database) as engine:
         user, api_key = _fill(storage)
+        with storage.session():
+            analyze(storage.database)
         for subject in _subjects(storage, engine, user, api_key):
             yield from _measured(backend, storage, subject)
 
