@@ -109,12 +109,14 @@ class EncryptedField(DatabaseField):
     Attributes:
         sealed: seals a value under its binding.
         opened: opens a stored value under its binding.
+        unsealed: opens the envelope of a stored value that is parsed already.
         parse: parses a stored value, whose binding may be given for the error.
     """
 
     accessor_class = SealedAccessor
     sealed: Callable[[Keyring, Any, Binding], str]
     opened: Callable[[Keyring, Any, Binding], Any]
+    unsealed: Callable[[Keyring, Envelope, Binding], Any]
     parse: Callable[..., Envelope | Document | None]
     _pending: str
 
@@ -176,6 +178,7 @@ class EncryptedTextField(EncryptedField, TextField):
 
     sealed = staticmethod(Keyring.seal_text)
     opened = staticmethod(Keyring.open_text)
+    unsealed = staticmethod(Keyring.unseal_text)
     parse = staticmethod(parse_text)
     _pending = PENDING_TEXT
 
@@ -188,6 +191,7 @@ class EncryptedJSONField(EncryptedField, JSONField):
 
     sealed = staticmethod(Keyring.seal_json)
     opened = staticmethod(Keyring.open_json)
+    unsealed = staticmethod(Keyring.unseal_json)
     parse = staticmethod(parse_json)
     _pending = PENDING_JSON
 

@@ -119,11 +119,20 @@ def parse_json(stored: str, binding: Binding | None = None) -> Envelope | Docume
 
 def form_of(parse: Callable[[str], Envelope | Document | None], stored: str) -> Form:
     """Return the form of a stored value; `parse` is `parse_text` or `parse_json`."""
+    return examined(parse, stored)[0]
+
+
+def examined(
+    parse: Callable[[str], Envelope | Document | None], stored: str
+) -> tuple[Form, Envelope | None]:
+    """Return the form of a stored value, as `form_of`, and its envelope if it is sealed."""
     try:
         parsed = parse(stored)
     except MalformedEnvelope as exc:
-        return Form.PENDING if exc.problem == _PENDING else Form.MALFORMED
-    return Form(parsed.version) if isinstance(parsed, Envelope) else Form.PLAINTEXT
+        return (Form.PENDING if exc.problem == _PENDING else Form.MALFORMED), None
+    if isinstance(parsed, Envelope):
+        return Form(parsed.version), parsed
+    return Form.PLAINTEXT, None
 
 
 def _parse_text(stored: str) -> Envelope | None:

@@ -228,6 +228,10 @@ class Keyring(Opaque):
         if envelope is None:
             self._check_plaintext(binding)
             return stored
+        return self.unseal_text(envelope, binding)
+
+    def unseal_text(self, envelope: Envelope, binding: Binding) -> str:
+        """Return the text in an envelope, the result of `parse_text`; else like `open_text`."""
         text = _text_of(self._open(envelope, binding))
         if text is None:
             raise malformed(binding, "it opened, but its content is not text, or is itself sealed")
@@ -245,7 +249,11 @@ class Keyring(Opaque):
         if isinstance(parsed, Document):
             self._check_plaintext(binding)
             return parsed.value
-        document = _document_of(self._open(parsed, binding))
+        return self.unseal_json(parsed, binding)
+
+    def unseal_json(self, envelope: Envelope, binding: Binding) -> Any:
+        """Return the document in an envelope, the result of `parse_json`; else like `open_text`."""
+        document = _document_of(self._open(envelope, binding))
         if document is None:
             raise malformed(binding, "it opened, but its content is not JSON, or is itself sealed")
         return document.value

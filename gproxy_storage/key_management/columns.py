@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 from ..backends.base import Backend
-from ..crypto.envelope import Envelope, Form, form_of
+from ..crypto.envelope import Envelope, Form, examined, form_of
 from ..crypto.plaintext import MARKER, PREFIX
 from ..database import run_query
 from ..encrypted_fields import EncryptedField, EncryptedJSONField
@@ -39,6 +39,10 @@ class EncryptedColumn(NamedTuple):
         """Return the form of a stored value."""
         return form_of(self.field.parse, stored)
 
+    def examined(self, stored: Any) -> tuple[Form, Envelope | None]:
+        """Return the form of a stored value, and its envelope if it is sealed."""
+        return examined(self.field.parse, stored)
+
     def envelope(self, stored: Any) -> Envelope | None:
         """Return a stored value's envelope, or None for plaintext.
 
@@ -58,10 +62,9 @@ class EncryptedColumn(NamedTuple):
     @staticmethod
     def read(query: Any) -> list[StoredRow]:
         """Return the rows of a query of `select`'s."""
-        return [
-            (pk, sealed.stored, digest[0] if digest else None)
-            for pk, sealed, *digest in query.tuples()
-        ]
+        # As the driver has them: Peewee's fields would wrap each value, to be unwrapped here.
+        rows = query.model._meta.database.query(*query.sql())
+        return [(pk, stored, digest[0] if digest else None) for pk, stored, *digest in rows]
 
     def looks_sealed(self, database: Backend) -> Any:
         """Return a condition that is true for every sealed value, and for few others."""

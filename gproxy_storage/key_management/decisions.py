@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from ..backends.base import Backend
 from ..backends.widths import WIDEN
 from ..crypto.crypto_errors import malformed
+from ..crypto.envelope import Envelope
 from ..crypto.keyring import Keyring
 from ..errors import CryptoError, InvalidValue
 from .columns import EncryptedColumn, StoredRow
@@ -20,6 +21,7 @@ class Decision(NamedTuple):
         written: the value to store.
         digest: the digest to store, if it changes.
         error: why the value cannot be resealed. If all three are None, it is up to date.
+        follows: its digest was that of an earlier row, which must be written by then.
     """
 
     pk: int
@@ -27,6 +29,7 @@ class Decision(NamedTuple):
     written: str | None = None
     digest: str | None = None
     error: CryptoError | None = None
+    follows: bool = False
 
 
 class Decider:
@@ -56,6 +59,8 @@ class Decider:
             decision = self._refused(one, why) if is_taken else one
             if decision.error is not None:
                 self._left.add(decision.pk)
+            elif holder != one.pk:
+                decision = decision._replace(follows=True)
             found.append(decision)
         return found
 
@@ -65,9 +70,13 @@ class Decider:
         binding = field.binding(pk)
         decision = Decision(pk, stored)
         try:
-            if keyring.is_current(field.parse(stored, binding)):
+            parsed = field.parse(stored, binding)
+            if keyring.is_current(parsed):
                 return decision
-            value = field.opened(keyring, stored, binding)
+            if isinstance(parsed, Envelope):
+                value = field.unsealed(keyring, parsed, binding)
+            else:
+                value = field.opened(keyring, stored, binding)
             written = field.sealed(keyring, value, binding)
         except CryptoError as exc:
             return decision._replace(error=exc)

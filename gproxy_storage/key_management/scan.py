@@ -35,11 +35,10 @@ class InUse:
 
     def add(self, column: EncryptedColumn, stored: Any, kids: Collection[str]) -> None:
         """Count a stored value; `kids` are the ids of all data keys."""
-        form = column.form(stored)
+        form, envelope = column.examined(stored)
         self.forms[form] += 1
-        if form is Form.V3:
-            envelope = column.envelope(stored)
-            if envelope is not None and envelope.kid is not None:
+        if envelope is not None:
+            if envelope.kid is not None:
                 self.kids[envelope.kid] += 1
         elif form is Form.MALFORMED:
             # It may be repaired by hand, which needs its key: any whose id occurs in it, else all.
