@@ -104,8 +104,10 @@ class BulkWriting(Sessions, Values):
         part: list[Row] = []
         characters = 0
         for row in rows:
-            values = tuple(field.db_value(value) for field, value in zip(fields, row, strict=True))
-            more = sum(len(value) for value in values if isinstance(value, str))
+            values = tuple(
+                [field.db_value(value) for field, value in zip(fields, row, strict=True)]
+            )
+            more = sum([len(value) for value in values if isinstance(value, str)])
             if part and (len(part) == _ROWS_AN_UPDATE or characters + more > self._max_characters):
                 self._update(fields, part)
                 part, characters = [], 0

@@ -66,15 +66,26 @@ class Envelope(NamedTuple):
 
     def to_text(self) -> str:
         """Return the form for a text column."""
-        key = "" if self.kid is None else f"{self.kid}:"
-        return f"{PREFIX}{self.version}:{key}{encode(self.nonce)}:{encode(self.ciphertext)}"
+        start = text_start(self.version, self.kid)
+        return f"{start}{encode(self.nonce)}:{encode(self.ciphertext)}"
 
     def to_json(self) -> str:
         """Return the form for a JSON column, as JSON text."""
-        key = "" if self.kid is None else f'"kid":"{self.kid}",'
-        nonce, ciphertext = encode(self.nonce), encode(self.ciphertext)
+        start = json_start(self.version, self.kid)
         # Nothing in the parts needs escaping.
-        return f'{{"{MARKER}":"{self.version}",{key}"nonce":"{nonce}","ciphertext":"{ciphertext}"}}'
+        return f'{start}{encode(self.nonce)}","ciphertext":"{encode(self.ciphertext)}"}}'
+
+
+def text_start(version: str, kid: str | None) -> str:
+    """Return what precedes the nonce in the text form; no plaintext begins with it."""
+    key = "" if kid is None else f"{kid}:"
+    return f"{PREFIX}{version}:{key}"
+
+
+def json_start(version: str, kid: str | None) -> str:
+    """Return what precedes the nonce in the JSON form, as it is written: MySQL stores another."""
+    key = "" if kid is None else f'"kid":"{kid}",'
+    return f'{{"{MARKER}":"{version}",{key}"nonce":"'
 
 
 class Document(Opaque):

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 from ..backends.base import Backend
 from ..backends.widths import WIDEN
 from ..crypto.crypto_errors import malformed
-from ..crypto.envelope import Envelope
 from ..crypto.keyring import Keyring
 from ..errors import CryptoError, InvalidValue
 from .columns import EncryptedColumn, StoredRow
@@ -68,28 +67,24 @@ class Decider:
         pk, stored, digest = row
         field = self.column.field
         binding = field.binding(pk)
-        decision = Decision(pk, stored)
         try:
             parsed = field.parse(stored, binding)
             if keyring.is_current(parsed):
-                return decision
-            if isinstance(parsed, Envelope):
-                value = field.unsealed(keyring, parsed, binding)
-            else:
-                value = field.opened(keyring, stored, binding)
+                return Decision(pk, stored)
+            value = field.opened_parsed(keyring, stored, parsed, binding)
             written = field.sealed(keyring, value, binding)
         except CryptoError as exc:
-            return decision._replace(error=exc)
+            return Decision(pk, stored, error=exc)
         except InvalidValue as exc:  # stored JSON may hold numbers that must not be written
-            return self._refused(decision, str(exc))
+            return self._refused(Decision(pk, stored), str(exc))
         if self._longest is not None and len(written) > self._longest:
             return self._refused(
-                decision,
+                Decision(pk, stored),
                 f"it would have {len(written)} characters, and its column takes {self._longest}: "
                 f"run {WIDEN}",
             )
         changed = keyring.digest(value) if field.digest else None
-        return decision._replace(written=written, digest=None if changed == digest else changed)
+        return Decision(pk, stored, written, None if changed == digest else changed)
 
     def _refused(self, decision: Decision, why: str) -> Decision:
         binding = self.column.field.binding(decision.pk)

@@ -22,7 +22,7 @@ from gproxy_storage.secret import Secret
 from tests.benchmarks import Figure, medians
 from tests.key_management.support import document, fill
 
-ROUNDS = 7
+ROUNDS = 5
 ROWS = 10_000
 ROWS_PER_TRANSACTION = 200
 SECRET = "a secret of this benchmark"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from gproxy_storage import Storage
 from gproxy_storage.backends import Backend
+from gproxy_storage.crypto.keyring import Keyring
 from gproxy_storage.crypto.keyset import Mode
 from gproxy_storage.errors import ConfigError
 from gproxy_storage.key_management import changes
@@ -268,15 +269,15 @@ def test_another_rotation_ends_between_the_scan_and_the_end(
     encrypted: Storage, dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(encrypted, 3)
-    scan: Callable[[Backend, Collection[str]], dict[str, InUse]] = vars(changes)["scan"]
+    scan: Callable[[Backend, Keyring], InUse] = vars(changes)["scan_others"]
 
-    def scan_late(database: Backend, kids: Collection[str]) -> dict[str, InUse]:
-        monkeypatch.setattr(changes, "scan", scan)
-        found = scan(database, kids)
+    def scan_late(database: Backend, keyring: Keyring) -> InUse:
+        monkeypatch.setattr(changes, "scan_others", scan)
+        found = scan(database, keyring)
         assert outcome(command(dsn, "rotate-key", "--json", cwd=tmp_path))["keys_dropped"] == 1
         return found
 
-    monkeypatch.setattr(changes, "scan", scan_late)
+    monkeypatch.setattr(changes, "scan_others", scan_late)
 
     assert encrypted.encryption.rotate_key().keys_dropped == 0
     assert len(encrypted._keyring_manager.keyring.kids) == 1
