@@ -98,7 +98,7 @@ class BulkWriting(Sessions, Values):
         another. Rows that do not exist are ignored. Errors are those of `execute_sql`.
 
         Args:
-            fields: the primary key and the fields to set.
+            fields: the primary key and the fields to set, which are of text or JSON.
             rows: the values of these fields, in this order.
         """
         part: list[Row] = []

@@ -97,5 +97,6 @@ class Decider:
             return {}
         model: Any = self.column.model
         digest = self.column.digest
-        query = model.select(digest, model._meta.primary_key).where(digest.in_(digests))
+        wanted = self._database.one_of(digest, digests)
+        query = model.select(digest, model._meta.primary_key).where(wanted)
         return dict(query.tuples())

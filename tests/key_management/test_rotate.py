@@ -34,6 +34,7 @@ from tests.key_management.support import (
     query,
     rows_of_all_kinds,
     store,
+    stored,
 )
 from tests.support import ONE_BACKEND, Statements, recorded
 
@@ -150,6 +151,21 @@ def test_long_values_are_written_by_more_statements(
         assert encrypted.encryption.rotate_key().sealed == 10
     assert updates(statements) == 4  # each of three values, the last of one
     assert all_of(encrypted.encryption.check()) == clean(10)
+
+
+def test_a_digest_is_written_after_the_row_that_had_it(encrypted: Storage, dsn: str) -> None:
+    """The column is unique, and within one statement a database updates in an order of its own."""
+    user = encrypted.users.create("alice")
+    (first, one), (second, other) = (encrypted.keys.create(user) for _ in range(2))
+    leaks.register(one)
+    leaks.register(other)
+    digest = stored(dsn, "user_keys.api_key_digest", second.id)
+    store(dsn, "user_keys.api_key_digest", second.id, "x")
+    store(dsn, "user_keys.api_key_digest", first.id, digest)
+    with encrypted.session(), recorded(encrypted.database) as statements:
+        assert encrypted.encryption.rotate_key().sealed == 2
+    assert updates(statements) == 2
+    assert all_of(encrypted.encryption.check()) == clean(2)
 
 
 @pytest.mark.parametrize("backend", ["postgres"], indirect=True)
