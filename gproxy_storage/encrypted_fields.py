@@ -20,8 +20,10 @@ from .crypto.envelope import (
     PENDING_TEXT,
     Document,
     Envelope,
+    json_start,
     parse_json,
     parse_text,
+    text_start,
 )
 from .crypto.keyring import Keyring
 from .database import run_query
@@ -109,14 +111,18 @@ class EncryptedField(DatabaseField):
     Attributes:
         sealed: seals a value under its binding.
         opened: opens a stored value under its binding.
+        opened_parsed: opens a stored value, given with what `parse` returned for it.
         parse: parses a stored value, whose binding may be given for the error.
+        start: returns how values of a version under a key begin, as they are written.
     """
 
     accessor_class = SealedAccessor
     read_unchanged: type | None = None  # every value that was read becomes a `Sealed`
     sealed: Callable[[Keyring, Any, Binding], str]
     opened: Callable[[Keyring, Any, Binding], Any]
+    opened_parsed: Callable[[Keyring, Any, Any, Binding], Any]
     parse: Callable[..., Envelope | Document | None]
+    start: Callable[[str, str | None], str]
     _pending: str
 
     def __init__(self, table: str, column: str, digest: str | None = None, **kwargs: Any) -> None:
@@ -177,7 +183,9 @@ class EncryptedTextField(EncryptedField, TextField):
 
     sealed = staticmethod(Keyring.seal_text)
     opened = staticmethod(Keyring.open_text)
+    opened_parsed = staticmethod(Keyring.open_parsed_text)
     parse = staticmethod(parse_text)
+    start = staticmethod(text_start)
     _pending = PENDING_TEXT
 
     def checked(self, value: Any) -> str | None:
@@ -189,7 +197,9 @@ class EncryptedJSONField(EncryptedField, JSONField):
 
     sealed = staticmethod(Keyring.seal_json)
     opened = staticmethod(Keyring.open_json)
+    opened_parsed = staticmethod(Keyring.open_parsed_json)
     parse = staticmethod(parse_json)
+    start = staticmethod(json_start)
     _pending = PENDING_JSON
 
     def checked(self, value: Any) -> Any:

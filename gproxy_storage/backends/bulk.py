@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
+import peewee
 from peewee import SQL
 
 from .sessions import Sessions
@@ -22,6 +24,9 @@ from .values import Values
 Row: TypeAlias = tuple[Any, ...]
 
 T = TypeVar("T")
+
+# Each row is compared with half of the others' keys.
+_ROWS_AN_UPDATE = 250
 
 
 def parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
@@ -76,6 +81,58 @@ class BulkWriting(Sessions, Values):
 
     def _bulk_insert(self, table: BulkTable, rows: Sequence[Row]) -> None:
         raise NotImplementedError
+
+    _by_primary_key: ClassVar[str] = ""
+    """Between an UPDATE's table and its SET: what makes it find rows by their primary key."""
+
+    _json_cast: ClassVar[str] = ""
+    """After an expression of text that is written into a JSON column."""
+
+    _max_characters: int = 2**20
+    """How much text one `update_many` sends at once, if it is that of more than one row."""
+
+    def update_many(self, fields: Sequence[peewee.Field[Any]], rows: Sequence[Row]) -> None:
+        """Update rows by their primary keys, in this thread's transaction.
+
+        As many rows as sensible in one statement: within it, none may take a unique value over from
+        another. Rows that do not exist are ignored. Errors are those of `execute_sql`.
+
+        Args:
+            fields: the primary key and the fields to set, which are of text or JSON.
+            rows: the values of these fields, in this order.
+        """
+        part: list[Row] = []
+        characters = 0
+        for row in rows:
+            values = tuple(
+                [field.db_value(value) for field, value in zip(fields, row, strict=True)]
+            )
+            more = sum([len(value) for value in values if isinstance(value, str)])
+            if part and (len(part) == _ROWS_AN_UPDATE or characters + more > self._max_characters):
+                self._update(fields, part)
+                part, characters = [], 0
+            part.append(values)
+            characters += more
+        if part:
+            self._update(fields, part)
+
+    def _update(self, fields: Sequence[peewee.Field[Any]], rows: Sequence[Row]) -> None:
+        # Each column by a CASE over the key: as fast as a join with the rows, which each database
+        # spells in its own way.
+        key, *changed = fields
+        name, param = key.column_name, self.param
+        case = f"(CASE {name}{f' WHEN {param} THEN {param}' * len(rows)} END)"
+        changes = ", ".join(
+            f"{field.column_name} = {case}{self._json_cast if field.field_type == 'JSON' else ''}"
+            for field in changed
+        )
+        keys, *columns = zip(*rows, strict=True)
+        pairs = [pair for column in columns for pair in zip(keys, column, strict=True)]
+        self.execute_sql(
+            f"UPDATE {key.model._meta.table_name}{self._by_primary_key} SET {changes} "  # noqa: S608 - our names
+            f"WHERE {name} IN ({', '.join([param] * len(rows))})",
+            [*chain.from_iterable(pairs), *keys],
+        )
 
     locks_parents: ClassVar[bool] = False
     """Whether inserting a row locks the rows it refers to against changes."""

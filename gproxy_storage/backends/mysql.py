@@ -220,6 +220,13 @@ class MySQLBackend(MySQLSchema, peewee.MySQLDatabase):
             cursor.max_stmt_length = min(cursor.max_stmt_length, self._max_packet_bytes // 2)
             cursor.executemany(sql, values)
 
+    # Else a short table is scanned, which waits for rows that others have locked.
+    _by_primary_key = " FORCE INDEX (PRIMARY)"
+
+    @property
+    def _max_characters(self) -> int:  # type: ignore[override]  # known once a server has answered
+        return min(super()._max_characters, self._max_packet_bytes // 8)
+
     locks_parents = True
 
     def _incoming(self, column: str) -> str:

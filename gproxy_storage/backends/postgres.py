@@ -278,6 +278,8 @@ class PostgresBackend(PostgresSchema, peewee.PostgresqlDatabase):
             for part in parts(rows, _ROWS_A_STATEMENT):
                 cursor.execute(*postgres_green.insert(table, part))
 
+    _json_cast = "::json"
+
     def check_at_once(self) -> None:
         self.execute_sql("SET CONSTRAINTS ALL IMMEDIATE")
 

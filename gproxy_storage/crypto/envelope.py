@@ -66,15 +66,26 @@ class Envelope(NamedTuple):
 
     def to_text(self) -> str:
         """Return the form for a text column."""
-        key = "" if self.kid is None else f"{self.kid}:"
-        return f"{PREFIX}{self.version}:{key}{encode(self.nonce)}:{encode(self.ciphertext)}"
+        start = text_start(self.version, self.kid)
+        return f"{start}{encode(self.nonce)}:{encode(self.ciphertext)}"
 
     def to_json(self) -> str:
         """Return the form for a JSON column, as JSON text."""
-        key = "" if self.kid is None else f'"kid":"{self.kid}",'
-        nonce, ciphertext = encode(self.nonce), encode(self.ciphertext)
+        start = json_start(self.version, self.kid)
         # Nothing in the parts needs escaping.
-        return f'{{"{MARKER}":"{self.version}",{key}"nonce":"{nonce}","ciphertext":"{ciphertext}"}}'
+        return f'{start}{encode(self.nonce)}","ciphertext":"{encode(self.ciphertext)}"}}'
+
+
+def text_start(version: str, kid: str | None) -> str:
+    """Return what precedes the nonce in the text form; no plaintext begins with it."""
+    key = "" if kid is None else f"{kid}:"
+    return f"{PREFIX}{version}:{key}"
+
+
+def json_start(version: str, kid: str | None) -> str:
+    """Return what precedes the nonce in the JSON form, as it is written: MySQL stores another."""
+    key = "" if kid is None else f'"kid":"{kid}",'
+    return f'{{"{MARKER}":"{version}",{key}"nonce":"'
 
 
 class Document(Opaque):
@@ -119,11 +130,20 @@ def parse_json(stored: str, binding: Binding | None = None) -> Envelope | Docume
 
 def form_of(parse: Callable[[str], Envelope | Document | None], stored: str) -> Form:
     """Return the form of a stored value; `parse` is `parse_text` or `parse_json`."""
+    return examined(parse, stored)[0]
+
+
+def examined(
+    parse: Callable[[str], Envelope | Document | None], stored: str
+) -> tuple[Form, Envelope | None]:
+    """Return the form of a stored value, as `form_of`, and its envelope if it is sealed."""
     try:
         parsed = parse(stored)
     except MalformedEnvelope as exc:
-        return Form.PENDING if exc.problem == _PENDING else Form.MALFORMED
-    return Form(parsed.version) if isinstance(parsed, Envelope) else Form.PLAINTEXT
+        return (Form.PENDING if exc.problem == _PENDING else Form.MALFORMED), None
+    if isinstance(parsed, Envelope):
+        return Form(parsed.version), parsed
+    return Form.PLAINTEXT, None
 
 
 def _parse_text(stored: str) -> Envelope | None:

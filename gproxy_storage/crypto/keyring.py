@@ -224,11 +224,14 @@ class Keyring(Opaque):
             Tampered: when it does not open with this binding.
             InvalidValue: when the binding has no primary key.
         """
-        envelope = parse_text(stored, binding)
-        if envelope is None:
+        return self.open_parsed_text(stored, parse_text(stored, binding), binding)
+
+    def open_parsed_text(self, stored: str, parsed: Envelope | None, binding: Binding) -> str:
+        """Return the text of a value that `parse_text` has parsed; otherwise like `open_text`."""
+        if parsed is None:
             self._check_plaintext(binding)
             return stored
-        text = _text_of(self._open(envelope, binding))
+        text = _text_of(self._open(parsed, binding))
         if text is None:
             raise malformed(binding, "it opened, but its content is not text, or is itself sealed")
         return text
@@ -241,7 +244,15 @@ class Keyring(Opaque):
 
     def open_json(self, stored: str, binding: Binding) -> Any:
         """Return the document of a stored JSON text; otherwise like `open_text`."""
-        parsed = parse_json(stored, binding)
+        return self.open_parsed_json(stored, parse_json(stored, binding), binding)
+
+    def open_parsed_json(
+        self,
+        stored: str,  # noqa: ARG002 - the signature of open_parsed_text
+        parsed: Envelope | Document,
+        binding: Binding,
+    ) -> Any:
+        """Return the document of a value that `parse_json` has parsed; else like `open_text`."""
         if isinstance(parsed, Document):
             self._check_plaintext(binding)
             return parsed.value

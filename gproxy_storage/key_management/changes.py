@@ -17,7 +17,7 @@ from ..errors import WrongSecret
 from ..keyring_manager import TABLE, KeyringManager
 from ..unlocked import KeyringRow, Unlocked
 from . import gproxy
-from .scan import InUse, scan, total
+from .scan import InUse, scan_others
 
 KeyringChange = Callable[[Keyring], Keyring | None]
 """Returns the new keyring, or None to leave it as it is."""
@@ -65,7 +65,7 @@ def drop_unused(database: Backend, manager: KeyringManager) -> int:
     while True:
         before = manager.state
         # Keys not in use now stay unused: the shared lock makes all writers use the active key.
-        in_use = total(scan(database, before.keyring.kids))
+        in_use = scan_others(database, before.keyring)
         after = manager.change(partial(_finished, manager, before, in_use))
         if after is not None:
             return len(before.keyring.kids) - len(after.keyring.kids)

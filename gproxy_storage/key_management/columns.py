@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
+from peewee import fn
+
 from ..backends.base import Backend
-from ..crypto.envelope import Envelope, Form, form_of
+from ..crypto.envelope import Envelope, Form, examined, form_of
 from ..crypto.plaintext import MARKER, PREFIX
 from ..database import run_query
 from ..encrypted_fields import EncryptedField, EncryptedJSONField
@@ -39,6 +41,10 @@ class EncryptedColumn(NamedTuple):
         """Return the form of a stored value."""
         return form_of(self.field.parse, stored)
 
+    def examined(self, stored: Any) -> tuple[Form, Envelope | None]:
+        """Return the form of a stored value, and its envelope if it is sealed."""
+        return examined(self.field.parse, stored)
+
     def envelope(self, stored: Any) -> Envelope | None:
         """Return a stored value's envelope, or None for plaintext.
 
@@ -58,16 +64,26 @@ class EncryptedColumn(NamedTuple):
     @staticmethod
     def read(query: Any) -> list[StoredRow]:
         """Return the rows of a query of `select`'s."""
-        return [
-            (pk, sealed.stored, digest[0] if digest else None)
-            for pk, sealed, *digest in query.tuples()
-        ]
+        # As the driver has them: Peewee's fields would wrap each value, to be unwrapped here.
+        rows = query.model._meta.database.query(*query.sql())
+        return [(pk, stored, digest[0] if digest else None) for pk, stored, *digest in rows]
 
     def looks_sealed(self, database: Backend) -> Any:
         """Return a condition that is true for every sealed value, and for few others."""
         text = self.field.cast(database.json_text)
         is_json = isinstance(self.field, EncryptedJSONField)
         return text.contains(MARKER) if is_json else text.startswith(PREFIX)
+
+    def is_other(self, database: Backend, kid: str) -> Any:
+        """Return a condition that is true for every value that is not sealed under a data key.
+
+        It is true as well for values under the key whose JSON the database has rewritten, and false
+        for damaged ones that begin as those under the key do.
+        """
+        start = self.field.start("v3", kid)
+        # Not LIKE, which ignores case on some databases.
+        begins: Any = fn.SUBSTR(self.field.cast(database.json_text), 1, len(start))
+        return self.field.is_null(False) & ~database.contains(begins, start)
 
 
 COLUMNS = tuple(
@@ -77,16 +93,16 @@ COLUMNS = tuple(
 
 
 def stored_values(
-    database: Backend, column: EncryptedColumn, *, marked: bool = False
+    database: Backend, column: EncryptedColumn, wanted: Any = None
 ) -> Iterator[StoredRow]:
     """Yield each row that has a value.
 
     In order of primary keys, one query per batch: later batches see what was written meanwhile.
 
     Args:
-        marked: only values that look sealed.
+        wanted: a condition; without one, all values.
     """
-    wanted = column.looks_sealed(database) if marked else column.field.is_null(False)
+    wanted = column.field.is_null(False) if wanted is None else wanted
     after: int | None = None
     while True:
         query = column.select(wanted, after, ROWS_PER_QUERY)
@@ -99,7 +115,7 @@ def stored_values(
 
 def sealed_values(database: Backend, column: EncryptedColumn) -> Iterator[tuple[int, Any]]:
     """Yield primary key and stored value of each row whose value is sealed, or malformed."""
-    for pk, stored, _ in stored_values(database, column, marked=True):
+    for pk, stored, _ in stored_values(database, column, column.looks_sealed(database)):
         if column.form(stored) is not Form.PLAINTEXT:
             yield pk, stored
 

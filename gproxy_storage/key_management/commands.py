@@ -9,7 +9,6 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 
 from ..backends.base import Backend
-from ..crypto.envelope import Form
 from ..crypto.kdf import Kdf
 from ..crypto.keyring import Keyring
 from ..crypto.keys import Key
@@ -25,7 +24,7 @@ from .columns import COLUMNS, count_values
 from .creation import create_keyring, dry_run_keyring
 from .outcome import Outcome
 from .reseal import dry_run_reseal, reseal
-from .scan import Checked, InUse, OnProgress, check, scan, total
+from .scan import Checked, InUse, OnProgress, check, has_plaintext, scan
 from .startup import warn_if_short
 
 
@@ -127,7 +126,7 @@ class Encryption:
             keyring = self._keyring_for(secret, dry_run=dry_run)
             change = None
             if keyring.mode is Mode.DECRYPTING or (
-                keyring.mode is Mode.ENCRYPTED and total(self.scan()).forms[Form.PLAINTEXT]
+                keyring.mode is Mode.ENCRYPTED and has_plaintext(self._database, keyring)
             ):
                 change = _to_migrating
             return self._carry_out(before, change, progress, dry_run, seals=True, keyring=keyring)

@@ -20,6 +20,7 @@ class Decision(NamedTuple):
         written: the value to store.
         digest: the digest to store, if it changes.
         error: why the value cannot be resealed. If all three are None, it is up to date.
+        follows: its digest was that of an earlier row, which must be written by then.
     """
 
     pk: int
@@ -27,6 +28,7 @@ class Decision(NamedTuple):
     written: str | None = None
     digest: str | None = None
     error: CryptoError | None = None
+    follows: bool = False
 
 
 class Decider:
@@ -56,6 +58,8 @@ class Decider:
             decision = self._refused(one, why) if is_taken else one
             if decision.error is not None:
                 self._left.add(decision.pk)
+            elif holder != one.pk:
+                decision = decision._replace(follows=True)
             found.append(decision)
         return found
 
@@ -63,24 +67,24 @@ class Decider:
         pk, stored, digest = row
         field = self.column.field
         binding = field.binding(pk)
-        decision = Decision(pk, stored)
         try:
-            if keyring.is_current(field.parse(stored, binding)):
-                return decision
-            value = field.opened(keyring, stored, binding)
+            parsed = field.parse(stored, binding)
+            if keyring.is_current(parsed):
+                return Decision(pk, stored)
+            value = field.opened_parsed(keyring, stored, parsed, binding)
             written = field.sealed(keyring, value, binding)
         except CryptoError as exc:
-            return decision._replace(error=exc)
+            return Decision(pk, stored, error=exc)
         except InvalidValue as exc:  # stored JSON may hold numbers that must not be written
-            return self._refused(decision, str(exc))
+            return self._refused(Decision(pk, stored), str(exc))
         if self._longest is not None and len(written) > self._longest:
             return self._refused(
-                decision,
+                Decision(pk, stored),
                 f"it would have {len(written)} characters, and its column takes {self._longest}: "
                 f"run {WIDEN}",
             )
         changed = keyring.digest(value) if field.digest else None
-        return decision._replace(written=written, digest=None if changed == digest else changed)
+        return Decision(pk, stored, written, None if changed == digest else changed)
 
     def _refused(self, decision: Decision, why: str) -> Decision:
         binding = self.column.field.binding(decision.pk)
@@ -93,5 +97,6 @@ class Decider:
             return {}
         model: Any = self.column.model
         digest = self.column.digest
-        query = model.select(digest, model._meta.primary_key).where(digest.in_(digests))
+        wanted = self._database.one_of(digest, digests)
+        query = model.select(digest, model._meta.primary_key).where(wanted)
         return dict(query.tuples())

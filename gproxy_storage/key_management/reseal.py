@@ -1,12 +1,13 @@
 """Resealing: bring every encrypted value to the form and key that the keyring writes now.
 
-In order of primary keys, some hundred rows per transaction, each under the shared lock. It may be
-run again after any interruption: values that are up to date are skipped.
+In order of primary keys, some hundred rows per transaction, each under the shared lock, written by
+one statement where that can be. It may be run again after any interruption: values that are up to
+date are skipped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -85,11 +86,32 @@ def _reseal_batch(
     keyring, column = manager.lock_shared(), decider.column
     query = column.select(column.field.is_null(False), after, ROWS_PER_TRANSACTION)
     decisions = decider.decide(column.read(database.lock_rows(query)), keyring)
-    for decision in decisions:
-        if decision.written is not None:
-            changes: dict[Any, Any] = {column.field: column.field.admit(decision.written)}
-            if decision.digest is not None:
-                changes[column.digest] = decision.digest
-            is_row = column.model._meta.primary_key == decision.pk
-            column.model.update(changes).where(is_row).execute()
+    for together in _together(decisions):
+        _write(database, column, together)
     return decisions
+
+
+def _together(decisions: Iterable[Decision]) -> Iterator[list[Decision]]:
+    """Divide what is to be written, in order, into parts that can be written at once."""
+    part: list[Decision] = []
+    for decision in decisions:
+        if decision.written is None:
+            continue
+        if part and (decision.follows or (decision.digest is None) != (part[0].digest is None)):
+            yield part
+            part = []
+        part.append(decision)
+    if part:
+        yield part
+
+
+def _write(database: Backend, column: EncryptedColumn, decisions: Sequence[Decision]) -> None:
+    """Write values, and their digests if they change."""
+    field, pk = column.field, column.model._meta.primary_key
+    columns: dict[Any, list[Any]] = {
+        pk: [one.pk for one in decisions],
+        field: [field.admit(one.written) for one in decisions if one.written is not None],
+    }
+    if decisions[0].digest is not None:
+        columns[column.digest] = [one.digest for one in decisions]
+    database.update_many(list(columns), list(zip(*columns.values(), strict=True)))

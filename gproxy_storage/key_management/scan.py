@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,11 +35,10 @@ class InUse:
 
     def add(self, column: EncryptedColumn, stored: Any, kids: Collection[str]) -> None:
         """Count a stored value; `kids` are the ids of all data keys."""
-        form = column.form(stored)
+        form, envelope = column.examined(stored)
         self.forms[form] += 1
-        if form is Form.V3:
-            envelope = column.envelope(stored)
-            if envelope is not None and envelope.kid is not None:
+        if envelope is not None:
+            if envelope.kid is not None:
                 self.kids[envelope.kid] += 1
         elif form is Form.MALFORMED:
             # It may be repaired by hand, which needs its key: any whose id occurs in it, else all.
@@ -54,6 +53,35 @@ def scan(database: Backend, kids: Collection[str] = ()) -> dict[str, InUse]:
         for _, stored, _ in stored_values(database, column):
             in_use.add(column, stored, kids)
     return found
+
+
+def scan_others(database: Backend, keyring: Keyring) -> InUse:
+    """Read the form and the key id of the values that are not under the active key.
+
+    Some that are under it may be among them, depending on how the database stores JSON.
+    """
+    found = InUse()
+    for column in COLUMNS:
+        for stored in _others(database, column, keyring):
+            found.add(column, stored, keyring.kids)
+    return found
+
+
+def has_plaintext(database: Backend, keyring: Keyring) -> bool:
+    """Tell whether a value is in the clear."""
+    return any(
+        column.form(stored) is Form.PLAINTEXT
+        for column in COLUMNS
+        for stored in _others(database, column, keyring)
+    )
+
+
+def _others(database: Backend, column: EncryptedColumn, keyring: Keyring) -> Iterator[Any]:
+    # The database finds the values that are as the last commands left them, which are nearly all,
+    # in a fraction of the time that reading and parsing them takes.
+    kid = keyring.active_kid
+    wanted = None if kid is None else column.is_other(database, kid)
+    return (stored for _, stored, _ in stored_values(database, column, wanted))
 
 
 def total(found: dict[str, InUse]) -> InUse:

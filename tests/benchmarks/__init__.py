@@ -65,11 +65,17 @@ class Figure:
         return measured | (rates if self.rows else {})
 
 
-def medians(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+def medians(
+    contenders: Mapping[str, Callable[[], object]],
+    rounds: int,
+    before: Callable[[], object] = lambda: None,
+) -> dict[str, float]:
     """Time contenders in turn, so that whatever else the machine does meets all of them.
 
     The first round warms up and does not count; the order changes from round to round.
 
+    Args:
+        before: called before each contender; its time does not count.
     Returns:
         The median of each, in seconds.
     """
@@ -81,6 +87,7 @@ def medians(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dict
         for turn in range(rounds + 1):
             shift = turn % len(names)
             for name in names[shift:] + names[:shift]:
+                before()
                 started = time.perf_counter()
                 contenders[name]()
                 if turn:

@@ -135,7 +135,7 @@ def test_killed_and_run_again(dsn: str, operation: str) -> None:
     with Storage.connect(dsn, SECRET) as storage:
         if operation == "decrypt":
             storage.encryption.encrypt(Secret(SECRET))
-    for step in (2, 5, 150, 240, 40):  # the second batch is all that is left to the last
+    for step in (2, 5, 12, 14, 11):  # the second batch is all that is left to the last
         assert killed_at(step, lambda: Storage.connect(dsn, SECRET, sync=False), run)
         with Storage.connect(dsn, SECRET, sync=False) as storage:
             found = all_of(storage.encryption.check())
@@ -144,6 +144,18 @@ def test_killed_and_run_again(dsn: str, operation: str) -> None:
         run(storage)
         found = all_of(storage.encryption.check())
         assert found == clean(250) | {"plaintext": 250 if operation == "decrypt" else 0}
+
+
+def test_plaintext_that_resembles_a_sealed_value_is_sealed(encrypted: Storage, dsn: str) -> None:
+    """Case counts, also where the database's own comparisons ignore it."""
+    kid = encrypted._keyring_manager.keyring.active_kid
+    user = encrypted.users.create("alice", password="before")
+    value = f"enc:v3:{kid}:".upper() + f"enc:v3:{kid}:"
+    store(dsn, "users.password", user.id, value)
+    result = encrypted.encryption.encrypt(Secret(SECRET))
+
+    assert (result.mode, result.sealed) == (Mode.ENCRYPTED, 1)
+    assert encrypted.users.get(user.id).password == value
 
 
 def test_decrypting_and_back(encrypted: Storage, dsn: str) -> None:

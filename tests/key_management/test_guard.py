@@ -52,6 +52,9 @@ WRITES: dict[str, Callable[[Any], Any]] = {
     "update": lambda value: User.update(password=value).where(User.id > 0).execute(),
     "update by field": lambda value: User.update({User.password: value}).execute(),
     "set_by_id": lambda value: User.set_by_id(1, {"password": value}),
+    "update_many": lambda value: User._meta.database.update_many(
+        [User._meta.primary_key, User.password], [(1, value)]
+    ),
     "insert": lambda value: User.insert(**row(value)).execute(),
     "insert by field": lambda value: User.insert(named(row(value))).execute(),
     "insert_many": lambda value: User.insert_many([row(None), row(value)]).execute(),
