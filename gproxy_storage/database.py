@@ -233,10 +233,13 @@ def _retry_taken_ids(database: Backend, callback: Callable[[], T]) -> T:
 
 
 def _run(database: Backend, callback: Callable[[], T], *, writing: bool) -> T:
-    if database.in_transaction():
-        with translated(database, writing=writing):
-            return callback()
     boundary = sys.exception()
+    if database.in_transaction():
+        try:  # not `translated`: a generator takes longer than many a callback
+            return callback()
+        except Exception as exc:
+            raise_translated(database, exc, writing=writing, boundary=boundary)
+            raise
     is_outermost = database.is_closed()
     try:
         with Session(database):

@@ -6,7 +6,7 @@ import enum
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, ClassVar, Final, Generic, TypeAlias, TypeVar
 
 import peewee
@@ -72,7 +72,7 @@ class BaseRepository(StrictKeywords, Generic[M]):
         self._database = database
         self._statements = Statements()
 
-    @property
+    @cached_property
     def _key(self) -> peewee.Field[Any]:
         key = self.model._meta.primary_key
         assert isinstance(key, peewee.Field)  # noqa: S101 - for type checkers: every table has one
