@@ -6,12 +6,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import NamedTuple
 
 from ..backends.bulk import Row
 from ..errors import WriteError
-from ..forks import current_pid
+from ..forks import mark
 from .batch import Batch
 from .settings import SinkSettings
 
@@ -31,7 +31,8 @@ def is_held_here(condition: threading.Condition) -> bool:
     return True
 
 
-class _State(NamedTuple):
+@dataclass(frozen=True, slots=True)  # a NamedTuple's attributes take longer to read
+class _State:
     """The queue's content; replaced as a whole, so that an interruption leaves the old or the new.
 
     Attributes:
@@ -80,7 +81,7 @@ class RowQueue:
         self._on_first = on_first
         self._make_room = make_room
         self._in_child = in_child
-        self._pid = current_pid()
+        self._here = mark()
         self._state = _State(deque(), None, 1, 0)
         self._unsettled: dict[int, int] = {}  # number of a batch -> its number of rows
         self._bytes = 0  # approximate: after an interruption a row may not be counted
@@ -114,7 +115,7 @@ class RowQueue:
         Raises:
             WriteError: when the queue is closed.
         """
-        if current_pid() != self._pid:
+        if not self._here[0]:
             self._in_child().put(log, row, size)
             return
         with self.lock:
@@ -178,7 +179,7 @@ class RowQueue:
     def finish_dequeue(self) -> None:
         """Forget the batch in flight: it is spooled, or held by the writer."""
         with self.lock:
-            self._state = self._state._replace(in_flight=None)
+            self._state = replace(self._state, in_flight=None)
 
     def put_back(self, batch: Batch) -> None:
         """Undo the last `dequeue`: nothing was done with the batch, and none was dequeued since."""
@@ -217,7 +218,8 @@ class RowQueue:
         )
 
     def _dequeue(self) -> Batch:
-        rows, _, seq, dequeued = self._state
+        state = self._state
+        rows, seq = state.rows, state.next_seq
         batch, count = Batch(seq), 0
         for log, row, row_bytes, _ in islice(rows, self._flush_rows):
             batch.rows[log].append(row)
@@ -227,7 +229,7 @@ class RowQueue:
                 break
         rest = deque(islice(rows, count, None))
         self._unsettled[seq] = count
-        self._state = _State(rest, batch, seq + 1, dequeued + count)
+        self._state = _State(rest, batch, seq + 1, state.dequeued + count)
         self._bytes = max(0, self._bytes - batch.size_bytes) if rest else 0
         if (
             self._waiting
