@@ -302,8 +302,8 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
         # by default, which takes a third of its time. Only here: a large sort, index or VACUUM
         # would not fit into memory.
         conn = self.connection()
-        conn.execute("PRAGMA temp_store = memory")
         try:
+            conn.execute("PRAGMA temp_store = memory")
             with self.atomic():
                 yield
         finally:
