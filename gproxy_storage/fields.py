@@ -3,9 +3,10 @@
 Each refuses, before anything is written, values that one of the four databases would refuse, change
 or truncate: naive times, NaN, integers out of range, NUL characters, text that is too long.
 
-Two attributes are for functions that are generated from fields, for speed. `sound`: a Python
-expression that is true for values that `db_value` returns unchanged (`log_rows.py`).
-`read_unchanged`: a type whose values `python_value` returns unchanged (`repositories/rows.py`).
+Some attributes are for functions that are generated from fields, for speed. `sound`, a Python
+expression that is true for values that `db_value` returns unchanged, or `allowed`, the ints that a
+column takes: for the checks of log rows (`log_rows.py`). `read_unchanged`, a type whose values
+`python_value` returns unchanged: for the readers of rows (`repositories/rows.py`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from .value_limits import INT64, text_problem
 
 _INT32 = range(-(2**31), 2**31)
 
-_SOUND_INT = "type({0}) is int and {1.start} <= {0} < {1.stop}"
 _SOUND_TEXT = r"type({0}) is str and {0}.isascii() and '\0' not in {0}"
 
 MAX_JSON_DEPTH = 31
@@ -82,40 +82,40 @@ class DialectWord(peewee.Node):
 class BigAutoField(peewee.BigAutoField):
     """A generated 64-bit key that is never reused, not even by SQLite after a deletion."""
 
-    sound = _SOUND_INT.format("{0}", INT64)
+    allowed = INT64
     read_unchanged = int
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(constraints=[DialectWord("AUTOINCREMENT")], **kwargs)
 
     def db_value(self, value: Any) -> int | None:
-        return None if value is None else _check_int(self, value, INT64)
+        return None if value is None else _check_int(self, value, self.allowed)
 
 
 class IntegerField(peewee.IntegerField):
     """A 32-bit integer."""
 
-    sound = _SOUND_INT.format("{0}", _INT32)
+    allowed = _INT32
     read_unchanged = int
 
     def db_value(self, value: Any) -> int | None:
-        return None if value is None else _check_int(self, value, _INT32)
+        return None if value is None else _check_int(self, value, self.allowed)
 
 
 class BigIntegerField(peewee.BigIntegerField):
     """A 64-bit integer."""
 
-    sound = _SOUND_INT.format("{0}", INT64)
+    allowed = INT64
     read_unchanged = int
 
     def db_value(self, value: Any) -> int | None:
-        return None if value is None else _check_int(self, value, INT64)
+        return None if value is None else _check_int(self, value, self.allowed)
 
 
 class ForeignKeyField(peewee.ForeignKeyField):
     """A reference to a row by its 64-bit key."""
 
-    sound = _SOUND_INT.format("{0}", INT64)
+    allowed = INT64
     read_unchanged = int
 
     def bind(self, model: type[peewee.Model], name: str, set_attribute: bool = True) -> None:
@@ -126,7 +126,7 @@ class ForeignKeyField(peewee.ForeignKeyField):
         if isinstance(value, self.rel_model):
             value = value.get_id()
         # Checked here, not by the target's field, so that an error names this column.
-        return None if value is None else _check_int(self, value, INT64)
+        return None if value is None else _check_int(self, value, self.allowed)
 
 
 def _check_int(field: peewee.Field[Any], value: Any, allowed: range) -> int:

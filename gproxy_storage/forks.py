@@ -36,6 +36,28 @@ def current_pid() -> int:
     return _pid
 
 
+class _PidMark:
+    """A mark by a system call."""
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+
+    def __getitem__(self, _: int) -> int:
+        return os.getpid() == self._pid
+
+
+def mark() -> mmap.mmap | _PidMark:
+    """Return a mark of this process: its item 0 is true here, and false in each child.
+
+    To read it takes half the time of `current_pid`.
+    """
+    page = _wiped_by_forks()
+    if page is None:
+        return _PidMark()
+    page[0] = 1
+    return page
+
+
 class ForkGuard:
     """Calls a function once in each child, before the child uses anything of its parent's.
 

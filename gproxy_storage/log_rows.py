@@ -8,17 +8,18 @@ a call of the field's `db_value` for all others. For a column it is
 
     if not (model is None or type(model) is str and model.isascii() and '\\0' not in model):
         model = check_model(model)
+
+A value that is the column's default needs no test.
 """
 
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
-from typing import Any, TypeAlias
+from functools import cached_property, update_wrapper
+from typing import Any, TypeAlias, TypeVar
 
 import peewee
 
@@ -27,7 +28,10 @@ from .dsn.text import nearest
 from .errors import InvalidValue
 from .fields import BytesField, MoneyField, UtcDateTimeField, check_time
 from .models import DownstreamRequest, Table, UpstreamRequest, Usage
+from .row_times import stamp, time_text
 from .value_limits import GIVEN_IDS
+
+Method = TypeVar("Method", bound=Callable[..., None])
 
 RowCheck: TypeAlias = Callable[..., Row]
 """Takes a log's row as keyword arguments; raises InvalidValue."""
@@ -176,12 +180,47 @@ _AT_LEAST_ZERO = (
 
 def row_check(log: LogTable, *, max_body_bytes: int, redactors: Redactors) -> RowCheck:
     """Generate the function that checks a log's rows; redactors are applied before the checks."""
-    names: dict[str, Any] = {"stamp": stamp, "refusal": log.refusal}
+    check: RowCheck = _generate(
+        log, "*", "return {}", max_body_bytes=max_body_bytes, redactors=redactors
+    )
+    return check
+
+
+def unrolled(log: LogTable, call: str) -> Callable[[Method], Method]:
+    """Replace a method ``(self, **row)`` by one that checks the row, then makes a call with it.
+
+    The new method has a parameter for each column: to collect a row in a dict and to pass that on
+    would take longer than the checks. Only for logs without bodies and redacted columns.
+
+    Args:
+        call: Python that makes the call, with {} for the row.
+    """
+
+    def decorate(method: Method) -> Method:
+        generated: Method = _generate(log, "self, *", call, max_body_bytes=0, redactors={})
+        update_wrapper(generated, method)
+        return generated
+
+    return decorate
+
+
+def _generate(
+    log: LogTable, first: str, last: str, *, max_body_bytes: int, redactors: Redactors
+) -> Any:
+    """Generate a function that checks a row; `first` are its first parameters, `last` its end."""
+    names: dict[str, Any] = {
+        "UTC": UTC,
+        "datetime": datetime,
+        "stamp": stamp,
+        "time_text": time_text,
+        "refusal": log.refusal,
+    }
     keywords, lines = [], []
     for name in log.arguments:
         field = log.model._meta.columns[name]
         names[f"check_{name}"] = _full_check(field, max_body_bytes)
         default = _default(field)
+        needless = ""
         if default is _ABSENT:
             keywords.append(keyword(name))
         elif callable(default):
@@ -189,33 +228,40 @@ def row_check(log: LogTable, *, max_body_bytes: int, redactors: Redactors) -> Ro
             keywords.append(f"{keyword(name)}=None")
             given = keyword(name)
             lines.append(f"    {name} = default_{name}() if {given} is None else {given}")
+        elif default is None:
+            keywords.append(f"{keyword(name)}=None")
         else:
-            keywords.append(f"{keyword(name)}={default!r}")
+            names[f"default_{name}"] = default
+            keywords.append(f"{keyword(name)}=default_{name}")
+            needless = f"{name} is default_{name} or "
         if name in redactors:
             names[f"redact_{name}"] = redactors[name]
             lines.append(f"    {name} = redact_{name}({name})")
         sound = _sound(field, max_body_bytes)
         if isinstance(field, MoneyField):
-            # Most are rounded already. round() is as exact as a Decimal, and much faster.
+            # Most are rounded already: the double nearest to some integer / 1e9. round() is as
+            # exact as a Decimal, and much faster.
+            rounded = f"({name} * 1e9 + 0.5) // 1.0 / 1e9"
             lines.append(f"    if not ({sound}): {name} = check_{name}({name})")
-            lines.append(f"    elif round({name} * 1e9) / 1e9 != {name}: {name} = round({name}, 9)")
+            lines.append(f"    elif {rounded} != {name}: {name} = round({name}, 9)")
         elif sound is not None:
-            lines.append(f"    if not ({sound}): {name} = check_{name}({name})")
+            lines.append(f"    if not ({needless}{sound}): {name} = check_{name}({name})")
         elif name != "at":
             lines.append(f"    {name} = check_{name}({name})")
-    lines.append(f"    return {', '.join(log.bulk.columns)}")
+    lines.append(f"    {last.format('(' + ', '.join(log.bulk.columns) + ')')}")
     # Its name is in Python's error for a missing argument.
     called = f"submit_{log.bulk.name.removesuffix('s')}"
     head = [
-        f"def {called}(*, {', '.join(keywords)}, **unknown):",
+        f"def {called}({first}, {', '.join(keywords)}, **unknown):",
         "    if unknown: raise refusal(unknown)",
         "    created_at = stamp()",
-        "    at = created_at if at is None else check_at(at)",
+        "    if at is None: at = created_at",
+        "    elif type(at) is datetime and at.tzinfo is UTC: at = time_text(at)",
+        "    else: at = check_at(at)",
     ]
-    # The text consists of column names of the models and constants of fields.py only.
+    # The text consists of column names of the models and constants of this package only.
     exec("\n".join([*head, *lines]), names)  # noqa: S102 - see above
-    check: RowCheck = names[called]
-    return check
+    return names[called]
 
 
 def probe_row(log: LogTable) -> Row:
@@ -233,20 +279,6 @@ def probe_row(log: LogTable) -> Row:
     )
 
 
-_second = [(0, "1970-01-01T00:00:00.")]
-"""The second of the last stamp and its text, cached: formatting it takes 1 us."""
-
-
-def stamp() -> str:
-    """Return the current time in the form of rows."""
-    second, microseconds = divmod(time.time_ns() // 1000, 1_000_000)
-    known, text = _second[0]
-    if second != known:
-        text = datetime.fromtimestamp(second, UTC).isoformat()[:19] + "."
-        _second[0] = second, text
-    return f"{text}{microseconds:06d}Z"
-
-
 def _sound(field: peewee.Field[Any], max_body_bytes: int) -> str | None:
     """Return the inline test for values that need no further check; None if all need one."""
     name = field.column_name
@@ -254,15 +286,22 @@ def _sound(field: peewee.Field[Any], max_body_bytes: int) -> str | None:
         return f"type({name}) is float and 0 <= {name} <= {field.most}"
     if isinstance(field, BytesField):
         test = f"type({name}) is bytes and len({name}) <= {max_body_bytes:d}"
+    elif hasattr(field, "allowed"):
+        allowed = _allowed(field)
+        test = f"type({name}) is int and {allowed.start} <= {name} < {allowed.stop}"
     elif hasattr(field, "sound"):
         test = field.sound.format(name)
     else:
         return None
-    if name in _AT_LEAST_ZERO:
-        test += f" and {name} >= 0"
-    elif field.primary_key:
-        test += f" and {GIVEN_IDS.start} <= {name} < {GIVEN_IDS.stop}"
     return f"{name} is None or {test}" if field.null else test
+
+
+def _allowed(field: Any) -> range:
+    """Return the ints that a row's column may have."""
+    if field.primary_key:
+        return GIVEN_IDS
+    least = 0 if field.column_name in _AT_LEAST_ZERO else field.allowed.start
+    return range(least, field.allowed.stop)
 
 
 def _full_check(field: peewee.Field[Any], max_body_bytes: int) -> Callable[[Any], Any]:
@@ -278,7 +317,7 @@ def _full_check(field: peewee.Field[Any], max_body_bytes: int) -> Callable[[Any]
                 return None
             raise refuse("must not be None")
         if isinstance(field, UtcDateTimeField):
-            return check_time(field, value).isoformat(timespec="microseconds")[:26] + "Z"
+            return time_text(check_time(field, value))
         if isinstance(field, MoneyField):
             return float(field.taken(value, least=0))
         stored = field.db_value(value)

@@ -27,6 +27,7 @@ stop here, and a larger value that another program stored is read as this."""
 NANO: Final = 10**9
 """The number of units of 1e-9 in 1."""
 
+_MOST_NANO = MAX_TOTAL * NANO
 _PRECISE_BELOW = 2.0**23  # from here on adjacent doubles differ by more than 1e-9
 _NINE_DIGITS = Decimal("1e-9")
 _EXACT = Context(prec=60, rounding=ROUND_HALF_EVEN, traps=[])  # not the thread's own context
@@ -81,7 +82,9 @@ def to_nano(money: Decimal) -> int:
 
 def bounded(nano: int) -> int:
     """Clamp a total to plus and minus `MAX_TOTAL`."""
-    return max(-MAX_TOTAL * NANO, min(nano, MAX_TOTAL * NANO))
+    if -_MOST_NANO <= nano <= _MOST_NANO:
+        return nano
+    return _MOST_NANO if nano > 0 else -_MOST_NANO
 
 
 def add(one: Decimal, other: Decimal) -> Decimal:

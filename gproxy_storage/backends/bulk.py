@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
@@ -69,6 +69,11 @@ class BulkWriting(Sessions, Values):
     query_hooks: list[Callable[[Any], None]]
     _log_query: Callable[[str, Any], None]
     _notify_hooks: Callable[[str, Any, float, Exception | None], None]
+
+    def bulk_transaction(self) -> AbstractContextManager[Any]:
+        """Return an outermost transaction for bulk inserts."""
+        transaction: AbstractContextManager[Any] = self.atomic()
+        return transaction
 
     def bulk_insert(self, table: BulkTable, rows: Sequence[Row]) -> None:
         """Insert rows the driver's fastest way, in this thread's session and transaction.

@@ -12,7 +12,7 @@ from ..backends.base import Backend
 from ..backends.bulk import Kind, Row
 from ..errors import WriteError
 from ..forks import ForkGuard
-from ..log_rows import DOWNSTREAM_REQUESTS, LOGS, UPSTREAM_REQUESTS, USAGES, row_check
+from ..log_rows import DOWNSTREAM_REQUESTS, LOGS, UPSTREAM_REQUESTS, USAGES, row_check, unrolled
 from ..repositories.redaction import REDACTORS
 from ..row_types import SubmittedDownstreamRow, UpstreamRow, UsageRow
 from .destination import Destination
@@ -60,9 +60,9 @@ class Sink:
         self._settings = settings
         self._on_close = on_close
         redactors = REDACTORS if settings.redact else {}
-        self._check_usage, self._check_upstream, self._check_downstream = (
+        self._check_upstream, self._check_downstream = (
             row_check(log, max_body_bytes=settings.max_body_bytes, redactors=redactors)
-            for log in LOGS
+            for log in (UPSTREAM_REQUESTS, DOWNSTREAM_REQUESTS)
         )
         self._destination = Destination(database)
         self._closing = threading.RLock()  # a signal handler may close what is being closed
@@ -78,6 +78,7 @@ class Sink:
 
     # -- rows ---------------------------------------------------------------------------------
 
+    @unrolled(USAGES, f"self._queue.put({_USAGES}, {{}}, {_USAGE_BYTES})")
     def submit_usage(self, **row: Unpack[UsageRow]) -> None:
         """Queue a usage like that of `Usages.record`, to be stored soon.
 
@@ -87,7 +88,7 @@ class Sink:
             InvalidValue: when a value cannot be stored or a field is unknown. Nothing was queued.
             WriteError: when the sink is closed.
         """
-        self._queue.put(_USAGES, self._check_usage(**row), _USAGE_BYTES)
+        raise NotImplementedError  # `unrolled` replaces it
 
     def submit_upstream_request(self, **row: Unpack[UpstreamRow]) -> None:
         """Queue a request that the proxy sent to a provider, to be stored soon.

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
 
 from ..backends.base import Backend
@@ -34,7 +35,7 @@ from .settings import SinkSettings
 T = TypeVar("T")
 
 _USER = USAGES.bulk.columns.index("user_id")
-_COST = USAGES.bulk.columns.index("cost")
+_USER_AND_COST = itemgetter(_USER, USAGES.bulk.columns.index("cost"))
 _REQUESTS_USER = DOWNSTREAM_REQUESTS.bulk.columns.index("user_id")
 _TRACE_ID: Any = DownstreamRequest.trace_id
 _IDS_A_QUERY = 1000
@@ -205,7 +206,7 @@ class BatchStore:
         with self._watched_session():
             if writer not in self._registered:
                 self._register(writer)
-            with database.atomic():
+            with database.bulk_transaction():
                 if not self._raise_seq(writer, batch.seq):
                     return StoreResult(len(batch), 0, repeated=True)
                 attempts.answered = True
@@ -348,13 +349,21 @@ class BatchStore:
         return found
 
 
+class _NanoOf(dict[float, int]):
+    """`nano_of` by cost: many calls cost the same."""
+
+    def __missing__(self, cost: float) -> int:
+        nano = self[cost] = nano_of(cost)
+        return nano
+
+
 def _costs(usages: list[Row]) -> list[tuple[int, float]]:
     """Return the cost of usages per user, in the order of users, so that sinks do not deadlock."""
     nano: dict[int, int] = {}
-    for usage in usages:
-        user = usage[_USER]
+    known = _NanoOf()
+    for user, cost in map(_USER_AND_COST, usages):
         if user is not None:
-            nano[user] = nano.get(user, 0) + nano_of(usage[_COST])
+            nano[user] = nano.get(user, 0) + known[cost]
     return [(user, to_double(total)) for user, total in sorted(nano.items())]
 
 

@@ -179,6 +179,63 @@ def test_a_flush_is_one_transaction_of_few_statements(storage: Storage) -> None:
     assert quotas(storage) == [(user.id, 0.0, 1.25) for user in users]
 
 
+@SQLITE_ALONE
+def test_a_flush_copies_pages_in_memory_and_nothing_else_does(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On success and after an error: elsewhere a large sort would not fit."""
+    database, found = storage.database, list[int]()
+    default, memory = 0, 2
+
+    def temp_store() -> int:
+        number: int = database.query("PRAGMA temp_store")[0][0]
+        return number
+
+    add_costs = database.add_costs
+
+    def fails_once(*args: Any) -> None:
+        found.append(temp_store())
+        add_costs(*args)
+        if len(found) == 1:
+            raise MemoryError
+
+    monkeypatch.setattr(database, "add_costs", fails_once)
+    sink = storage.sink()
+    sink.submit_usage(user_id=storage.users.create("alice").id)
+    sink.close()
+    assert found == [memory]
+    assert sink.stats().spooled == 1
+    with storage.session():
+        assert temp_store() == default
+    assert storage.replay_spool().written == 1
+    assert found == [memory] * 2
+    with storage.session():
+        assert temp_store() == default
+
+
+@SQLITE_ALONE
+def test_a_caller_of_flush_is_woken_when_its_rows_are_stored(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not at each batch: it would take the GIL from the writer."""
+    with storage.sink(flush_rows=1) as sink:
+        queue, woken = sink._queue, list[int]()
+        notify_all = queue._settling.notify_all
+
+        def counted() -> None:
+            woken.append(queue.settled)
+            notify_all()
+
+        monkeypatch.setattr(queue._settling, "notify_all", counted)
+        with queue.lock:  # else batches would be stored before `flush` is called
+            for _ in range(20):
+                sink.submit_usage()
+            assert sink.flush(PATIENCE_S)
+        sink.submit_usage()
+        until(lambda: sink.stats().written == 21)
+    assert woken == [20]
+
+
 def test_the_oldest_row_is_written_after_a_while(storage: Storage) -> None:
     with storage.sink(flush_rows=1000, flush_after_s=0.05) as sink:
         for _ in range(3):

@@ -22,7 +22,7 @@ LAYERS = (
     ("batch",),
     ("repositories",),
     ("schema",),
-    ("row_types", "log_rows"),
+    ("row_types", "log_rows", "row_times"),
     ("key_management",),
     ("models",),
     ("fields", "encrypted_fields", "naming"),

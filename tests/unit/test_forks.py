@@ -7,7 +7,7 @@ import os
 import pytest
 
 from gproxy_storage import forks
-from gproxy_storage.forks import ForkGuard, current_pid
+from gproxy_storage.forks import ForkGuard, current_pid, mark
 from tests.support import Child
 
 
@@ -28,6 +28,19 @@ def test_the_pid_is_that_of_the_process(
 
     assert Child(in_child, hooks=hooks).check() == "True True"
     assert current_pid() == os.getpid()
+
+
+@pytest.mark.parametrize("hooks", [True, False])
+@pytest.mark.parametrize("page", [True, False], ids=["with a page", "without one"])
+def test_a_mark_is_true_in_its_process_alone(
+    hooks: bool, page: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not page:
+        monkeypatch.setattr(forks, "_wiped_by_forks", lambda: None)
+    here = mark()
+    assert here[0]
+    assert Child(lambda: f"{not here[0]} {bool(mark()[0])}", hooks=hooks).check() == "True True"
+    assert here[0]
 
 
 def test_a_guard_calls_once_in_each_child() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import random
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Required, get_origin, get_type_hints
@@ -9,6 +11,7 @@ from typing import Any, Required, get_origin, get_type_hints
 import peewee
 import pytest
 
+from gproxy_storage.backends.bulk import Kind
 from gproxy_storage.errors import InvalidValue
 from gproxy_storage.fields import (
     BodyField,
@@ -28,6 +31,8 @@ from gproxy_storage.log_rows import (
     keyword,
     row_check,
 )
+from gproxy_storage.models import Usage
+from gproxy_storage.repositories.redaction import REDACTORS
 from gproxy_storage.row_types import (
     Body,
     DownstreamRow,
@@ -132,3 +137,21 @@ def test_a_missing_keyword_is_a_type_error() -> None:
         check()
     with pytest.raises(TypeError, match=r"^record\(\) missing .*'request_method'$"):
         UPSTREAM_REQUESTS.values({}, AT)
+
+
+def test_a_cost_is_rounded_as_money_is() -> None:
+    """Costs that are rounded already, their neighbours, and any others."""
+    check, chance = row_check(USAGES, max_body_bytes=9, redactors={}), random.Random(7)
+    for digits in range(16):
+        for _ in range(200):
+            rounded = chance.randrange(10**digits) / 1e9
+            costs = [rounded, *(math.nextafter(rounded, to) for to in (0.0, 1e6)), rounded + 5e-10]
+            for cost in (*costs, chance.uniform(0, 10 ** (digits - 9))):
+                stored = check(cost=cost)[USAGES.bulk.columns.index("cost")]
+                assert stored == Usage.cost.db_value(cost), cost
+
+
+def test_a_usage_needs_neither_redaction_nor_a_limit_of_bytes() -> None:
+    """For a sink checks it without them."""
+    assert not REDACTORS.keys() & set(USAGES.arguments)
+    assert not USAGES.bulk.of_kind(Kind.BYTES)
