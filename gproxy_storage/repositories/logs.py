@@ -97,7 +97,12 @@ class Log(Repository[L], Generic[L]):
         if cursor is not None:
             position = Position.from_cursor(cursor, self._database)
             # The time as it is stored: SQLite's may have more digits than a datetime.
-            given += [self._database.time_from_key(position.at), position.trace_id]
+            stored_at = self._database.time_from_key(position.at)
+            given += [stored_at, position.trace_id]
+            until = filters.get("until", ANY)
+            if until is not ANY and stored_at <= at.db_value(require_time("until", until)):
+                # The cursor implies it. With both SQLite would begin at `until` for each page.
+                filters = {**filters, "until": ANY}
         require_limit("limit", limit)
         if limit is not None:
             given.append(limit + 1)  # one more shows whether there is another page
@@ -141,8 +146,6 @@ class Log(Repository[L], Generic[L]):
             yield from page
             if page.next_cursor is None:
                 return
-            # The cursor implies `until`. With both SQLite would begin at `until` each time.
-            filters = {**filters, "until": ANY}
             read = self._reading_page(filters, batch_rows, page.next_cursor, bodies=bodies)
 
     # -- writing ------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from gproxy_storage.errors import InvalidValue, NotFoundError
 from gproxy_storage.models import Provider, Usage
 from tests.cases import for_each
 from tests.contract.support import NOW, insert, refused_unasked, rows_of
-from tests.support import SQLITE_ALONE, assert_query_count
+from tests.support import SQLITE_ALONE, assert_query_count, recorded
 
 STEP = timedelta(microseconds=1)
 
@@ -84,6 +84,19 @@ def test_iter_reads_in_batches(storage: Storage, monkeypatch: pytest.MonkeyPatch
         rows = storage.usages.iter()
     with assert_query_count(storage.database, 1):
         next(rows)
+
+
+def test_a_page_begins_at_its_cursor_whatever_until_is(storage: Storage) -> None:
+    """Two upper bounds of the time would make SQLite begin at the first of them."""
+    ids = record_at(storage, 1, 2, 3, 4, 5)
+    middle = NOW + 3 * STEP
+    for until, expected in ((NOW + timedelta(days=1), ids[:4]), (middle, ids[:3])):
+        cursor = storage.usages.list(limit=1).next_cursor
+        with recorded(storage.database) as statements:
+            rows = storage.usages.list(cursor=cursor, until=until)
+        assert [row.trace_id for row in rows] == expected[::-1]
+        (sql,) = statements.sent
+        assert sql.count("<= ") == 1 + (until == middle)
 
 
 def test_one_page_is_one_query(storage: Storage) -> None:
