@@ -34,7 +34,7 @@ class _State:
     """The queue's content; replaced as a whole, so that an interruption leaves the old or the new.
 
     Attributes:
-        rows: (log, row, bytes, when) in order. A list: its rest is copied in a tenth of the time.
+        rows: (log, row, bytes, when) in order. A list: its rest is copied in a fifth of the time.
         in_flight: the batch dequeued last, until it is spooled or held by the writer.
         next_seq: the number of the next batch.
         dequeued: the number of rows dequeued so far.
