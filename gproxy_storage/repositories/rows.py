@@ -1,6 +1,7 @@
 """Rows of models, built from a cursor's tuples.
 
-Peewee sets the attributes of a row one by one, which takes ten times as long.
+Peewee sets the attributes of a row one by one, which takes several times as long. What is set here
+is its own and not public: tests/contract/test_statements.py notices when it changes.
 """
 
 from __future__ import annotations
@@ -64,7 +65,6 @@ def _value(field: Any, at: int, names: dict[str, Any]) -> str:
 def new_row(model: type[M], data: dict[str, Any]) -> M:
     """Return a stored row with these values by the names of fields."""
     row = model.__new__(model)
-    # Peewee's own and not public: tests/unit/test_peewee.py notices when they change.
     row.__data__ = data
     row._dirty = set()  # type: ignore[attr-defined]  # not in its stubs
     row.__rel__ = {}
