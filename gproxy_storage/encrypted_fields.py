@@ -118,6 +118,7 @@ class EncryptedField(DatabaseField):
 
     accessor_class = SealedAccessor
     read_unchanged: type | None = None  # every value that was read becomes a `Sealed`
+    sound: str | None = None  # only a `Ticket` is written
     sealed: Callable[[Keyring, Any, Binding], str]
     opened: Callable[[Keyring, Any, Binding], Any]
     opened_parsed: Callable[[Keyring, Any, Any, Binding], Any]

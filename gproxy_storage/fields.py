@@ -5,13 +5,16 @@ or truncate: naive times, NaN, integers out of range, NUL characters, text that 
 
 Some attributes are for functions that are generated from fields, for speed. `sound`, a Python
 expression that is true for values that `db_value` returns unchanged, or `allowed`, the ints that a
-column takes: for the checks of log rows (`log_rows.py`). `read_unchanged`, a type whose values
-`python_value` returns unchanged: for the readers of rows (`repositories/rows.py`).
+column takes: for the checks of log rows (`log_rows.py`) and the parameters of inserts
+(`repositories/statements.py`). `read_unchanged`, a type whose values
+`python_value` returns unchanged, or `read_usual`, a function that converts the usual values and
+raises one of `UNUSUAL` for others: for the readers of rows (`repositories/rows.py`).
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -26,6 +29,9 @@ from .value_limits import INT64, text_problem
 _INT32 = range(-(2**31), 2**31)
 
 _SOUND_TEXT = r"type({0}) is str and {0}.isascii() and '\0' not in {0}"
+
+UNUSUAL = (AttributeError, TypeError, ValueError)
+"""What a conversion from the database's form raises for a value of another type or form."""
 
 MAX_JSON_DEPTH = 31
 """The maximum nesting of objects and arrays: MariaDB allows 31 levels, MySQL 100."""
@@ -67,6 +73,21 @@ def check_time(field: peewee.Field[Any], value: Any) -> datetime:
         return at
     # Another library's subclass: drivers depend on the exact type.
     return datetime.combine(at.date(), at.time(), UTC)
+
+
+def sound_test(field: Any, name: str, allowed: range | None = None) -> str | None:
+    """Return a Python test of the variable `name` for values that `db_value` returns unchanged.
+
+    Args:
+        allowed: the ints to allow, in place of all that the column takes.
+    Returns:
+        None if `db_value` must see every value.
+    """
+    allowed = allowed or getattr(field, "allowed", None)
+    if allowed is not None:
+        return f"type({name}) is int and {allowed.start} <= {name} < {allowed.stop}"
+    sound: str | None = getattr(field, "sound", None)
+    return None if sound is None else sound.format(name)
 
 
 class DialectWord(peewee.Node):
@@ -145,6 +166,8 @@ class MoneyField(peewee.DoubleField):
         most: the maximum of the absolute value.
     """
 
+    read_usual = staticmethod(from_double)
+
     def __init__(self, *, most: int = MAX_TOTAL, **kwargs: Any) -> None:
         self.most = most
         super().__init__(**kwargs)
@@ -162,7 +185,7 @@ class MoneyField(peewee.DoubleField):
             return None
         try:  # not `suppress`, which takes as long as all of this
             return from_double(float(value))
-        except (TypeError, ValueError):
+        except UNUSUAL:
             pass
         raise _unreadable(self, "a number")
 
@@ -191,7 +214,7 @@ class CharField(peewee.CharField):
 class TextField(peewee.TextField):
     """Text of any length."""
 
-    sound = _SOUND_TEXT
+    sound: str | None = _SOUND_TEXT
     read_unchanged: type | None = str
 
     def db_value(self, value: Any) -> str | None:
@@ -245,6 +268,10 @@ class UtcDateTimeField(DatabaseField):
 
     field_type = "DATETIME"
 
+    @property
+    def read_usual(self) -> Callable[[Any], datetime] | None:
+        return None if self._database is None else self._database.time_from_db
+
     def db_value(self, value: Any) -> Any:
         if value is None:
             return None
@@ -256,7 +283,7 @@ class UtcDateTimeField(DatabaseField):
             return value
         try:  # not `suppress`, which takes as long as all of this
             return self._database.time_from_db(value)
-        except (AttributeError, TypeError, ValueError):
+        except UNUSUAL:
             pass
         raise _unreadable(self, "a time")  # outside of `except`: its error shows the value
 

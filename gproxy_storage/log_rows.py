@@ -26,7 +26,7 @@ import peewee
 from .backends.bulk import BulkTable, Kind, Row
 from .dsn.text import nearest
 from .errors import InvalidValue
-from .fields import BytesField, MoneyField, UtcDateTimeField, check_time
+from .fields import BytesField, MoneyField, UtcDateTimeField, check_time, sound_test
 from .models import DownstreamRequest, Table, UpstreamRequest, Usage
 from .row_times import stamp, time_text
 from .value_limits import GIVEN_IDS
@@ -286,13 +286,11 @@ def _sound(field: peewee.Field[Any], max_body_bytes: int) -> str | None:
         return f"type({name}) is float and 0 <= {name} <= {field.most}"
     if isinstance(field, BytesField):
         test = f"type({name}) is bytes and len({name}) <= {max_body_bytes:d}"
-    elif hasattr(field, "allowed"):
-        allowed = _allowed(field)
-        test = f"type({name}) is int and {allowed.start} <= {name} < {allowed.stop}"
-    elif hasattr(field, "sound"):
-        test = field.sound.format(name)
     else:
-        return None
+        found = sound_test(field, name, _allowed(field) if hasattr(field, "allowed") else None)
+        if found is None:
+            return None
+        test = found
     return f"{name} is None or {test}" if field.null else test
 
 

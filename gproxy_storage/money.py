@@ -32,6 +32,7 @@ _PRECISE_BELOW = 2.0**23  # from here on adjacent doubles differ by more than 1e
 _NINE_DIGITS = Decimal("1e-9")
 _EXACT = Context(prec=60, rounding=ROUND_HALF_EVEN, traps=[])  # not the thread's own context
 _NANO = Decimal(NANO)
+_divide = _EXACT.divide
 
 
 def take(argument: str, value: Any, *, least: int, most: int) -> Decimal:
@@ -46,17 +47,7 @@ def take(argument: str, value: Any, *, least: int, most: int) -> Decimal:
         InvalidValue: when it is of another type or a bool, not a number, not finite, or out of
             bounds.
     """
-    if isinstance(value, bool) or not isinstance(value, Decimal | int | float | str):
-        raise _refuse(
-            argument, f"must be a Decimal, an int, a float or a str, not {type(value).__name__}"
-        )
-    number = None
-    if isinstance(value, int):
-        value = max(least - 1, min(int(value), most + 1))  # converting a huge int is slow
-    with suppress(InvalidOperation):  # raised outside of `suppress`: its error shows the text
-        number = Decimal(value)
-    if number is None:
-        raise _refuse(argument, "must be a number, for example '0.01'")
+    number = value if type(value) is Decimal else _number(argument, value, least, most)
     if not number.is_finite():
         raise _refuse(argument, "must be finite")
     if number < least:
@@ -66,13 +57,25 @@ def take(argument: str, value: Any, *, least: int, most: int) -> Decimal:
     return from_nano(int(number.quantize(_NINE_DIGITS, context=_EXACT).scaleb(9, context=_EXACT)))
 
 
+def _number(argument: str, value: Any, least: int, most: int) -> Decimal:
+    if isinstance(value, bool) or not isinstance(value, Decimal | int | float | str):
+        raise _refuse(
+            argument, f"must be a Decimal, an int, a float or a str, not {type(value).__name__}"
+        )
+    if isinstance(value, int):
+        value = max(least - 1, min(int(value), most + 1))  # converting a huge int is slow
+    with suppress(InvalidOperation):  # raised outside of `suppress`: its error shows the text
+        return Decimal(value)
+    raise _refuse(argument, "must be a number, for example '0.01'")
+
+
 def _refuse(argument: str, why: str) -> InvalidValue:
     return InvalidValue(f"{argument} {why}", argument=argument)
 
 
 def from_nano(nano: int) -> Decimal:
     """Return money from a number of units of 1e-9, without trailing zeros."""
-    return _EXACT.divide(Decimal(nano), _NANO)
+    return _divide(Decimal(nano), _NANO)
 
 
 def to_nano(money: Decimal) -> int:
@@ -94,6 +97,8 @@ def add(one: Decimal, other: Decimal) -> Decimal:
 
 def nano_of(stored: float) -> int:
     """Return a stored double in units of 1e-9, within plus and minus `MAX_TOTAL`."""
+    if -1 < stored < 1:  # most costs; the whole part below would be 0
+        return round(stored * 1e9)
     if -_PRECISE_BELOW < stored < _PRECISE_BELOW:
         whole = int(stored)
         return whole * NANO + round((stored - whole) * 1e9)
@@ -110,4 +115,4 @@ def to_double(nano: int) -> float:
 
 def from_double(stored: float) -> Decimal:
     """Return the money that a stored double represents."""
-    return from_nano(nano_of(stored))
+    return _divide(Decimal(nano_of(stored)), _NANO)  # `from_nano`, for each row that is read

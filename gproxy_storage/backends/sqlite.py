@@ -30,6 +30,7 @@ from ..forks import never_finalise
 from ..interruptions import raise_interruption
 from ..money import NANO
 from ..private_files import create_file
+from ..row_times import time_text
 from .bulk import BulkTable, Row, parts
 from .failures import Failure
 from .sqlite_buckets import MOST_RANGES, range_sums, time_ranges
@@ -334,7 +335,7 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
     # -- values -------------------------------------------------------------------------------
 
     def time_to_db(self, at: datetime) -> str:
-        return at.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+        return time_text(at)
 
     def time_from_db(self, value: Any) -> datetime:
         at = datetime.fromisoformat(value)

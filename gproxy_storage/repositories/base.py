@@ -28,7 +28,7 @@ from .arguments import (
 )
 from .conflicts import explained
 from .keywords import StrictKeywords
-from .statements import COLLECTIONS, Form, Select, Slot, Statement, Statements
+from .statements import COLLECTIONS, Form, Insert, Select, Slot, Statement, Statements
 
 M = TypeVar("M", bound=Table)
 S = TypeVar("S", bound=Statement)
@@ -292,12 +292,14 @@ class BaseRepository(StrictKeywords, Generic[M]):
         """
         named = {field.name: values[field.name] for field in key}
 
-        def make() -> Statement:
+        def upserting(query: Any) -> Any:
             fields = self.model._meta.combined
             taken = [fields[name] for name in values if name not in {*named, *keep}]
-            return Statement(self._database.upsert(self._insert_query(values), key, take=taken))
+            return self._database.upsert(query, key, take=taken)
 
-        upsert = self._statements.get(("upsert", frozenset(keep), *values), make)
+        upsert = self._statements.get(
+            ("upsert", frozenset(keep), *values), lambda: self._inserting(values, upserting)
+        )
         parameters = upsert.bind([*values.values()])
 
         def write() -> M:
@@ -309,12 +311,15 @@ class BaseRepository(StrictKeywords, Generic[M]):
         with self._naming_reference(values):
             return self._write(write)
 
-    def _insert_query(self, columns: Iterable[str]) -> Any:
-        """Return the query that inserts a row, with slots in the order of the columns."""
-        fields = self.model._meta.combined
-        return self.model.insert(
-            **{name: Slot(position, fields[name].db_value) for position, name in enumerate(columns)}
-        )
+    def _inserting(self, columns: Iterable[str], finish: Callable[[Any], Any]) -> Insert:
+        """Return the statement that inserts a row, with slots in the order of the columns.
+
+        Args:
+            finish: takes the query, and returns the one to execute.
+        """
+        fields = {name: self.model._meta.combined[name] for name in columns}
+        slots = {name: Slot(at, field.db_value) for at, (name, field) in enumerate(fields.items())}
+        return Insert(finish(self.model.insert(**slots)), [*fields.values()])
 
     def _insert_or_update(
         self,
@@ -351,12 +356,23 @@ class BaseRepository(StrictKeywords, Generic[M]):
     def _check(self, values: Mapping[str, Any]) -> None:
         """Refuse what fields accept: NULL in a column that needs a value, and blank names."""
         self._check_references(values)
-        for name, value in values.items():
-            field = self.model._meta.combined[name]
+        for name in self._limited:
+            if name not in values:
+                continue
             if name in self.not_blank:
-                require_text(name, value)
-            elif value is None and not (field.null or field.auto_increment):  # it is generated
+                require_text(name, values[name])
+            elif values[name] is None:
                 raise InvalidValue(f"{name} must not be None", argument=name)
+
+    @cached_property
+    def _limited(self) -> Sequence[str]:
+        """Names of fields, or their columns, that must not be NULL, or not be blank."""
+        return [
+            name
+            for name, field in self.model._meta.combined.items()
+            # A generated key is None.
+            if name in self.not_blank or not (field.null or field.auto_increment)
+        ]
 
     def _check_references(self, values: Mapping[str, Any]) -> None:
         """Refuse a reference that is neither a row of the table referred to nor an id."""

@@ -12,18 +12,20 @@ from typing import Any, Generic, TypedDict, TypeVar
 
 import peewee
 
-from ..errors import InvalidValue, MissingReference
+from ..errors import ConflictError, InvalidValue, MissingReference
 from ..fields import BodyField
 from ..models import DownstreamRequest, Provider, Table, UpstreamRequest, Usage
 from .arguments import require_limit
 from .base import ANY, BATCH_ROWS, Absent, Repository, condition
+from .conflicts import explained
 from .pages import Page, Position
 from .rows import new_row
-from .statements import Select, Slot, Statement
+from .statements import Select, Slot
 
 L = TypeVar("L", Usage, UpstreamRequest, DownstreamRequest)
 T = TypeVar("T")
 
+_MOST_ROWS_A_BATCH = 4_000  # `iter` begins with `BATCH_ROWS`: servers plan each batch anew
 _BODIES_A_BATCH = 20  # `iter` reads no more at a time: bodies may be large
 
 
@@ -66,11 +68,17 @@ class Log(Repository[L], Generic[L]):
     # -- reading ------------------------------------------------------------------------------
 
     def _fields(self, *, bodies: bool) -> Sequence[peewee.Field[Any]]:
-        """Return the fields to read, the time first: a page's position needs it as stored."""
+        """Return the fields to read, first those of a page's position, which needs them as stored.
+
+        That is the time and the key.
+        """
         at: Any = self.model.at
-        fields: Sequence[peewee.Field[Any]] = self.model._meta.sorted_fields
-        read: list[Any] = [field for field in fields if bodies or not isinstance(field, BodyField)]
-        return [at, *(field for field in read if field is not at)]
+        rest: list[peewee.Field[Any]] = [
+            field
+            for field in self.model._meta.sorted_fields
+            if field not in {at, self._key} and (bodies or not isinstance(field, BodyField))
+        ]
+        return [at, self._key, *rest]
 
     def _page(
         self,
@@ -81,12 +89,18 @@ class Log(Repository[L], Generic[L]):
         bodies: bool = False,
     ) -> Page[L]:
         """Read one page of the matching rows, newest first."""
-        return self._read(self._reading_page(filters, limit, cursor, bodies=bodies))
+        after = None if cursor is None else Position.from_cursor(cursor, self._database)
+        select, parameters = self._selecting(filters, limit, after, bodies=bodies)
+        rows = self._read(partial(self._database.query, select.sql, parameters))
+        page = Page(map(select.read, rows if limit is None else rows[:limit]))
+        if page and len(rows) > len(page):
+            page.next_cursor = self._position(rows[len(page) - 1]).to_cursor()
+        return page
 
-    def _reading_page(
-        self, filters: Mapping[str, Any], limit: int | None, cursor: str | None, *, bodies: bool
-    ) -> Callable[[], Page[L]]:
-        """Check the arguments of a page; return the function that reads it.
+    def _selecting(
+        self, filters: Mapping[str, Any], limit: int | None, after: Position | None, *, bodies: bool
+    ) -> tuple[Select[L], list[Any]]:
+        """Return the statement for a page and one more row, and its parameters.
 
         `at <= ?` is a separate condition, so that every server begins within the index; with only
         a comparison of row values, or only an OR, some of them scan.
@@ -94,11 +108,10 @@ class Log(Repository[L], Generic[L]):
         at: Any = self.model.at
         key: Any = self._key
         given: list[Any] = []
-        if cursor is not None:
-            position = Position.from_cursor(cursor, self._database)
+        if after is not None:
             # The time as it is stored: SQLite's may have more digits than a datetime.
-            stored_at = self._database.time_from_key(position.at)
-            given += [stored_at, position.trace_id]
+            stored_at = self._database.time_from_key(after.at)
+            given += [stored_at, after.trace_id]
             until = filters.get("until", ANY)
             if until is not ANY and stored_at <= at.db_value(require_time("until", until)):
                 # The cursor implies it. With both SQLite would begin at `until` for each page.
@@ -110,43 +123,40 @@ class Log(Repository[L], Generic[L]):
         def make(query: Any, *slots: Slot) -> Select[L]:
             rest = iter(slots)
             query = query.select(*self._fields(bodies=bodies)).order_by(at.desc(), key.desc())
-            if cursor is not None:
+            if after is not None:
                 stored = next(rest).unconverted()
                 query = query.where(at <= stored, (at < stored) | (key < next(rest)))
             return Select(query if limit is None else query.limit(next(rest)))
 
-        kind = ("page", bodies, cursor is None, limit is None)
-        statement, parameters = self._compiled(kind, filters, make, *given)
-        return partial(self._read_page, statement, parameters, limit)
+        kind = ("page", bodies, after is None, limit is None)
+        return self._compiled(kind, filters, make, *given)
 
-    def _read_page(self, statement: Select[L], parameters: list[Any], limit: int | None) -> Page[L]:
-        rows = self._database.query(statement.sql, parameters)
-        page = Page(map(statement.read, rows if limit is None else rows[:limit]))
-        if page and len(rows) > len(page):
-            stored_at = rows[len(page) - 1][0]
-            position = Position(self._database.time_to_key(stored_at), page[-1].trace_id)
-            page.next_cursor = position.to_cursor()
-        return page
+    def _position(self, stored: Sequence[Any]) -> Position:
+        """Return the position of a row as it was read by `_fields`."""
+        return Position(self._database.time_to_key(stored[0]), stored[1])
 
     def _pages(self, filters: Mapping[str, Any], *, bodies: bool = False) -> Iterator[L]:
         """Iterate over the matching rows, newest first, as `_iter` does."""
-        batch_rows = _BODIES_A_BATCH if bodies else BATCH_ROWS
-        read = self._reading_page(filters, batch_rows, None, bodies=bodies)  # refuses a filter now
-        return self._in_batches(read, filters, batch_rows, bodies)
+        rows = _BODIES_A_BATCH if bodies else BATCH_ROWS
+        first = self._selecting(filters, rows, None, bodies=bodies)  # refuses a filter now
+        return self._in_batches(first, filters, rows, bodies)
 
     def _in_batches(
         self,
-        read: Callable[[], Page[L]],
+        selecting: tuple[Select[L], list[Any]],
         filters: Mapping[str, Any],
-        batch_rows: int,
+        limit: int,
         bodies: bool,
     ) -> Iterator[L]:
         while True:
-            page = self._read(read)
-            yield from page
-            if page.next_cursor is None:
+            select, parameters = selecting
+            rows = self._read(partial(self._database.query, select.sql, parameters))
+            yield from map(select.read, rows[:limit])  # one at a time, which takes less memory
+            if len(rows) <= limit:
                 return
-            read = self._reading_page(filters, batch_rows, page.next_cursor, bodies=bodies)
+            after = self._position(rows[limit - 1])
+            limit = limit if bodies else min(2 * limit, _MOST_ROWS_A_BATCH)
+            selecting = self._selecting(filters, limit, after, bodies=bodies)
 
     # -- writing ------------------------------------------------------------------------------
 
@@ -157,8 +167,9 @@ class Log(Repository[L], Generic[L]):
             write: stores the values and their side effects; called again after a failure.
         """
         try:
-            with self._naming_row(values):
-                return self._write(partial(write, values))
+            return self._write(partial(write, values))
+        except ConflictError as exc:  # not by `_naming_row`: a generator takes as long as the rest
+            raise explained(exc, self.model, values, upsert=False) from exc.__cause__
         except MissingReference:
             kept = self._write(partial(_without_missing, self.model, values))
             if kept == values:
@@ -167,14 +178,14 @@ class Log(Repository[L], Generic[L]):
 
     def _inserted(self, values: Mapping[str, Any]) -> L:
         """Insert a row of values by column, inside a transaction; return it."""
+        given = [*values.values()]
         statement = self._statements.get(
-            ("insert", *values),
-            lambda: Statement(self._database.inserting(self._insert_query(values))),
+            ("insert", *values), lambda: self._inserting(values, self._database.inserting)
         )
-        row_id = self._database.insert(statement.sql, statement.bind([*values.values()]))
-        fields = self.model._meta.columns
-        data = {fields[name].name: value for name, value in values.items()}
-        return new_row(self.model, {**data, self._key.name: row_id})
+        row_id = self._database.insert(statement.sql, statement.bind(given))
+        data = dict(zip(statement.names, given, strict=True))
+        data[self._key.name] = row_id
+        return new_row(self.model, data)
 
     def delete_before(self, before: datetime) -> int:
         """Delete the rows from before a time; return how many there were.

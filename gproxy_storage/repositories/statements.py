@@ -15,6 +15,7 @@ import peewee
 
 from ..backends.base import Backend
 from ..backends.values import MOST_PARAMETERS
+from ..fields import sound_test
 from ..models import Table
 from .rows import row_reader
 
@@ -86,12 +87,58 @@ class Statement:
         ]
 
 
+class Insert(Statement):
+    """A statement that inserts a row, whose parameters are bound by a generated function.
+
+    For each value it has the inline test for those that the field's `db_value` returns unchanged,
+    and calls that for others, as in `log_rows`.
+
+    Args:
+        fields: of the values that are given, in their order.
+    """
+
+    def __init__(self, query: Any, fields: Sequence[peewee.Field[Any]]) -> None:
+        super().__init__(query)
+        self.names = [field.name for field in fields]
+        self._bound = _binder(self._parameters, fields)
+
+    def bind(self, values: Sequence[Any]) -> list[Any]:
+        return self._bound(values)
+
+
+def _binder(
+    parameters: Sequence[Any], fields: Sequence[peewee.Field[Any]]
+) -> Callable[[Sequence[Any]], list[Any]]:
+    names: dict[str, Any] = {}
+    items = []
+    for at, each in enumerate(parameters):
+        if type(each) is not _Bound:
+            names[f"constant{at}"] = each
+            items.append(f"constant{at}")
+            continue
+        names[f"convert{at}"] = each.convert
+        value = f"values[{each.position}]"
+        test = sound_test(fields[each.position], value)
+        unchanged = f"{value} if {value} is None or {test} else " if test else ""
+        items.append(f"{unchanged}convert{at}({value})")
+    # The text consists of the fields' tests.
+    exec(f"def bind(values):\n    return [{', '.join(items)}]", names)  # noqa: S102 - see above
+    bind: Callable[[Sequence[Any]], list[Any]] = names["bind"]
+    return bind
+
+
 class Select(Statement, Generic[M]):
-    """A statement that selects rows of a model, and of others that it refers to."""
+    """A statement that selects rows of a model, and of others that it refers to.
+
+    Attributes:
+        read: returns the row for a tuple of columns.
+    """
+
+    read: Callable[[Sequence[Any]], M]
 
     def __init__(self, query: Any) -> None:
         super().__init__(query)
-        self.read: Callable[[Sequence[Any]], M] = row_reader(query.model, query.selected_columns)
+        self.read = row_reader(query.model, query.selected_columns)
 
     def rows(self, database: Backend, parameters: Sequence[Any]) -> list[M]:
         """Return the rows. Needs a session."""

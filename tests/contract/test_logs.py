@@ -76,8 +76,8 @@ def test_a_page_has_100_rows_by_default(storage: Storage) -> None:
 
 def test_iter_reads_in_batches(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gproxy_storage.repositories.logs.BATCH_ROWS", 3)
-    ids = record_at(storage, *[1] * 8)
-    with assert_query_count(storage.database, 3):
+    ids = record_at(storage, *[1] * 10)
+    with assert_query_count(storage.database, 3):  # of 3, 6 and 1 rows
         assert [row.trace_id for row in storage.usages.iter()] == [*reversed(ids)]
 
     with assert_query_count(storage.database, 0):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import IntEnum, StrEnum
 from typing import Any
 
 import pytest
@@ -9,11 +13,11 @@ import pytest
 from gproxy_storage import Storage
 from gproxy_storage.backends.values import MOST_PARAMETERS
 from gproxy_storage.encrypted_fields import Sealed
-from gproxy_storage.errors import InvalidValue
+from gproxy_storage.errors import InvalidValue, ReadError
 from gproxy_storage.models import LOG_MODELS, TABLES, Table, Usage, User, UserKey
 from gproxy_storage.repositories import statements
 from gproxy_storage.repositories.rows import new_row, row_reader
-from gproxy_storage.repositories.statements import Select
+from gproxy_storage.repositories.statements import Insert, Select, Slot
 from tests.contract.support import insert
 from tests.support import SQLITE_ALONE, assert_query_count
 
@@ -93,6 +97,49 @@ def test_values_of_other_types_are_converted_as_by_peewee(storage: Storage) -> N
 
     assert (ours.trace_id, ours.input_tokens, ours.model) == (usage.trace_id, 5, "m")
     assert state(ours) == state(peewees)
+
+
+@SQLITE_ALONE
+@pytest.mark.parametrize(("column", "what"), [("at", "a time"), ("cost", "a number")])
+def test_a_value_that_cannot_be_read_is_not_shown(storage: Storage, column: str, what: str) -> None:
+    storage.usages.record(cost=1)
+    with storage.session():
+        storage.database.execute_sql(f"UPDATE usages SET {column} = 'a secret'")
+    for read in (storage.usages.list, lambda: [*storage.usages.iter()]):
+        with pytest.raises(ReadError) as failed:
+            read()
+        assert str(failed.value) == f"usages.{column} holds a value that is not {what}"
+        assert failed.value.__context__ is None
+
+
+GIVEN: list[Any] = [
+    *(None, 0, 1, -1, 2**31, 2**63, True, 1.5, Decimal("0.5"), b"b", bytearray(b"b"), {"a": [1]}),
+    *("text", "é", "a\0b", "x" * 300, StrEnum("Word", ["A"]).A, IntEnum("Number", ["ONE"]).ONE),  # type: ignore[attr-defined]  # of an enum made by a call
+    *(datetime(2026, 1, 2, tzinfo=UTC), datetime(2026, 1, 2), datetime(9999, 12, 31, tzinfo=UTC)),  # noqa: DTZ001 - is refused
+    [["name", "value"]],
+]
+
+
+@SQLITE_ALONE
+@pytest.mark.parametrize("model", TABLES, ids=lambda model: model._meta.table_name)
+def test_inserts_bind_values_as_their_fields_do(storage: Storage, model: type[Table]) -> None:
+    """Encrypted fields, too: they refuse what is not sealed."""
+    fields = model._meta.sorted_fields
+    slots = {field.name: Slot(at, field.db_value) for at, field in enumerate(fields)}
+    with storage.session():
+        bind = Insert(model.insert(**slots), fields).bind
+    nothing: list[Any] = [None] * len(fields)
+    for at, field in enumerate(fields):
+        for given in GIVEN:
+            values = [*nothing[:at], given, *nothing[at + 1 :]]
+            try:
+                expected: Any = field.db_value(given)
+            except Exception as exc:
+                with pytest.raises(type(exc), match=f"^{re.escape(str(exc))}$"):
+                    bind(values)
+            else:
+                found = bind(values)[at]
+                assert (type(found), found) == (type(expected), expected)
 
 
 @pytest.mark.parametrize("model", LOG_MODELS, ids=lambda model: model._meta.table_name)

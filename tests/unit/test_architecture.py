@@ -22,7 +22,7 @@ LAYERS = (
     ("batch",),
     ("repositories",),
     ("schema",),
-    ("row_types", "log_rows", "row_times"),
+    ("row_types", "log_rows"),
     ("key_management",),
     ("models",),
     ("fields", "encrypted_fields", "naming"),
@@ -32,7 +32,16 @@ LAYERS = (
     ("crypto",),
     ("config",),
     ("dsn",),
-    ("secret", "value_limits", "money", "private_files", "setting_files", "forks", "interruptions"),
+    (
+        "secret",
+        "value_limits",
+        "money",
+        "row_times",
+        "private_files",
+        "setting_files",
+        "forks",
+        "interruptions",
+    ),
     ("errors",),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
