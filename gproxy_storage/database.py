@@ -234,13 +234,14 @@ def _retry_taken_ids(database: Backend, callback: Callable[[], T]) -> T:
 
 def _run(database: Backend, callback: Callable[[], T], *, writing: bool) -> T:
     boundary = sys.exception()
-    if database.in_transaction():
+    state = database.entered()
+    if state.transactions:
         try:  # not `translated`: a generator takes longer than many a callback
             return callback()
         except Exception as exc:
             raise_translated(database, exc, writing=writing, boundary=boundary)
             raise
-    is_outermost = database.is_closed()
+    is_outermost = state.closed
     try:
         with Session(database):
             return _attempts(database, callback, boundary)

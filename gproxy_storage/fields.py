@@ -6,9 +6,9 @@ or truncate: naive times, NaN, integers out of range, NUL characters, text that 
 Some attributes are for functions that are generated from fields, for speed. `sound`, a Python
 expression that is true for values that `db_value` returns unchanged, or `allowed`, the ints that a
 column takes: for the checks of log rows (`log_rows.py`) and the parameters of inserts
-(`repositories/statements.py`). `read_unchanged`, a type whose values
-`python_value` returns unchanged, or `read_usual`, a function that converts the usual values and
-raises one of `UNUSUAL` for others: for the readers of rows (`repositories/rows.py`).
+(`repositories/statements.py`). `read_unchanged`, a type whose values `python_value` returns
+unchanged, or `read_usual`, a function that converts the usual values and raises one of `UNUSUAL`
+for others: for the readers of rows (`repositories/rows.py`).
 """
 
 from __future__ import annotations

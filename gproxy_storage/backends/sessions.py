@@ -50,7 +50,7 @@ class Sessions(Translation, peewee.Database):
 
     # -- sessions: Peewee's connect and close, over the pool ----------------------------------
 
-    def _entered(self) -> SessionState:
+    def entered(self) -> SessionState:
         """Return this thread's state, reset if a fork or the loss of its block made it stale."""
         self._process.check()
         state = self._state
@@ -63,7 +63,7 @@ class Sessions(Translation, peewee.Database):
 
         If the block is garbage before it has left the session, a signal interrupted it.
         """
-        state = self._entered()
+        state = self.entered()
         if not state.closed:
             return False
         self._borrow()
@@ -76,7 +76,7 @@ class Sessions(Translation, peewee.Database):
 
     def is_closed(self) -> bool:
         """Whether this thread has no session. See `Database.is_closed`."""
-        return self._entered().closed
+        return self.entered().closed
 
     def connect(self, reuse_if_open: bool = False) -> bool:
         """Borrow a connection for this thread. See `Database.connect`."""
@@ -206,7 +206,7 @@ class Sessions(Translation, peewee.Database):
 
     def in_transaction(self) -> bool:
         """Whether this thread is in a transaction block. See `Database.in_transaction`."""
-        return bool(self._entered().transactions)
+        return bool(self.entered().transactions)
 
     def has_transaction(self, conn: Any) -> bool:
         """Ask the driver, after an error, whether the connection's transaction is still open."""
