@@ -25,8 +25,8 @@ from .statements import Select, Slot
 L = TypeVar("L", Usage, UpstreamRequest, DownstreamRequest)
 T = TypeVar("T")
 
-_MOST_ROWS_A_BATCH = 4_000  # `iter` begins with `BATCH_ROWS`: servers plan each batch anew
-_BODIES_A_BATCH = 20  # `iter` reads no more at a time: bodies may be large
+_ROWS_A_BATCH = 1_000  # that `iter` reads at a time: servers plan each batch anew
+_BODIES_A_BATCH = 20  # no more, for bodies may be large
 
 
 class LogFilters(TypedDict, total=False):
@@ -137,7 +137,7 @@ class Log(Repository[L], Generic[L]):
 
     def _pages(self, filters: Mapping[str, Any], *, bodies: bool = False) -> Iterator[L]:
         """Iterate over the matching rows, newest first, as `_iter` does."""
-        rows = _BODIES_A_BATCH if bodies else BATCH_ROWS
+        rows = _BODIES_A_BATCH if bodies else _ROWS_A_BATCH
         first = self._selecting(filters, rows, None, bodies=bodies)  # refuses a filter now
         return self._in_batches(first, filters, rows, bodies)
 
@@ -155,7 +155,6 @@ class Log(Repository[L], Generic[L]):
             if len(rows) <= limit:
                 return
             after = self._position(rows[limit - 1])
-            limit = limit if bodies else min(2 * limit, _MOST_ROWS_A_BATCH)
             selecting = self._selecting(filters, limit, after, bodies=bodies)
 
     # -- writing ------------------------------------------------------------------------------

@@ -75,9 +75,9 @@ def test_a_page_has_100_rows_by_default(storage: Storage) -> None:
 
 
 def test_iter_reads_in_batches(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gproxy_storage.repositories.logs.BATCH_ROWS", 3)
-    ids = record_at(storage, *[1] * 10)
-    with assert_query_count(storage.database, 3):  # of 3, 6 and 1 rows
+    monkeypatch.setattr("gproxy_storage.repositories.logs._ROWS_A_BATCH", 3)
+    ids = record_at(storage, *[1] * 8)
+    with assert_query_count(storage.database, 3):
         assert [row.trace_id for row in storage.usages.iter()] == [*reversed(ids)]
 
     with assert_query_count(storage.database, 0):
