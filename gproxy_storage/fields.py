@@ -275,7 +275,8 @@ class UtcDateTimeField(DatabaseField):
     def db_value(self, value: Any) -> Any:
         if value is None:
             return None
-        at = check_time(self, value)
+        is_usual = type(value) is datetime and value.tzinfo is UTC
+        at = value if is_usual else check_time(self, value)
         return at if self._database is None else self._database.time_to_db(at)
 
     def python_value(self, value: Any) -> Any:

@@ -90,15 +90,6 @@ class LogTable:
         }
         return cls(model, bulk, parents)
 
-    @cached_property
-    def _defaults(self) -> Sequence[tuple[str, str, Any, bool]]:
-        """Each argument's column, keyword and default, and whether it is the key."""
-        fields = [self.model._meta.columns[name] for name in self.arguments]
-        return [
-            (field.column_name, keyword(field.column_name), _default(field), field.primary_key)
-            for field in fields
-        ]
-
     @property
     def arguments(self) -> tuple[str, ...]:
         """The columns that a caller gives: all but ``created_at``."""
@@ -111,36 +102,26 @@ class LogTable:
             TypeError: when a keyword is unknown or missing, as for a function's signature.
             InvalidValue: when a number is negative that must not be.
         """
-        values, rest = {}, dict(row)
-        for name, argument, default, is_key in self._defaults:
-            given = rest.pop(argument, _ABSENT)
-            if given is _ABSENT or given is None:
-                if callable(default):
-                    given = default()
-                elif given is _ABSENT:
-                    given = default
-            if given is not _ABSENT:
-                values[name] = given
-            elif not is_key:
-                raise TypeError(f"record() missing keyword argument {argument!r}")
-        if rest:
-            name, hint = self._unknown(rest)
-            raise TypeError(f"record() got an unexpected keyword argument {name!r}; {hint}")
-        for name in _AT_LEAST_ZERO:
-            if name in values and isinstance(values[name], int | float) and values[name] < 0:
-                raise InvalidValue(f"{name} must be >= 0", argument=name)
-        if values["at"] is None:
-            values["at"] = stored_at
-        return {**values, "created_at": stored_at}
+        values: dict[str, Any] = self._values(stored_at, **row)
+        return values
+
+    @cached_property
+    def _values(self) -> Any:
+        return _generate_values(self)
 
     def refusal(self, unknown: Mapping[str, Any]) -> InvalidValue:
-        """Return the error for unknown keywords."""
-        name, hint = self._unknown(unknown)
+        """Return a sink's error for unknown keywords."""
+        name, hint = self._nearest(unknown)
         return InvalidValue(f"{self.bulk.name} have no {name}: {hint}", argument=name)
 
-    def _unknown(self, given: Mapping[str, Any]) -> tuple[str, str]:
+    def unexpected(self, unknown: Mapping[str, Any]) -> TypeError:
+        """Return the error of `record` for unknown keywords."""
+        name, hint = self._nearest(unknown)
+        return TypeError(f"record() got an unexpected keyword argument {name!r}; {hint}")
+
+    def _nearest(self, unknown: Mapping[str, Any]) -> tuple[str, str]:
+        name = next(iter(unknown))
         known = [keyword(name) for name in self.arguments]
-        name = next(name for name in given if name not in known)
         return name, nearest(name, known).rstrip() or "correct its name, or leave it out"
 
 
@@ -215,52 +196,94 @@ def _generate(
         "time_text": time_text,
         "refusal": log.refusal,
     }
-    keywords, lines = [], []
+    parameters, lines = _parameters(log, names)
+    lines += [
+        "created_at = stamp()",
+        "if at is None: at = created_at",
+        "elif type(at) is datetime and at.tzinfo is UTC: at = time_text(at)",
+        "else: at = check_at(at)",
+    ]
     for name in log.arguments:
         field = log.model._meta.columns[name]
         names[f"check_{name}"] = _full_check(field, max_body_bytes)
-        default = _default(field)
-        needless = ""
-        if default is _ABSENT:
-            keywords.append(keyword(name))
-        elif callable(default):
-            names[f"default_{name}"] = default
-            keywords.append(f"{keyword(name)}=None")
-            given = keyword(name)
-            lines.append(f"    {name} = default_{name}() if {given} is None else {given}")
-        elif default is None:
-            keywords.append(f"{keyword(name)}=None")
-        else:
-            names[f"default_{name}"] = default
-            keywords.append(f"{keyword(name)}=default_{name}")
-            needless = f"{name} is default_{name} or "
+        needless = f"{name} is default_{name} or " if f"default_{name}" in names else ""
         if name in redactors:
             names[f"redact_{name}"] = redactors[name]
-            lines.append(f"    {name} = redact_{name}({name})")
+            lines.append(f"{name} = redact_{name}({name})")
         sound = _sound(field, max_body_bytes)
         if isinstance(field, MoneyField):
             # Most are rounded already: the double nearest to some integer / 1e9. round() is as
             # exact as a Decimal, and much faster.
             rounded = f"({name} * 1e9 + 0.5) // 1.0 / 1e9"
-            lines.append(f"    if not ({sound}): {name} = check_{name}({name})")
-            lines.append(f"    elif {rounded} != {name}: {name} = round({name}, 9)")
+            lines.append(f"if not ({sound}): {name} = check_{name}({name})")
+            lines.append(f"elif {rounded} != {name}: {name} = round({name}, 9)")
         elif sound is not None:
-            lines.append(f"    if not ({needless}{sound}): {name} = check_{name}({name})")
+            lines.append(f"if not ({needless}{sound}): {name} = check_{name}({name})")
         elif name != "at":
-            lines.append(f"    {name} = check_{name}({name})")
-    lines.append(f"    {last.format('(' + ', '.join(log.bulk.columns) + ')')}")
+            lines.append(f"{name} = check_{name}({name})")
+    lines.append(last.format("(" + ", ".join(log.bulk.columns) + ")"))
     # Its name is in Python's error for a missing argument.
     called = f"submit_{log.bulk.name.removesuffix('s')}"
-    head = [
-        f"def {called}({first}, {', '.join(keywords)}, **unknown):",
-        "    if unknown: raise refusal(unknown)",
-        "    created_at = stamp()",
-        "    if at is None: at = created_at",
-        "    elif type(at) is datetime and at.tzinfo is UTC: at = time_text(at)",
-        "    else: at = check_at(at)",
+    return _function(called, f"{first}, {parameters}", lines, names)
+
+
+def _generate_values(log: LogTable) -> Any:
+    """Generate the function that returns a row's values by column; see `LogTable.values`."""
+    names: dict[str, Any] = {"refusal": log.unexpected, "absent": object(), "negative": _negative}
+    key = next((name for name in log.arguments if log.model._meta.columns[name].primary_key), None)
+    parameters, lines = _parameters(log, names, optional=key)
+    lines.append("if at is None: at = created_at")
+    lines += [
+        f"if {name} is not None and not (type({name}) is int and {name} >= 0): "
+        f"negative({name!r}, {name})"
+        for name in log.arguments
+        if name in _AT_LEAST_ZERO
     ]
+    items = ", ".join(f"{name!r}: {name}" for name in log.bulk.columns if name != key)
+    lines.append(f"values = {{{items}}}")
+    if key:
+        lines.append(f"if {key} is not absent: values[{key!r}] = {key}")
+    lines.append("return values")
+    return _function("record", f"created_at, /, *, {parameters}", lines, names)
+
+
+def _negative(name: str, value: Any) -> None:
+    if isinstance(value, int | float) and value < 0:
+        raise InvalidValue(f"{name} must be >= 0", argument=name)
+
+
+def _parameters(
+    log: LogTable, names: dict[str, Any], *, optional: str | None = None
+) -> tuple[str, list[str]]:
+    """Return keyword parameters for a row, and the lines that begin a function's body.
+
+    Args:
+        names: gets the defaults; has the error for unknown keywords as ``refusal``.
+        optional: a column that is ``absent`` if it is not given, in place of required.
+    """
+    parameters, lines = [], ["if unknown: raise refusal(unknown)"]
+    for name in log.arguments:
+        default, given = _default(log.model._meta.columns[name]), keyword(name)
+        if name == optional:
+            parameters.append(f"{given}=absent")
+        elif default is _ABSENT:
+            parameters.append(given)
+        elif callable(default):
+            names[f"new_{name}"] = default
+            parameters.append(f"{given}=None")
+            lines.append(f"{name} = new_{name}() if {given} is None else {given}")
+        elif default is None:
+            parameters.append(f"{given}=None")
+        else:
+            names[f"default_{name}"] = default
+            parameters.append(f"{given}=default_{name}")
+    return ", ".join([*parameters, "**unknown"]), lines
+
+
+def _function(called: str, parameters: str, lines: Sequence[str], names: dict[str, Any]) -> Any:
     # The text consists of column names of the models and constants of this package only.
-    exec("\n".join([*head, *lines]), names)  # noqa: S102 - see above
+    body = "".join(f"\n    {line}" for line in lines)
+    exec(f"def {called}({parameters}):{body}", names)  # noqa: S102 - see above
     return names[called]
 
 
