@@ -36,7 +36,7 @@ from .errors import (
     WrongSecret,
 )
 from .repositories.arguments import KEEP
-from .repositories.base import ANY
+from .repositories.reading import ANY
 from .secret import Secret
 from .sink.settings import SinkSettings
 from .storage import Storage

@@ -15,7 +15,7 @@ A value that is the column's default needs no test.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property, update_wrapper
@@ -27,6 +27,7 @@ from .backends.bulk import BulkTable, Kind, Row
 from .dsn.text import nearest
 from .errors import InvalidValue
 from .fields import BytesField, MoneyField, UtcDateTimeField, check_time, sound_test
+from .generated import function
 from .models import DownstreamRequest, Table, UpstreamRequest, Usage
 from .row_times import stamp, time_text
 from .value_limits import GIVEN_IDS
@@ -224,7 +225,7 @@ def _generate(
     lines.append(last.format("(" + ", ".join(log.bulk.columns) + ")"))
     # Its name is in Python's error for a missing argument.
     called = f"submit_{log.bulk.name.removesuffix('s')}"
-    return _function(called, f"{first}, {parameters}", lines, names)
+    return function(called, f"{first}, {parameters}", lines, names)
 
 
 def _generate_values(log: LogTable) -> Any:
@@ -244,7 +245,7 @@ def _generate_values(log: LogTable) -> Any:
     if key:
         lines.append(f"if {key} is not absent: values[{key!r}] = {key}")
     lines.append("return values")
-    return _function("record", f"created_at, /, *, {parameters}", lines, names)
+    return function("record", f"created_at, /, *, {parameters}", lines, names)
 
 
 def _negative(name: str, value: Any) -> None:
@@ -280,13 +281,6 @@ def _parameters(
     return ", ".join([*parameters, "**unknown"]), lines
 
 
-def _function(called: str, parameters: str, lines: Sequence[str], names: dict[str, Any]) -> Any:
-    # The text consists of column names of the models and constants of this package only.
-    body = "".join(f"\n    {line}" for line in lines)
-    exec(f"def {called}({parameters}):{body}", names)  # noqa: S102 - see above
-    return names[called]
-
-
 def probe_row(log: LogTable) -> Row:
     """Return a minimal valid row: no references, no optional values."""
     at = stamp()
@@ -307,14 +301,12 @@ def _sound(field: peewee.Field[Any], max_body_bytes: int) -> str | None:
     name = field.column_name
     if isinstance(field, MoneyField):
         return f"type({name}) is float and 0 <= {name} <= {field.most}"
+    test: str | None
     if isinstance(field, BytesField):
         test = f"type({name}) is bytes and len({name}) <= {max_body_bytes:d}"
     else:
-        found = sound_test(field, name, _allowed(field) if hasattr(field, "allowed") else None)
-        if found is None:
-            return None
-        test = found
-    return f"{name} is None or {test}" if field.null else test
+        test = sound_test(field, name, _allowed(field) if hasattr(field, "allowed") else None)
+    return f"{name} is None or {test}" if test and field.null else test
 
 
 def _allowed(field: Any) -> range:

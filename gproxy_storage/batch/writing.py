@@ -24,8 +24,8 @@ from ..backends.bulk import parts
 from ..database import run_transaction
 from ..errors import ConflictError, InvalidValue, NotFoundError
 from ..models import ENCRYPTED_FIELDS, TABLES, Table, User, UserModelPermission
-from ..repositories.base import condition
 from ..repositories.permission_rows import lock_users
+from ..repositories.reading import condition
 from .calls import Call, Calls, PendingId, RealIds, RowWrite, primary_key
 
 CALL_ERRORS = (ConflictError, InvalidValue, NotFoundError)

@@ -9,7 +9,8 @@ from typing import Any, TypeAlias, TypedDict, Unpack
 from ..errors import InvalidValue, ReadError
 from ..models import LLMModel, Provider
 from .arguments import KEEP, require_json
-from .base import Change, Filter, Repository
+from .base import Change, Repository
+from .reading import Filter
 
 Pricing: TypeAlias = dict[str, Any] | list[Any]
 """A JSON object or array; the proxy defines its content."""

@@ -15,9 +15,9 @@ from ..errors import InvalidValue
 from ..models import Provider, UpstreamRequest, Usage
 from ..money import from_nano
 from .arguments import require_id
-from .base import condition
 from .keywords import StrictKeywords
 from .logs import require_time
+from .reading import condition
 from .summaries import EPOCH, TOKENS, bucket_start, ints
 from .traffic import Logged, Overview, TopModel, TopProvider, Used, overview
 

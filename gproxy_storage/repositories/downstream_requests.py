@@ -9,8 +9,8 @@ from ..log_rows import DOWNSTREAM_REQUESTS
 from ..models import DownstreamRequest
 from ..row_types import DownstreamRow
 from .arguments import require_given_id
-from .base import Filter
 from .pages import PAGE_ROWS, Page
+from .reading import Filter
 from .requests import RequestFilters, Requests
 
 

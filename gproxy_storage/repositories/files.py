@@ -8,7 +8,8 @@ from typing import Any, TypedDict, Unpack
 from ..errors import InvalidValue
 from ..models import ClaudeFile, Credential, Provider, User, UserCredentialFile, UserKey
 from .arguments import require_id, require_ids, require_json_object
-from .base import Filter, Repository, now
+from .base import Repository, now
+from .reading import Filter
 
 
 class FileFilters(TypedDict, total=False):

@@ -10,7 +10,8 @@ from typing import TypedDict, Unpack
 from ..encrypted_fields import EncryptedField
 from ..models import User, UserKey
 from .arguments import KEEP, require_str, require_text
-from .base import Change, Filter, Repository
+from .base import Change, Repository
+from .reading import Filter
 from .statements import Select, Slot
 
 PREFIX = "sk-api01-"

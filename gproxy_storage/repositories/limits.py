@@ -7,8 +7,9 @@ from typing import Any, TypedDict, Unpack
 
 from ..models import User, UserRateLimit
 from .arguments import KEEP, require_limit
-from .base import Change, Filter, Repository
+from .base import Change, Repository
 from .patterns import require_pattern
+from .reading import Filter
 
 
 class RateLimitFilters(TypedDict, total=False):

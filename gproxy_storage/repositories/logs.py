@@ -12,13 +12,13 @@ from typing import Any, Generic, TypedDict, TypeVar
 
 import peewee
 
-from ..errors import ConflictError, InvalidValue, MissingReference
+from ..errors import InvalidValue, MissingReference
 from ..fields import BodyField
 from ..models import DownstreamRequest, Provider, Table, UpstreamRequest, Usage
 from .arguments import require_limit
-from .base import ANY, BATCH_ROWS, Absent, Repository, condition
-from .conflicts import explained
+from .base import BATCH_ROWS, Repository
 from .pages import Page, Position
+from .reading import ANY, Absent, condition
 from .rows import new_row
 from .statements import Select, Slot
 
@@ -166,9 +166,7 @@ class Log(Repository[L], Generic[L]):
             write: stores the values and their side effects; called again after a failure.
         """
         try:
-            return self._write(partial(write, values))
-        except ConflictError as exc:  # not by `_naming_row`: a generator takes as long as the rest
-            raise explained(exc, self.model, values, upsert=False) from exc.__cause__
+            return self._write_row(values, partial(write, values))
         except MissingReference:
             kept = self._write(partial(_without_missing, self.model, values))
             if kept == values:

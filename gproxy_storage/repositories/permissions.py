@@ -10,9 +10,10 @@ import peewee
 from ..fields import CharField
 from ..models import Provider, Table, User, UserFilePermission, UserModelPermission
 from .arguments import require_ids
-from .base import Filter, Repository, condition
+from .base import Repository
 from .patterns import require_pattern
 from .permission_rows import is_first, lock_users, rows_of
+from .reading import Filter, condition
 
 M = TypeVar("M", bound=Table)
 

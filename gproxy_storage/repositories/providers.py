@@ -7,7 +7,8 @@ from typing import Any, TypedDict, Unpack
 
 from ..models import Provider
 from .arguments import KEEP, require_json_object
-from .base import Change, Filter, Repository
+from .base import Change, Repository
+from .reading import Filter
 
 
 class ProviderFilters(TypedDict, total=False):

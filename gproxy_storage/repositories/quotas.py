@@ -14,7 +14,8 @@ from ..errors import InvalidValue, MissingReference
 from ..models import Usage, User, UserQuota
 from ..money import MAX_TOTAL, Amount, from_double, from_nano, take, to_double, to_nano
 from .arguments import KEEP, require_cost, require_row_id
-from .base import BaseRepository, Change, Filter, now
+from .base import BaseRepository, Change, now
+from .reading import Filter
 
 _USERS_A_BATCH = 100  # `reconcile` locks their quotas at a time
 

@@ -13,8 +13,9 @@ from ..fields import TextField, check_text
 from ..log_rows import LogTable
 from ..models import DownstreamRequest, UpstreamRequest
 from .arguments import require_id, require_ids
-from .base import Filter, now
+from .base import now
 from .logs import Log, LogFilters
+from .reading import Filter
 from .redaction import REDACTORS
 from .statements import Select
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import peewee
 
 from ..fields import UNUSUAL
+from ..generated import function
 from ..models import Table
 
 M = TypeVar("M", bound=Table)
@@ -52,16 +53,16 @@ def row_reader(model: type[M], fields: Sequence[peewee.Field[Any]]) -> Callable[
         for value in (_usual, _exact)
     )
     lines = [
-        "def read(row):",
-        *(f"    {line}" for line in (f"{unpacked}= row", *rows, "try:")),
-        *(f"        {line}" for line in (*usual, "return row0")),
-        "    except UNUSUAL:",
-        "        pass",  # below, for the error's context would show the value
-        *(f"    {line}" for line in (*exact, "return row0")),
+        f"{unpacked}= row",
+        *rows,
+        "try:",
+        *(f"    {line}" for line in (*usual, "return row0")),
+        "except UNUSUAL:",
+        "    pass",  # below, for the error's context would show the value
+        *exact,
+        "return row0",
     ]
-    # The text consists of the models' own names.
-    exec("\n".join(lines), names)  # noqa: S102 - see above
-    read: Callable[[Sequence[Any]], M] = names["read"]
+    read: Callable[[Sequence[Any]], M] = function("read", "row", lines, names)
     return read
 
 

@@ -16,6 +16,7 @@ import peewee
 from ..backends.base import Backend
 from ..backends.values import MOST_PARAMETERS
 from ..fields import sound_test
+from ..generated import function
 from ..models import Table
 from .rows import row_reader
 
@@ -121,9 +122,9 @@ def _binder(
         test = sound_test(fields[each.position], value)
         unchanged = f"{value} if {value} is None or {test} else " if test else ""
         items.append(f"{unchanged}convert{at}({value})")
-    # The text consists of the fields' tests.
-    exec(f"def bind(values):\n    return [{', '.join(items)}]", names)  # noqa: S102 - see above
-    bind: Callable[[Sequence[Any]], list[Any]] = names["bind"]
+    bind: Callable[[Sequence[Any]], list[Any]] = function(
+        "bind", "values", [f"return [{', '.join(items)}]"], names
+    )
     return bind
 
 

@@ -8,7 +8,8 @@ from typing import Any, TypedDict, Unpack
 
 from ..models import Credential, CredentialStatus
 from .arguments import KEEP, require_json
-from .base import Change, Filter, Repository
+from .base import Change, Repository
+from .reading import Filter
 
 
 class StatusFilters(TypedDict, total=False):

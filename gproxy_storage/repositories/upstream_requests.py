@@ -8,8 +8,8 @@ from typing import Unpack
 from ..log_rows import UPSTREAM_REQUESTS
 from ..models import UpstreamRequest
 from ..row_types import UpstreamRow
-from .base import Filter
 from .pages import PAGE_ROWS, Page
+from .reading import Filter
 from .requests import RequestFilters, Requests
 
 

@@ -10,10 +10,11 @@ from ..log_rows import USAGES
 from ..models import Usage
 from ..row_types import UsageRow
 from .arguments import require_cost
-from .base import Filter, now
+from .base import now
 from .logs import Log, LogFilters
 from .pages import PAGE_ROWS, Page
 from .quotas import add_cost
+from .reading import Filter
 from .summaries import (
     GroupName,
     IdName,

@@ -11,7 +11,8 @@ from ..crypto.passwords import hash_password, hash_problem, is_hash, verify_pass
 from ..errors import CryptoError, InvalidValue
 from ..models import User
 from .arguments import KEEP, require_str, require_text
-from .base import Change, Filter, Repository
+from .base import Change, Repository
+from .reading import Filter
 
 _log = logging.getLogger(__name__)
 

@@ -60,7 +60,7 @@ def test_a_batch_equals_its_calls_on_every_backend(
 
 
 @pytest.mark.slow
-@settings(max_examples=250, suppress_health_check=SAME_STORAGE)
+@settings(max_examples=500, suppress_health_check=SAME_STORAGE)
 @given(OPERATIONS)
 def test_a_batch_equals_its_calls_in_many_examples(
     storage: Storage, operations: list[Operation]

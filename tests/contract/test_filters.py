@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gproxy_storage import Storage
 from gproxy_storage.models import User, UserKey
-from gproxy_storage.repositories.base import ANY
+from gproxy_storage.repositories.reading import ANY
 from tests.cases import for_each
 from tests.contract.support import insert, refused_unasked
 from tests.support import SQLITE_ALONE, recorded

@@ -13,7 +13,7 @@ import pytest
 
 from gproxy_storage import Storage
 from gproxy_storage.errors import InvalidValue, NotFoundError
-from gproxy_storage.repositories import base
+from gproxy_storage.repositories import base, reading
 from gproxy_storage.repositories.base import BaseRepository, Repository
 from gproxy_storage.repositories.logs import Log
 from gproxy_storage.repositories.registry import registered
@@ -169,7 +169,7 @@ def test_iterating_reads_batches(
 ) -> None:
     for case in cases:
         repository, rows = case.repository, case.rows
-        monkeypatch.setattr(base, "BATCH_ROWS", 2)
+        monkeypatch.setattr(reading, "BATCH_ROWS", 2)
 
         with assert_query_count(storage.database, 3) as statements:
             seen = []
@@ -299,7 +299,7 @@ def test_an_empty_list_deletes_nothing(storage: Storage, cases: Iterator[Case]) 
         repository, rows = case.repository, case.rows
         with assert_query_count(storage.database, 0):
             assert repository.delete([]) == repository.delete(each for each in "") == 0
-            for missing in (None, "", "1", {}, base.ANY, {rows[0].id: 1}, rows[0]):
+            for missing in (None, "", "1", {}, reading.ANY, {rows[0].id: 1}, rows[0]):
                 refused("ids", repository.delete, missing)
             with pytest.raises(TypeError):
                 repository.delete()

@@ -101,8 +101,8 @@ def test_programs_started_together_all_start(
 
 @pytest.mark.slow
 def test_they_all_come_up_from_nothing(server: servers.Server, tmp_path: Path) -> None:
-    """Eight rounds, the processes new in each."""
-    for number in range(8):
+    """Twenty rounds, the processes new in each."""
+    for number in range(20):
         with empty_database(server, tmp_path, number) as dsn:
             with processes() as started:
                 open_together(started, dsn)

@@ -59,10 +59,10 @@ def test_concurrent_syncs_of_an_incomplete_database(database_dsn: str) -> None:
 
 
 @pytest.mark.slow
-def test_concurrent_syncs_of_an_empty_database_twelve_times(database_dsn: str) -> None:
-    rounds(database_dsn, wipe_schema, 12)
+def test_concurrent_syncs_of_an_empty_database_thirty_times(database_dsn: str) -> None:
+    rounds(database_dsn, wipe_schema, 30)
 
 
 @pytest.mark.slow
-def test_concurrent_syncs_of_an_incomplete_database_twelve_times(database_dsn: str) -> None:
-    rounds(database_dsn, lacking, 12)
+def test_concurrent_syncs_of_an_incomplete_database_thirty_times(database_dsn: str) -> None:
+    rounds(database_dsn, lacking, 30)

@@ -37,6 +37,7 @@ LAYERS = (
         "value_limits",
         "money",
         "row_times",
+        "generated",
         "private_files",
         "setting_files",
         "forks",
