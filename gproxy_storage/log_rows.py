@@ -300,7 +300,8 @@ def _sound(field: peewee.Field[Any], max_body_bytes: int) -> str | None:
     """Return the inline test for values that need no further check; None if all need one."""
     name = field.column_name
     if isinstance(field, MoneyField):
-        return f"type({name}) is float and 0 <= {name} <= {field.most}"
+        # With floats, which compare with one another in half the time.
+        return f"type({name}) is float and 0.0 <= {name} <= {float(field.most)}"
     test: str | None
     if isinstance(field, BytesField):
         test = f"type({name}) is bytes and len({name}) <= {max_body_bytes:d}"

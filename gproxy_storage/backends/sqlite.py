@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import random
 import re
 import sqlite3
-import stat
 import sys
 import time
-import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import peewee
-from peewee import SQL, Case, fn
 
 from ..dsn import Dsn
 from ..errors import ConnectError, WriteError
 from ..forks import never_finalise
-from ..interruptions import raise_interruption
-from ..money import NANO
-from ..private_files import create_file
-from ..row_times import time_text
 from .bulk import BulkTable, Row, parts
 from .failures import Failure
-from .sqlite_buckets import MOST_RANGES, range_sums, time_ranges
 from .sqlite_files import Connection, FileId, OpenFile, files_of, known_id
+from .sqlite_paths import absolute, create_database_file, file_uri, is_irregular, open_problem
 from .sqlite_schema import BUSY_TIMEOUT_S, SqliteSchema
 from .sqlite_session import SCRIPT
-from .values import LEAST_MONEY, MOST_MONEY, bucket_shift
+from .sqlite_values import SqliteValues
 
 _log = logging.getLogger(__name__)
 
@@ -81,7 +70,7 @@ _FAILURES = {
 _barred_files: set[FileId] = set()
 
 
-class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
+class SqliteBackend(SqliteValues, SqliteSchema, peewee.SqliteDatabase):
     """SQLite through the standard library's driver."""
 
     name = "sqlite"
@@ -101,7 +90,7 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
         self.writes = dsn.mode != "ro"  # which immutable implies
         super().__init__(
             dsn,
-            _uri(dsn),
+            file_uri(dsn),
             uri=True,
             timeout=BUSY_TIMEOUT_S,
             check_same_thread=False,  # the pool lends a connection to one thread at a time
@@ -112,7 +101,7 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
         )
         self._warned_of_journal = False
         # Independent of later changes of the working directory.
-        self._path = _absolute(dsn.path)
+        self._path = absolute(dsn.path)
         self._was_opened = False
         self._replaced: set[tuple[OpenFile, ...]] = set()
         self._connections: set[Connection] = set()
@@ -124,11 +113,11 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
             return self._open()
         if _barred_files and known_id(self._path) in _barred_files:
             raise ConnectError(_FORKED_IN_USE, dsn=str(self.dsn))
-        if _is_irregular(Path(self._path)):
+        if is_irregular(Path(self._path)):
             raise self.connect_error(sqlite3.OperationalError("not a regular file"))
         self._close_connections_without_wal()
         if self.dsn.mode == "rwc" and not self._was_opened:
-            _create_file(Path(self._path))
+            create_database_file(Path(self._path))
         for _ in range(_OPENINGS):
             before = known_id(self._path)
             conn = self._open()
@@ -271,7 +260,7 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
         try:
             if self._was_opened and known_id(self._path) is None:
                 return "the file was moved or deleted while it was open: put it back, or start anew"
-            return _open_problem(self.dsn, exc)
+            return open_problem(self.dsn, exc)
         except OSError as denied:  # no permission to search a parent directory
             return f"{denied.strerror}: {denied.filename}"
 
@@ -332,166 +321,11 @@ class SqliteBackend(SqliteSchema, peewee.SqliteDatabase):
             return False
         return not busy
 
-    # -- values -------------------------------------------------------------------------------
-
-    def time_to_db(self, at: datetime) -> str:
-        return time_text(at)
-
-    def time_from_db(self, value: Any) -> datetime:
-        at = datetime.fromisoformat(value)
-        if at.tzinfo is UTC:
-            return at
-        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
-
-    # The stored text itself: SQLx writes up to nine digits, and the comparison uses all of them.
-
-    def time_to_key(self, stored: Any) -> str:
-        return str(stored)
-
-    def time_from_key(self, key: str) -> str:
-        datetime.fromisoformat(key)
-        return key
-
-    # -- expressions --------------------------------------------------------------------------
-
-    def _many(self, values: list[Any]) -> peewee.SQL:
-        # SQLite's limit is 32,766 parameters, or another set at compile time.
-        return SQL("(SELECT value FROM json_each(?))", [json.dumps(values, ensure_ascii=False)])
-
-    def contains(self, column: peewee.Field[Any], text: str) -> peewee.Expression:
-        return fn.INSTR(column, text) > 0  # unlike LIKE, it is case-sensitive
-
-    def time_bucket(self, column: peewee.Field[Any], seconds: int) -> peewee.ColumnBase:
-        shift = bucket_shift(seconds)
-        # Without the fraction: STRFTIME rounds to milliseconds, .9996 up to the next second.
-        unix = fn.STRFTIME("%s", fn.SUBSTR(column, 1, 19)).cast("INTEGER")
-        return (unix + shift) / seconds * seconds - shift
-
-    def sums_by_time(
-        self,
-        rows: Any,
-        column: peewee.Field[Any],
-        period: tuple[datetime, datetime],
-        starts: range,
-        sums: Sequence[Any],
-    ) -> Iterable[tuple[Any, ...]]:
-        if len(starts) > MOST_RANGES:
-            return super().sums_by_time(rows, column, period, starts, sums)
-        first, last = map(column.db_value, period)
-        query = range_sums(rows, column, time_ranges(first, last, starts), sums)
-        found = query.bind(self).tuples()
-        return [
-            (starts[place], *map(_read_sum, json.loads(packed)))
-            for place, packed in found
-            if packed
-        ]
-
-    def month_number(self, column: peewee.Field[Any]) -> peewee.ColumnBase:
-        year, month = fn.SUBSTR(column, 1, 4), fn.SUBSTR(column, 6, 2)
-        return year.cast("INTEGER") * 12 + month.cast("INTEGER") - 1
-
-    int64 = "INTEGER"
-
-    def money_sum(self, column: Any) -> Any:
-        # In two parts, as text: a SUM of integers fails beyond 64 bits. Comparing, and only then
-        # calling MIN and MAX, takes two thirds of the time.
-        within = column.between(LEAST_MONEY, MOST_MONEY)
-        whole = Case(None, [(within, self._whole(column))], self._bounded(column))
-        nano = Case(None, [(within, self._nano(column))])
-        return fn.PRINTF("%d %d", fn.SUM(whole), fn.SUM(nano)).converter(_joined)
-
-    def _whole(self, number: Any) -> Any:
-        return number.cast("INTEGER")
-
-    def _nearest(self, number: Any) -> Any:
-        # ROUND rounds halves away from 0. From 2**52 on doubles have no fractional digits, so the
-        # addition rounds half-even, as the other databases' ROUND does.
-        shift = SQL(str(3 * 2**51))
-        return number + shift - shift
-
-    def _bounded(self, number: Any) -> Any:
-        return fn.MAX(LEAST_MONEY, fn.MIN(number, MOST_MONEY))
-
-
-def _joined(sums: str) -> int:
-    wholes, nano = sums.split()
-    return int(wholes) * NANO + int(nano)
-
-
-def _read_sum(found: Any) -> Any:
-    return _joined(found) if isinstance(found, str) else found  # only money's is text
-
 
 @lru_cache(maxsize=1024)
 def _insert_sql(table: BulkTable, rows: int) -> str:
     row = f"({', '.join('?' * len(table.columns))})"
     return f"INSERT INTO {table.into} VALUES {', '.join([row] * rows)}"  # noqa: S608 - our names
-
-
-def inspection_dsn(dsn: Dsn) -> Dsn:
-    """Return a DSN for the same data, which can be opened without changing a SQLite file.
-
-    An empty file, or one that opening would create, becomes an empty database in memory. Call it
-    before the file is open in this process.
-    """
-    if dsn.backend != "sqlite" or dsn.in_memory or dsn.mode == "ro":
-        return dsn
-    path = Path(dsn.path)
-    if _is_irregular(path):
-        return dsn  # `open_connection` refuses it
-    try:
-        with path.open("rb") as file:
-            header = file.read(20)
-    except FileNotFoundError:
-        return Dsn.parse("sqlite::memory:") if dsn.mode == "rwc" else dsn
-    except OSError as exc:
-        raise_interruption(exc)
-        return dsn  # SQLite says why it cannot open it
-    if not header:
-        return Dsn.parse("sqlite::memory:")
-    # https://sqlite.org/fileformat2.html: 2 is write-ahead logging, whose -wal and -shm a read-only
-    # connection would leave behind; a read-write one would switch any other journal mode to it.
-    is_wal = header[18:20] == b"\2\2"
-    return dsn.replace(mode="rw" if is_wal else "ro")
-
-
-def _is_irregular(path: Path) -> bool:
-    """Tell whether the path is a device or a FIFO, on which SQLite would block."""
-    with suppress(OSError):  # absent, or SQLite says why it cannot open it
-        mode = path.stat().st_mode
-        return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
-    return False
-
-
-def _uri(dsn: Dsn) -> str:
-    """Return the file: URI that SQLite opens (https://sqlite.org/uri.html)."""
-    if dsn.in_memory:
-        # With cache=shared a reader fails at once with "table is locked"; memdb waits.
-        return f"file:/gproxy-{uuid.uuid4().hex}?vfs=memdb"
-    # Not rwc: `_create_file` creates it, and only for the first connection.
-    options = {"mode": "rw" if dsn.mode == "rwc" else dsn.mode, **dsn.parameters}
-    query = "&".join(f"{name}={quote(value)}" for name, value in options.items())
-    # Without the empty authority, a path that begins with two slashes would name a host.
-    return f"file://{quote(_absolute(dsn.path))}?{query}"
-
-
-def _absolute(path: str) -> str:
-    # Neither resolved nor normalised: a link's target may change, and ".." is relative to it.
-    try:
-        return str(Path.cwd() / path)
-    except OSError as exc:  # no working directory
-        raise_interruption(exc)
-        return path
-
-
-def _create_file(path: Path) -> None:
-    """Create the file readable by its owner only; SQLite gives the WAL the same mode."""
-    try:
-        # Never open an existing file: closing it would drop this process's SQLite locks.
-        if not path.exists():
-            os.close(create_file(path))
-    except OSError as exc:  # another process created it meanwhile, or SQLite says what is wrong
-        raise_interruption(exc)
 
 
 def _read(conn: sqlite3.Connection) -> None:
@@ -512,29 +346,3 @@ def _set_wal(conn: sqlite3.Connection) -> str:
             time.sleep(random.uniform(0.001, 0.02))  # noqa: S311 - spreads retries, no secret
         else:
             return str(mode)
-
-
-def _open_problem(dsn: Dsn, exc: Exception) -> str:
-    """Return why SQLite could not open the file, which its own message does not say."""
-    path = Path(dsn.path)
-    code, directory, absent = getattr(exc, "sqlite_errorcode", None), path.parent, not path.exists()
-    readable = os.R_OK if dsn.mode == "ro" else os.R_OK | os.W_OK
-    problems = (
-        (code == sqlite3.SQLITE_NOTADB, "the file is not a SQLite database"),
-        (path.is_dir(), "the path is a directory; name a file in it"),
-        (_is_irregular(path), "the path is not a regular file; name one"),
-        (not directory.is_dir(), f"there is no directory {directory}; create it"),
-        (
-            dsn.mode == "ro" and os.access(path, os.R_OK) and not os.access(directory, os.W_OK),
-            "a file with write-ahead logging is read through a -shm file next to it, and the "
-            f"directory {directory} cannot be written: let this user write there, or add "
-            "?immutable=1 if nothing writes the file meanwhile",
-        ),
-        (absent and dsn.mode != "rwc", "there is no such file; add ?mode=rwc to create it"),
-        (absent, f"the directory {directory} cannot be written; check its owner and mode"),
-        (
-            not os.access(path, readable),
-            "the file cannot be read or written; check its owner and mode, or use ?mode=ro",
-        ),
-    )
-    return next((problem for holds, problem in problems if holds), str(exc))

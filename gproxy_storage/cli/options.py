@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from ..backends.sqlite import inspection_dsn
+from ..backends.sqlite_paths import inspection_dsn
 from ..config import Settings
 from ..dsn import Dsn
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from time import monotonic
 
 from ..backends.bulk import Row
 from ..errors import WriteError
@@ -126,10 +126,9 @@ class RowQueue:
                 raise WriteError("the sink is closed: the row was not stored")
             if not rows:
                 self._on_first()
-            rows.append((log, row, size, time.monotonic()))
-            self._bytes += size
-            count = len(rows)
-            if count in self._wake_counts or self._bytes >= BATCH_BYTES:
+            rows.append((log, row, size, monotonic()))
+            self._bytes = waiting = self._bytes + size
+            if len(rows) in self._wake_counts or waiting >= BATCH_BYTES:
                 self._due.notify()
 
     def is_interrupted(self) -> bool:
@@ -160,12 +159,12 @@ class RowQueue:
 
     def wait_due(self, timeout_s: float) -> bool:
         """Wait until a batch is due; False after the time-out, or when the queue is closed."""
-        deadline = time.monotonic() + timeout_s
+        deadline = monotonic() + timeout_s
         with self.lock:
             while not self._is_due():
                 rows = self._state.rows
                 until = min(deadline, rows[0][3] + self._flush_after_s if rows else deadline)
-                left_s = until - time.monotonic()
+                left_s = until - monotonic()
                 if self.closed or (left_s <= 0 and until == deadline):
                     return False
                 self._due.wait(left_s)
@@ -187,7 +186,7 @@ class RowQueue:
     def put_back(self, batch: Batch) -> None:
         """Undo the last `dequeue`: nothing was done with the batch, and none was dequeued since."""
         with self.lock:
-            share, now = batch.size_bytes // len(batch), time.monotonic()
+            share, now = batch.size_bytes // len(batch), monotonic()
             rows = [
                 (log, row, share, now) for log, of_log in enumerate(batch.rows) for row in of_log
             ]
@@ -218,7 +217,7 @@ class RowQueue:
                 or self._bytes >= BATCH_BYTES
                 or self._bytes >= self._max_bytes
                 or self.submitted - count < self._flush_up_to
-                or time.monotonic() >= rows[0][3] + self._flush_after_s
+                or monotonic() >= rows[0][3] + self._flush_after_s
             )
         )
 

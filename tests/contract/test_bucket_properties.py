@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from gproxy_storage import Storage
-from gproxy_storage.backends import sqlite
+from gproxy_storage.backends import sqlite_values
 from gproxy_storage.backends.sqlite_buckets import MOST_RANGES
 from gproxy_storage.repositories.dashboard import DAY_S
 from gproxy_storage.repositories.traffic import Overview
@@ -74,7 +74,7 @@ def store(storage: Storage, times: list[str]) -> None:
 def grouped(
     storage: Storage, since: datetime, until: datetime, length: int, *, fill: bool = False
 ) -> Overview:
-    with patch.object(sqlite, "MOST_RANGES", 0):
+    with patch.object(sqlite_values, "MOST_RANGES", 0):
         return storage.dashboard.overview(since, until, bucket_s=length, fill=fill)
 
 

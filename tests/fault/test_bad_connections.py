@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from gproxy_storage import Dsn, Storage
-from gproxy_storage.backends.sqlite import inspection_dsn
+from gproxy_storage.backends.sqlite_paths import inspection_dsn
 from gproxy_storage.errors import ConfigError, ConnectError, DSNError, StorageError
 from gproxy_storage.secret import Secret
 from tests import servers
