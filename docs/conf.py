@@ -43,7 +43,7 @@ nitpick_ignore_regex = [
     # other projects' objects
     (r"py:.*", r"(collections|contextlib|datetime|decimal|pathlib|peewee)\b.*"),
     # what its users never name
-    (r"py:.*", r"gproxy_storage\.(backends|repositories\.(arguments\.Kept|base\.Absent))\b.*"),
+    (r"py:.*", r"gproxy_storage\.(backends|repositories\.(arguments\.Kept|reading\.Absent))\b.*"),
     (r"py:.*", r"gproxy_storage\.schema\.(checks|renames)\b.*"),
     (r"py:.*", r"gproxy_storage\..*\.[A-Z]"),  # type variables
 ]
